@@ -1,0 +1,213 @@
+//! References between definitions: every name must lead somewhere, and what it leads to must fit.
+
+use super::objects::{Aggregate, Object, Shape, ValueType};
+use super::{Dataset, DefinitionError, Definitions, FeatureView, Invalid, Located, Source, window_feature};
+use crate::expression::{Expression, Type, type_of};
+use crate::words::did_you_mean;
+
+/// Refuses definitions that refer to nothing, or to something that does not fit.
+///
+/// # Errors
+/// [`Invalid`] with everything that is wrong.
+pub fn check(definitions: &Definitions) -> Result<(), Invalid> {
+    let errors: Vec<DefinitionError> = definitions
+        .objects()
+        .flat_map(|located| misfits(definitions, located).into_iter().map(|message| at(located, &message)))
+        .collect();
+    if errors.is_empty() { Ok(()) } else { Err(Invalid(errors)) }
+}
+
+fn at(located: &Located, message: &str) -> DefinitionError {
+    let (kind, name) = (located.object.kind(), located.object.name());
+    DefinitionError {
+        file: located.file.clone(),
+        line: located.line,
+        message: format!("{kind} `{name}`: {message}"),
+    }
+}
+
+fn misfits(all: &Definitions, located: &Located) -> Vec<String> {
+    let refer = |kind: &str, name: &str| reference(all, kind, name);
+    match &located.object {
+        Object::Entity(entity) if entity.keys.is_empty() => vec!["it needs at least one key".to_owned()],
+        Object::Entity(_) | Object::Channel(_) => vec![],
+        Object::Source(source) => check_source(source),
+        Object::FeatureView(view) => check_view(all, view),
+        Object::EventStream(stream) => match all.feature_view(&stream.view) {
+            Some(view) if view.shape() == Shape::LastK => vec![],
+            Some(_) => vec![format!("view `{}` has no `last_k`", stream.view)],
+            None => refer("feature_view", &stream.view),
+        },
+        Object::Dataset(dataset) => check_dataset(all, dataset),
+        Object::Model(model) => refer("dataset", &model.dataset),
+        Object::Monitor(monitor) => {
+            let retrain = monitor.on_incident.iter().flat_map(|action| refer("model", &action.retrain));
+            monitor.channels.iter().flat_map(|name| refer("channel", name)).chain(retrain).collect()
+        }
+        Object::Gate(gate) => registered(all, &gate.model),
+        Object::Schedule(schedule) => match &schedule.action {
+            super::Action::Train(model) => refer("model", model),
+            super::Action::Monitor(monitor) => refer("monitor", monitor),
+        },
+    }
+}
+
+fn reference(all: &Definitions, kind: &str, name: &str) -> Vec<String> {
+    let names = all.names(kind);
+    if names.contains(&name) {
+        return vec![];
+    }
+    vec![format!("there is no {kind} `{name}`{}", did_you_mean(name, names))]
+}
+
+fn registered(all: &Definitions, name: &str) -> Vec<String> {
+    let models = all.names("model").into_iter().filter_map(|model| all.model(model));
+    let mut known: Vec<&str> = models.map(|model| model.registered_model.as_str()).collect();
+    known.dedup();
+    if known.contains(&name) {
+        return vec![];
+    }
+    vec![format!("no model registers as `{name}`{}", did_you_mean(name, known))]
+}
+
+fn check_source(source: &Source) -> Vec<String> {
+    let is_time = |column: &String| match source.columns.get(column) {
+        Some(ValueType::Time) => None,
+        Some(other) => Some(format!("`{column}` must be a time, it is declared as {other}")),
+        None => Some(unknown_column(column, source)),
+    };
+    let times = [&source.event_time, &source.known_time].into_iter().filter_map(is_time);
+    let derived = source.derive.iter().filter_map(|(column, expression)| match source.columns.get(column) {
+        None => Some(format!("it derives `{column}`, which is not among its columns")),
+        Some(_) => expression.parse::<Expression>().err().map(|error| error.to_string()),
+    });
+    let filter = source.filter.iter().filter_map(|text| text.parse::<Expression>().err()).map(|e| e.to_string());
+    times.chain(derived).chain(filter).collect()
+}
+
+fn unknown_column(column: &str, source: &Source) -> String {
+    let known = source.columns.keys().map(String::as_str);
+    format!("source `{}` has no column `{column}`{}", source.name, did_you_mean(column, known))
+}
+
+fn check_view(all: &Definitions, view: &FeatureView) -> Vec<String> {
+    let (Some(entity), Some(source)) = (all.entity(&view.entity), all.source(&view.source)) else {
+        let missing = reference(all, "entity", &view.entity).into_iter();
+        return missing.chain(reference(all, "source", &view.source)).collect();
+    };
+    let mut said = Vec::new();
+    let shapes = [!view.features.is_empty(), !view.windows.is_empty(), view.last_k.is_some(), !view.log.is_empty()];
+    if shapes.iter().filter(|given| **given).count() != 1 {
+        said.push("give exactly one of `features`, `windows`, `last_k` and `log`".to_owned());
+    }
+    let named = entity.keys.iter().cloned().chain(view.columns());
+    said.extend(named.filter(|name| !source.columns.contains_key(name)).map(|name| unknown_column(&name, source)));
+    for window in &view.windows {
+        let without = |aggregate: &Aggregate| matches!(aggregate, Aggregate::Count | Aggregate::Age);
+        if window.column.is_none() && !window.aggregates.iter().all(without) {
+            said.push("a window without a `column` can only `count` and tell the `age`".to_owned());
+        }
+        let kind = window.column.as_ref().and_then(|name| source.columns.get(name));
+        if kind.is_some_and(|kind| !matches!(kind, ValueType::Number | ValueType::Integer)) {
+            said.push(format!("`{}` is no number, so no window can aggregate it", window.column.as_deref().unwrap_or("")));
+        }
+    }
+    said
+}
+
+impl FeatureView {
+    /// The features it gives, with their types, in order.
+    pub fn outputs(&self, source: &Source) -> Vec<(String, ValueType)> {
+        let typed = |name: &String| (name.clone(), source.columns.get(name).copied().unwrap_or(ValueType::Number));
+        match self.shape() {
+            Shape::Windows => self.window_outputs(),
+            Shape::Latest => self.features.iter().map(typed).collect(),
+            Shape::LastK | Shape::Log => vec![],
+        }
+    }
+
+    fn window_outputs(&self) -> Vec<(String, ValueType)> {
+        let mut outputs = Vec::new();
+        for window in &self.windows {
+            for over in &window.over {
+                for aggregate in &window.aggregates {
+                    let name = window_feature(window.column.as_deref(), *aggregate, *over);
+                    outputs.push((name, ValueType::Number));
+                }
+            }
+        }
+        outputs
+    }
+}
+
+fn check_dataset(all: &Definitions, dataset: &Dataset) -> Vec<String> {
+    let mut said: Vec<String> = dataset.views.iter().flat_map(|name| reference(all, "feature_view", name)).collect();
+    said.extend(dataset.history.iter().flat_map(|name| reference(all, "event_stream", name)));
+    said.extend(reference(all, "feature_view", &dataset.spine.view));
+    if dataset.split.train_until >= dataset.split.validation_until {
+        said.push("the split's `train_until` must come before its `validation_until`".to_owned());
+    }
+    if !said.is_empty() {
+        return said;
+    }
+    let columns = dataset_columns(all, dataset);
+    let expect = |text: &str, wanted: Option<Type>| match typed(text, &columns) {
+        Err(message) => Some(message),
+        Ok(found) if wanted.is_some_and(|wanted| wanted != found) => Some(format!("`{text}` must be true or false")),
+        Ok(Type::Time | Type::Duration) => Some(format!("`{text}` is a time; make it a number with minutes_between(…)")),
+        Ok(_) => None,
+    };
+    said.extend(expect(&dataset.label, Some(Type::Boolean)));
+    said.extend(dataset.features.values().filter_map(|text| expect(text, None)));
+    for name in &dataset.views {
+        said.extend(check_join(all, dataset, name));
+    }
+    said
+}
+
+fn check_join(all: &Definitions, dataset: &Dataset, name: &str) -> Vec<String> {
+    let Some(view) = all.feature_view(name) else { return vec![] };
+    let mut said = Vec::new();
+    if matches!(view.shape(), Shape::LastK | Shape::Log) {
+        said.push(format!("view `{name}` has no features to join; use `history` for sequences"));
+    }
+    let spine = spine_columns(all, dataset);
+    let keys = all.entity(&view.entity).map(|entity| entity.keys.clone()).unwrap_or_default();
+    for key in keys.iter().filter(|key| !spine.iter().any(|(known, _)| known == *key)) {
+        said.push(format!("view `{name}` is joined by `{key}`, which spine `{}` does not hold", dataset.spine.view));
+    }
+    said
+}
+
+fn typed(text: &str, columns: &[(String, ValueType)]) -> Result<Type, String> {
+    let expression: Expression = text.parse().map_err(|error: crate::expression::ExpressionError| error.to_string())?;
+    type_of(text, &expression, columns).map_err(|error| error.to_string())
+}
+
+/// The columns of a dataset's spine: keys, kept columns and `event_time`.
+pub fn spine_columns(all: &Definitions, dataset: &Dataset) -> Vec<(String, ValueType)> {
+    let Some(view) = all.feature_view(&dataset.spine.view) else { return vec![] };
+    let keys = all.entity(&view.entity).map(|entity| entity.keys.clone()).unwrap_or_default();
+    let Some(source) = all.source(&view.source) else { return vec![] };
+    let mut columns: Vec<(String, ValueType)> = Vec::new();
+    for name in keys.into_iter().chain(view.columns()) {
+        if let Some(kind) = source.columns.get(&name) {
+            columns.push((name, *kind));
+        }
+    }
+    columns
+}
+
+/// Everything that a dataset's expressions may read: the spine's columns, `event_time`, `cutoff` and joined features.
+pub fn dataset_columns(all: &Definitions, dataset: &Dataset) -> Vec<(String, ValueType)> {
+    let mut columns = spine_columns(all, dataset);
+    columns.push(("event_time".to_owned(), ValueType::Time));
+    columns.push(("cutoff".to_owned(), ValueType::Time));
+    for name in &dataset.views {
+        let Some(view) = all.feature_view(name) else { continue };
+        let Some(source) = all.source(&view.source) else { continue };
+        let joined = view.outputs(source).into_iter().map(|(feature, kind)| (format!("{name}__{feature}"), kind));
+        columns.extend(joined);
+    }
+    columns
+}

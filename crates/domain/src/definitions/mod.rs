@@ -1,0 +1,50 @@
+//! What users declare: entities, sources, feature views, datasets, models, monitors, gates, schedules, channels.
+//!
+//! [`parse`] reads files, [`check`] refuses dangling references, [`plan`] says what applying them would change. Nothing
+//! here touches a disk or a database.
+
+mod check;
+mod objects;
+mod parse;
+mod plan;
+
+pub use check::{check, dataset_columns, spine_columns};
+pub use objects::*;
+pub use parse::{Definitions, Located, parse_file};
+pub use plan::{Change, ChangeKind, Stored, plan};
+
+use crate::{Fault, Remedy};
+
+/// A definition does not fit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}:{line}: {message}", file)]
+pub struct DefinitionError {
+    /// The file.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong and what was probably meant.
+    pub message: String,
+}
+
+/// Everything that does not fit, so that one run shows all.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct Invalid(pub Vec<DefinitionError>);
+
+impl Fault for Invalid {
+    fn remedy(&self) -> Remedy {
+        Remedy::FixRequest
+    }
+    fn code(&self) -> &'static str {
+        "invalid-definitions"
+    }
+    fn details(&self) -> Option<serde_json::Value> {
+        let errors: Vec<_> = self
+            .0
+            .iter()
+            .map(|error| serde_json::json!({ "file": error.file, "line": error.line, "message": error.message }))
+            .collect();
+        Some(serde_json::json!({ "errors": errors }))
+    }
+}

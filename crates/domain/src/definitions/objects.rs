@@ -1,0 +1,605 @@
+//! The objects, as they are written in TOML and stored as JSON. Unknown keys are refused everywhere.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::gate::Gate;
+use crate::time::{Cutoff, Horizon};
+
+/// The type of a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValueType {
+    /// 64-bit float; missing is null.
+    Number,
+    /// 64-bit integer.
+    Integer,
+    /// UTF-8.
+    Text,
+    /// An instant in UTC, microseconds.
+    Time,
+    /// True or false.
+    Boolean,
+}
+
+impl std::fmt::Display for ValueType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Number => "number",
+            Self::Integer => "integer",
+            Self::Text => "text",
+            Self::Time => "time",
+            Self::Boolean => "boolean",
+        })
+    }
+}
+
+/// A thing that features describe, and how it is named.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entity {
+    /// Its name.
+    pub name: String,
+    /// What it is, for people.
+    #[serde(default)]
+    pub description: String,
+    /// The columns that name one, in order.
+    pub keys: Vec<String>,
+}
+
+/// Where rows come from: a schema that rows are pushed under, and optionally a file that holds them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Its name.
+    pub name: String,
+    /// What it is, for people.
+    #[serde(default)]
+    pub description: String,
+    /// The columns of a row and their types.
+    pub columns: BTreeMap<String, ValueType>,
+    /// The column that says when it happened.
+    pub event_time: String,
+    /// The column that says when we learned it.
+    pub known_time: String,
+    /// A Parquet file that holds rows, relative to the definitions' folder.
+    pub path: Option<String>,
+    /// Which rows of the file to take: an expression over its columns.
+    #[serde(rename = "where")]
+    pub filter: Option<String>,
+    /// Columns computed from the file's own, by expression. Later ones may use earlier ones' inputs, not their results.
+    #[serde(default)]
+    pub derive: BTreeMap<String, String>,
+}
+
+/// Whether a row that happened exactly at the cutoff counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Boundary {
+    /// `event_time <= cutoff`.
+    #[default]
+    Inclusive,
+    /// `event_time < cutoff`.
+    Exclusive,
+}
+
+/// What a window computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aggregate {
+    /// How many rows (or non-null values, if a column is named).
+    Count,
+    /// Their sum; null without a value.
+    Sum,
+    /// Their mean; null without a value.
+    Mean,
+    /// The smallest; null without a value.
+    Min,
+    /// The largest; null without a value.
+    Max,
+    /// The sample standard deviation; null under two values.
+    Std,
+    /// The latest non-null value.
+    Last,
+    /// The earliest non-null value.
+    First,
+    /// Seconds from the latest row to the cutoff; null without a row.
+    Age,
+}
+
+impl std::fmt::Display for Aggregate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Count => "count",
+            Self::Sum => "sum",
+            Self::Mean => "mean",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::Std => "std",
+            Self::Last => "last",
+            Self::First => "first",
+            Self::Age => "age",
+        })
+    }
+}
+
+/// Aggregates of one column over trailing windows `(cutoff − over, cutoff]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Window {
+    /// The column; only `count` and `age` do without.
+    pub column: Option<String>,
+    /// What to compute.
+    pub aggregates: Vec<Aggregate>,
+    /// Over which spans.
+    pub over: Vec<Horizon>,
+}
+
+/// The latest events of an entity, kept as a sequence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LastK {
+    /// How many.
+    pub count: usize,
+    /// Not older than this.
+    pub over: Horizon,
+    /// Which columns of each event.
+    pub columns: Vec<String>,
+}
+
+/// Features of an entity that share a source and a history. Exactly one of `features`, `windows`, `last_k` and `log` says
+/// what it gives.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureView {
+    /// Its name.
+    pub name: String,
+    /// What it is, for people.
+    #[serde(default)]
+    pub description: String,
+    /// Who answers for it.
+    #[serde(default)]
+    pub owner: String,
+    /// Words to find it by.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// The entity it describes; its keys are columns of the source.
+    pub entity: String,
+    /// Where its rows come from.
+    pub source: String,
+    /// A value older than this is reported as expired, and not given.
+    pub max_age: Option<Horizon>,
+    /// Whether a row that happened exactly at the cutoff counts.
+    #[serde(default)]
+    pub boundary: Boundary,
+    /// Columns whose latest value is a feature.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// Trailing windows.
+    #[serde(default)]
+    pub windows: Vec<Window>,
+    /// The latest events as a sequence.
+    pub last_k: Option<LastK>,
+    /// Columns kept for spines and labels only; never served.
+    #[serde(default)]
+    pub log: Vec<String>,
+}
+
+/// The four shapes of a feature view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// The latest value of each column.
+    Latest,
+    /// Aggregates over trailing windows.
+    Windows,
+    /// The latest events.
+    LastK,
+    /// A log of events that datasets start from.
+    Log,
+}
+
+impl FeatureView {
+    /// Its shape. A checked view has exactly one.
+    pub fn shape(&self) -> Shape {
+        if !self.windows.is_empty() {
+            Shape::Windows
+        } else if self.last_k.is_some() {
+            Shape::LastK
+        } else if !self.log.is_empty() {
+            Shape::Log
+        } else {
+            Shape::Latest
+        }
+    }
+
+    /// The source's columns that its rows keep, in order, without the keys and times.
+    pub fn columns(&self) -> Vec<String> {
+        let mut columns: Vec<String> = match (self.shape(), &self.last_k) {
+            (Shape::Windows, _) => self.windows.iter().filter_map(|window| window.column.clone()).collect(),
+            (Shape::LastK, Some(last)) => last.columns.clone(),
+            (Shape::Log, _) => self.log.clone(),
+            _ => self.features.clone(),
+        };
+        columns.sort();
+        columns.dedup();
+        columns
+    }
+
+    /// How far back online rows are needed; `None` for ever.
+    pub fn memory(&self) -> Option<Horizon> {
+        match self.shape() {
+            Shape::Windows => self.windows.iter().flat_map(|window| window.over.iter().copied()).max(),
+            Shape::LastK => self.last_k.as_ref().map(|last| last.over),
+            Shape::Latest | Shape::Log => None,
+        }
+    }
+}
+
+/// Names the feature of one aggregate: `dep_delay_mean_3h`, `count_3h`.
+pub fn window_feature(column: Option<&str>, aggregate: Aggregate, over: Horizon) -> String {
+    match column {
+        Some(column) => format!("{column}_{aggregate}_{over}"),
+        None => format!("{aggregate}_{over}"),
+    }
+}
+
+/// How one field of an event becomes tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum TokenKind {
+    /// One token a level; levels past `max_levels`, by frequency, share one.
+    Category {
+        /// The largest number of levels.
+        max_levels: usize,
+    },
+    /// One token a quantile bin.
+    Number {
+        /// The number of bins.
+        bins: usize,
+    },
+    /// A part of the event's time (UTC).
+    Calendar {
+        /// `month`, `weekday` or `hour`.
+        part: String,
+    },
+    /// The time since the event before.
+    Gap {
+        /// The number of bins.
+        bins: usize,
+    },
+}
+
+/// One field of an event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenField {
+    /// The column; calendar parts and gaps have a name only.
+    pub name: String,
+    /// How it becomes tokens.
+    #[serde(flatten)]
+    pub kind: TokenKind,
+}
+
+/// How the events of a `last_k` view become the tokens of a GPT.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventStream {
+    /// Its name.
+    pub name: String,
+    /// The view that holds the events.
+    pub view: String,
+    /// The fields, in token order.
+    pub fields: Vec<TokenField>,
+}
+
+/// Where a dataset's rows come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spine {
+    /// A view of shape `log`: each of its rows is one row of the dataset. Its `known_time` is when the outcome was known.
+    pub view: String,
+    /// Events from here on.
+    pub from: Option<Cutoff>,
+    /// Events before here.
+    pub until: Option<Cutoff>,
+}
+
+/// Where training ends, and where validation ends; what follows is the test.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Split {
+    /// Training rows have cutoffs before this, and outcomes known by then.
+    pub train_until: Cutoff,
+    /// Validation rows come next, with cutoffs before this, and outcomes known by then.
+    pub validation_until: Cutoff,
+}
+
+/// A question, and the features that may answer it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dataset {
+    /// Its name.
+    pub name: String,
+    /// What is asked, for people.
+    #[serde(default)]
+    pub description: String,
+    /// Where the rows come from.
+    pub spine: Spine,
+    /// How long before the event the question is asked: `cutoff = event_time − horizon`.
+    pub horizon: Horizon,
+    /// The outcome: an expression over the spine's columns that is true, false or null (then the row has no label).
+    pub label: String,
+    /// Views to join, of shape latest or windows.
+    #[serde(default)]
+    pub views: Vec<String>,
+    /// The event stream to join, if models read histories.
+    pub history: Option<String>,
+    /// Features by expression, over spine columns, `event_time`, `cutoff` and joined features (`view__feature`).
+    #[serde(default)]
+    pub features: BTreeMap<String, String>,
+    /// Joined features that models do not get: they only serve expressions.
+    #[serde(default)]
+    pub hidden: Vec<String>,
+    /// The temporal split.
+    pub split: Split,
+}
+
+/// How a model learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelKind {
+    /// Gradient-boosted trees.
+    Boosting,
+    /// A GPT over the history and a cross network over the columns, trained together.
+    JointFusion,
+}
+
+impl std::fmt::Display for ModelKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Boosting => "boosting",
+            Self::JointFusion => "joint-fusion",
+        })
+    }
+}
+
+/// Which calibrator is tried on the validation window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CalibratorKind {
+    /// None.
+    Identity,
+    /// One factor on the log-odds.
+    #[default]
+    Temperature,
+    /// A factor and an offset on the log-odds.
+    Platt,
+    /// A monotone step function.
+    Isotonic,
+    /// Three parameters on the two log-probabilities.
+    Beta,
+}
+
+/// A model to train.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Its name.
+    pub name: String,
+    /// The registered model that its versions belong to.
+    pub registered_model: String,
+    /// How it learns.
+    pub kind: ModelKind,
+    /// What it learns from.
+    pub dataset: String,
+    /// Settings of the kind.
+    #[serde(default)]
+    pub recipe: serde_json::Map<String, serde_json::Value>,
+    /// Which calibrator is tried; it serves only if a still later window says that it helps.
+    #[serde(default)]
+    pub calibrator: CalibratorKind,
+    /// At most this many training rows, sampled by seed.
+    pub max_train_rows: Option<usize>,
+    /// When retrained: the validation and test windows before now, in place of the dataset's fixed split.
+    pub rolling: Option<Rolling>,
+    /// The seed of everything random.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// Windows counted back from now.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rolling {
+    /// The validation window, just before the test.
+    pub validation: Horizon,
+    /// The test window, up to now.
+    pub test: Horizon,
+}
+
+/// What a monitor does when an incident opens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OnIncident {
+    /// The model to retrain.
+    pub retrain: String,
+    /// Not again before this long.
+    pub cool_down: Horizon,
+}
+
+/// What is watched about a served model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Monitor {
+    /// Its name.
+    pub name: String,
+    /// The registered model it watches.
+    pub model: String,
+    /// The alias it watches.
+    #[serde(default = "champion")]
+    pub alias: String,
+    /// How long a window is.
+    #[serde(default = "one_day")]
+    pub window: Horizon,
+    /// Input columns to watch; all if empty.
+    #[serde(default)]
+    pub columns: Vec<String>,
+    /// The smallest distance (KS or total variation) worth calling drift.
+    #[serde(default = "min_effect")]
+    pub min_effect: f64,
+    /// The false-alarm level.
+    #[serde(default = "alpha")]
+    pub alpha: f64,
+    /// The smallest change of the label rate worth an incident.
+    #[serde(default = "min_rate_change")]
+    pub min_rate_change: f64,
+    /// Fewer rows than this in a window give `insufficient data`.
+    #[serde(default = "min_rows")]
+    pub min_rows: u64,
+    /// How many windows in a row must look well before an incident resolves.
+    #[serde(default = "recovery_windows")]
+    pub recovery_windows: u32,
+    /// What to do when an incident opens.
+    pub on_incident: Option<OnIncident>,
+    /// Where to tell.
+    #[serde(default)]
+    pub channels: Vec<String>,
+}
+
+fn champion() -> String {
+    "champion".to_owned()
+}
+fn one_day() -> Horizon {
+    Horizon::seconds(86_400)
+}
+fn min_effect() -> f64 {
+    0.1
+}
+fn alpha() -> f64 {
+    0.001
+}
+fn min_rate_change() -> f64 {
+    0.03
+}
+fn min_rows() -> u64 {
+    200
+}
+fn recovery_windows() -> u32 {
+    3
+}
+
+/// What a schedule starts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Action {
+    /// Build a training set and train this model on it.
+    Train(String),
+    /// Run this monitor.
+    Monitor(String),
+}
+
+/// When something happens by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// Its name.
+    pub name: String,
+    /// Six fields: second minute hour day-of-month month day-of-week.
+    pub cron: String,
+    /// The zone that the fields are read in, such as `America/New_York`.
+    #[serde(default = "utc")]
+    pub time_zone: String,
+    /// What it starts.
+    pub action: Action,
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
+}
+
+/// Where alerts go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Channel {
+    /// Its name.
+    pub name: String,
+    /// The address that gets a JSON document by POST.
+    pub webhook: String,
+    /// The environment variable that holds the key of the HMAC-SHA256 signature.
+    pub secret_env: Option<String>,
+}
+
+/// Any object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Object {
+    /// An entity.
+    Entity(Entity),
+    /// A source.
+    Source(Source),
+    /// A feature view.
+    FeatureView(FeatureView),
+    /// An event stream.
+    EventStream(EventStream),
+    /// A dataset.
+    Dataset(Dataset),
+    /// A model.
+    Model(Model),
+    /// A monitor.
+    Monitor(Monitor),
+    /// A gate.
+    Gate(Gate),
+    /// A schedule.
+    Schedule(Schedule),
+    /// A channel.
+    Channel(Channel),
+}
+
+macro_rules! each_kind {
+    ($($variant:ident => $kind:literal),* $(,)?) => {
+        /// The kinds, as they are written in TOML and stored, in the order in which they build on each other.
+        pub const KINDS: &[&str] = &[$($kind),*];
+
+        impl Object {
+            /// The kind, as it is written in TOML and stored.
+            pub fn kind(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $kind),* }
+            }
+
+            /// The name, unique within its kind.
+            pub fn name(&self) -> &str {
+                match self { $(Self::$variant(object) => &object.name),* }
+            }
+
+            /// The object as it is stored.
+            pub fn body(&self) -> serde_json::Value {
+                match self {
+                    $(Self::$variant(object) => serde_json::to_value(object).expect("definitions have only string keys")),*
+                }
+            }
+
+            /// Reads a stored object.
+            ///
+            /// # Errors
+            /// What the reader said.
+            pub fn from_body(kind: &str, body: serde_json::Value) -> Result<Self, serde_json::Error> {
+                match kind {
+                    $($kind => serde_json::from_value(body).map(Self::$variant),)*
+                    other => Err(serde::de::Error::custom(format!("`{other}` is no kind of definition"))),
+                }
+            }
+        }
+    };
+}
+
+each_kind! {
+    Entity => "entity",
+    Source => "source",
+    FeatureView => "feature_view",
+    EventStream => "event_stream",
+    Dataset => "dataset",
+    Model => "model",
+    Channel => "channel",
+    Monitor => "monitor",
+    Gate => "gate",
+    Schedule => "schedule",
+}

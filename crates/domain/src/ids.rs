@@ -1,0 +1,48 @@
+//! Every id has its own type, so that two of them cannot be swapped by accident.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! typed_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[cfg_attr(feature = "sqlx", derive(sqlx::Type), sqlx(transparent))]
+        #[serde(transparent)]
+        pub struct $name(pub uuid::Uuid);
+
+        impl $name {
+            /// A new id; ids made later sort later.
+            pub fn new() -> Self {
+                Self(uuid::Uuid::now_v7())
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::new()
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = uuid::Error;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                text.parse().map(Self)
+            }
+        }
+    };
+}
+
+typed_id!(/** Names one append-only file of a feature view. */ PartId);
+typed_id!(/** Names one materialised training set. */ TrainingSetId);
+typed_id!(/** Names one unit of leased work. */ JobId);
+typed_id!(/** Names one served answer. */ PredictionId);
+typed_id!(/** Names one file of logged predictions. */ PredictionLogId);
+typed_id!(/** Names one incident of one monitor. */ IncidentId);
+typed_id!(/** Names one message on its way to a channel. */ NotificationId);
+typed_id!(/** The secret that proves who holds a job's lease. */ LeaseToken);
