@@ -1,0 +1,234 @@
+//! Settings: defaults < `foretime.toml` < environment (`FORETIME_…`, sections joined by `__`) < flags.
+//!
+//! Unknown keys are refused. Secrets are [`SecretString`]s and never printed.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use domain::{Fault, Remedy};
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+/// All settings of a process.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where files and the private Postgres live.
+    pub data_dir: PathBuf,
+    /// A Postgres to use instead of a private one.
+    pub database_url: Option<SecretString>,
+    /// Connections per process.
+    pub database_connections: u32,
+    /// The project that definitions belong to unless they say otherwise.
+    pub project: String,
+    /// The HTTP surface.
+    pub http: HttpConfig,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// The job loop.
+    pub jobs: JobsConfig,
+    /// Model training and serving.
+    pub worker: WorkerConfig,
+}
+
+/// The HTTP surface.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Where to listen. Anything but loopback needs a `token`.
+    pub listen: SocketAddr,
+    /// What a client must show: `Authorization: Bearer TOKEN`, or basic authentication with it as the password.
+    pub token: Option<SecretString>,
+    /// The largest JSON or Arrow body, in bytes. Artifacts are streamed and not bounded by this.
+    pub body_limit_bytes: usize,
+    /// How long a request may take, in seconds.
+    pub timeout_seconds: u64,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogConfig {
+    /// A `tracing` filter, such as `info,sqlx=warn`.
+    pub filter: String,
+    /// One JSON object a line instead of text.
+    pub json: bool,
+}
+
+/// The job loop.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobsConfig {
+    /// How long a lease lasts unless it is extended, in seconds. It is extended every third of that.
+    pub lease_seconds: u64,
+    /// How often to look for work when nobody knocks, in seconds.
+    pub poll_seconds: u64,
+}
+
+/// Model training and serving.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerConfig {
+    /// `cpu`; `cuda` in a build with that feature.
+    pub device: String,
+    /// Rows of logged predictions that are gathered into one file, unless `flush_seconds` pass first.
+    pub log_rows: usize,
+    /// The longest that a logged prediction waits for its file, in seconds.
+    pub flush_seconds: u64,
+}
+
+impl JobsConfig {
+    /// How long a lease lasts.
+    pub fn lease(&self) -> chrono::TimeDelta {
+        chrono::TimeDelta::seconds(self.lease_seconds.try_into().unwrap_or(i64::MAX / 1_000))
+    }
+
+    /// How often to look for work when nobody knocks.
+    pub fn poll(&self) -> Duration {
+        Duration::from_secs(self.poll_seconds)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("foretime-data"),
+            database_url: None,
+            database_connections: 20,
+            project: "default".to_owned(),
+            http: HttpConfig {
+                listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8640),
+                token: None,
+                body_limit_bytes: 256 << 20,
+                timeout_seconds: 120,
+            },
+            log: LogConfig { filter: "info,sqlx=warn,tower_http=warn".to_owned(), json: false },
+            jobs: JobsConfig { lease_seconds: 30, poll_seconds: 5 },
+            worker: WorkerConfig { device: "cpu".to_owned(), log_rows: 10_000, flush_seconds: 5 },
+        }
+    }
+}
+
+/// The settings could not be read, or cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file or variable does not fit.
+    #[error("the configuration does not fit: {0}")]
+    Unreadable(Box<figment::Error>),
+    /// A public address without authentication.
+    #[error("`http.listen` is {0}, which other machines can reach, and no `http.token` is set; set FORETIME_HTTP__TOKEN, or listen on 127.0.0.1")]
+    Unprotected(SocketAddr),
+}
+
+impl Fault for ConfigError {
+    fn remedy(&self) -> Remedy {
+        Remedy::FixRequest
+    }
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "configuration",
+            Self::Unprotected(_) => "unprotected-listener",
+        }
+    }
+}
+
+impl Config {
+    /// Reads `file` (if it exists) and the environment over the defaults.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key and where it came from.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let defaults = Serialized::defaults(Defaults::from(Self::default()));
+        let figment = Figment::from(defaults).merge(Toml::file(file)).merge(
+            Env::prefixed("FORETIME_").split("__").ignore(&["config"]),
+        );
+        let config: Self = figment.extract().map_err(|error| ConfigError::Unreadable(Box::new(error)))?;
+        config.checked()
+    }
+
+    /// The same settings, if they may be used.
+    ///
+    /// # Errors
+    /// [`ConfigError::Unprotected`].
+    pub fn checked(self) -> Result<Self, ConfigError> {
+        if !self.http.listen.ip().is_loopback() && self.http.token.is_none() {
+            return Err(ConfigError::Unprotected(self.http.listen));
+        }
+        Ok(self)
+    }
+}
+
+/// The defaults as figment wants them: secrets are never serialised, and none has a default.
+#[derive(Serialize)]
+struct Defaults {
+    data_dir: PathBuf,
+    database_connections: u32,
+    project: String,
+    http: HttpDefaults,
+    log: LogConfig,
+    jobs: JobsConfig,
+    worker: WorkerConfig,
+}
+
+#[derive(Serialize)]
+struct HttpDefaults {
+    listen: SocketAddr,
+    body_limit_bytes: usize,
+    timeout_seconds: u64,
+}
+
+impl From<Config> for Defaults {
+    fn from(config: Config) -> Self {
+        Self {
+            data_dir: config.data_dir,
+            database_connections: config.database_connections,
+            project: config.project,
+            http: HttpDefaults {
+                listen: config.http.listen,
+                body_limit_bytes: config.http.body_limit_bytes,
+                timeout_seconds: config.http.timeout_seconds,
+            },
+            log: config.log,
+            jobs: config.jobs,
+            worker: config.worker,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_file(text: &str) -> Result<Config, ConfigError> {
+        let figment = Figment::from(Serialized::defaults(Defaults::from(Config::default()))).merge(Toml::string(text));
+        let config: Config = figment.extract().map_err(|error| ConfigError::Unreadable(Box::new(error)))?;
+        config.checked()
+    }
+
+    #[test]
+    fn the_defaults_can_be_used() {
+        assert_eq!(with_file("").unwrap().project, "default");
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        let refusal = with_file("[http]\nlisen = \"127.0.0.1:1\"").unwrap_err().to_string();
+        assert!(refusal.contains("lisen"), "{refusal}");
+    }
+
+    #[test]
+    fn a_public_address_without_a_token_is_refused() {
+        let refusal = with_file("[http]\nlisten = \"0.0.0.0:8640\"").unwrap_err().to_string();
+        assert!(refusal.contains("FORETIME_HTTP__TOKEN"), "{refusal}");
+        assert!(with_file("[http]\nlisten = \"0.0.0.0:8640\"\ntoken = \"long and random\"").is_ok());
+    }
+
+    #[test]
+    fn a_secret_is_not_printed() {
+        let config = with_file("[http]\ntoken = \"long and random\"").unwrap();
+        assert!(!format!("{config:?}").contains("long and random"));
+    }
+}

@@ -1,0 +1,20 @@
+//! What every service shares on the outside: its context, configuration, telemetry, HTTP surface, problems and job loop.
+//!
+//! Belongs here: running a service. Not here: what any service does, SQL (`storage`), files (`frames`).
+//!
+//! Invariants: a service gets everything it may use from its [`Context`]; errors become HTTP in [`Problem`] and are logged
+//! there, once; a job's lease is held and extended here, so that handlers only do the work.
+
+pub mod auth;
+pub mod config;
+pub mod context;
+pub mod http;
+pub mod jobs;
+pub mod metrics;
+pub mod problem;
+pub mod shutdown;
+pub mod telemetry;
+
+pub use config::Config;
+pub use context::Context;
+pub use problem::{JsonBody, Problem};

@@ -1,0 +1,114 @@
+//! RFC 9457 problem documents: how any [`Fault`] leaves over HTTP.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use domain::{Fault, Remedy};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// Any [`Fault`] on its way out; `?` converts.
+#[derive(Debug)]
+pub struct Problem(Box<dyn Fault>);
+
+impl<E: Fault> From<E> for Problem {
+    fn from(fault: E) -> Self {
+        Self(Box::new(fault))
+    }
+}
+
+impl Problem {
+    /// The fault inside.
+    pub fn fault(&self) -> &dyn Fault {
+        &*self.0
+    }
+}
+
+/// The status that tells a client what the remedy is.
+pub fn status_of(remedy: Remedy) -> StatusCode {
+    match remedy {
+        Remedy::FixRequest => StatusCode::UNPROCESSABLE_ENTITY,
+        Remedy::LookElsewhere => StatusCode::NOT_FOUND,
+        Remedy::ResolveConflict => StatusCode::CONFLICT,
+        Remedy::SendLess => StatusCode::PAYLOAD_TOO_LARGE,
+        Remedy::RetryLater => StatusCode::SERVICE_UNAVAILABLE,
+        Remedy::ReportBug => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// Logs a fault that is ours, with its causes; a caller's fault is only told to the caller.
+pub fn log_if_ours(fault: &dyn Fault) {
+    if matches!(fault.remedy(), Remedy::ReportBug | Remedy::RetryLater) {
+        let causes = causes(fault);
+        tracing::error!(code = fault.code(), error = %fault, causes, "request failed");
+    }
+}
+
+/// A fault's causes, outermost first, joined by `: `.
+pub fn causes(fault: &dyn std::error::Error) -> String {
+    let mut said = Vec::new();
+    let mut next = fault.source();
+    while let Some(cause) = next {
+        said.push(cause.to_string());
+        next = cause.source();
+    }
+    said.join(": ")
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = status_of(self.0.remedy());
+        log_if_ours(&*self.0);
+        let mut document = json!({
+            "type": format!("/problems/{}", self.0.code()),
+            "title": status.canonical_reason(),
+            "status": status.as_u16(),
+        });
+        // The text of a fault of ours stays in the log: it may name what a caller should not see.
+        if status != StatusCode::INTERNAL_SERVER_ERROR {
+            document["detail"] = Value::String(self.0.to_string());
+        }
+        if let Some(Value::Object(details)) = self.0.details() {
+            document.as_object_mut().expect("built as an object").extend(details);
+        }
+        let mut response =
+            (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(document)).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// A request body was not the JSON that the route takes.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct MalformedBody(String);
+
+impl Fault for MalformedBody {
+    fn remedy(&self) -> Remedy {
+        Remedy::FixRequest
+    }
+    fn code(&self) -> &'static str {
+        "malformed-body"
+    }
+}
+
+/// A JSON body, whatever its content type says; an error names the path inside the document.
+#[derive(Debug)]
+pub struct JsonBody<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let bytes = Bytes::from_request(request, state).await.map_err(IntoResponse::into_response)?;
+        let mut reader = serde_json::Deserializer::from_slice(&bytes);
+        let parsed = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+            Problem::from(MalformedBody(format!("the body does not fit at `{}`: {}", error.path(), error.inner())))
+        });
+        parsed.map(Self).map_err(IntoResponse::into_response)
+    }
+}

@@ -1,0 +1,43 @@
+//! Stopping in order: the first signal drains, the second one, or the deadline, ends.
+
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::Context;
+
+/// How long requests and jobs in hand may take to end after the first signal.
+pub const DRAIN: Duration = Duration::from_secs(20);
+
+/// Cancels `stop` at the first SIGINT or SIGTERM.
+///
+/// # Errors
+/// If the signal handlers cannot be installed.
+pub fn on_signal(stop: CancellationToken) -> std::io::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            () = stop.cancelled() => {}
+        }
+        stop.cancel();
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::warn!("second signal: ending without waiting for what is in hand");
+        std::process::exit(130);
+    });
+    Ok(())
+}
+
+/// Waits until everything that runs under `context` has ended, at most [`DRAIN`].
+pub async fn drain(context: &Context) {
+    context.tasks.close();
+    if tokio::time::timeout(DRAIN, context.tasks.wait()).await.is_err() {
+        tracing::warn!("some work did not end in time; its leases will run out and others will take it up");
+    }
+}
