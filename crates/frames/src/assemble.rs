@@ -1,0 +1,203 @@
+//! From a spine to features: joins, histories and expressions, by the same steps offline and online.
+//!
+//! Offline the spine is every event of a log and each row looks from its own cutoff; online it is the rows of a request and
+//! all look from now. What differs is only where the views' rows come from.
+
+use std::collections::BTreeMap;
+
+use domain::definitions::{Dataset, Definitions, FeatureView, Shape};
+use domain::tabular::{History, Table};
+
+use crate::as_of::{Rule, Status, latest};
+use crate::evaluate::evaluate;
+use crate::frame::{Frame, Values};
+use crate::groups::{Groups, Question};
+use crate::history::{as_column, last_k};
+use crate::keys::Keys;
+use crate::view::{ViewRows, ViewSchema};
+use crate::windows::Plan;
+use crate::Error;
+
+/// What was joined from one view.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    /// The view.
+    pub view: String,
+    /// What became of each row's question.
+    pub statuses: Vec<Status>,
+    /// When the newest value behind each answer was learned.
+    pub known_times: Vec<Option<i64>>,
+}
+
+/// A spine with everything that its dataset asks for.
+#[derive(Clone, Debug)]
+pub struct Assembled {
+    /// The model's inputs, in a fixed order: expressions by name, then joined features by view.
+    pub features: Frame,
+    /// What was joined, by view.
+    pub joined: Vec<Joined>,
+    /// The histories, if the dataset has an event stream.
+    pub history: Option<History>,
+}
+
+impl Assembled {
+    /// The features as models see them.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] if the columns do not fit together, which they do.
+    pub fn table(&self) -> Result<Table, Error> {
+        table(&self.features)
+    }
+}
+
+/// A frame as models see it.
+///
+/// # Errors
+/// [`Error::Unreadable`] if the columns do not fit together, which they do.
+pub fn table(frame: &Frame) -> Result<Table, Error> {
+    let columns = frame.columns().iter().map(|(name, values)| (name.clone(), as_column(values))).collect();
+    Table::new(frame.rows(), columns).map_err(|error| Error::unreadable("frame", error))
+}
+
+/// A view of a dataset, ready to be joined.
+#[derive(Clone, Debug)]
+pub struct Needed<'a> {
+    /// The view.
+    pub view: &'a FeatureView,
+    /// Its columns.
+    pub schema: ViewSchema,
+}
+
+/// The views that a dataset joins: first those with features, last the one with histories.
+///
+/// # Errors
+/// [`Error::Unreadable`] if the definitions were never checked.
+pub fn needed<'a>(definitions: &'a Definitions, dataset: &Dataset) -> Result<Vec<Needed<'a>>, Error> {
+    let stream = match &dataset.history {
+        Some(name) => Some(definitions.event_stream(name).ok_or_else(|| unchecked("event stream", name))?),
+        None => None,
+    };
+    dataset
+        .views
+        .iter()
+        .chain(stream.map(|stream| &stream.view))
+        .map(|name| {
+            let view = definitions.feature_view(name).ok_or_else(|| unchecked("view", name))?;
+            Ok(Needed { view, schema: schema_of(definitions, view)? })
+        })
+        .collect()
+}
+
+/// The columns of a view.
+///
+/// # Errors
+/// [`Error::Unreadable`] if the definitions were never checked.
+pub fn schema_of(definitions: &Definitions, view: &FeatureView) -> Result<ViewSchema, Error> {
+    let entity = definitions.entity(&view.entity).ok_or_else(|| unchecked("entity", &view.entity))?;
+    let source = definitions.source(&view.source).ok_or_else(|| unchecked("source", &view.source))?;
+    Ok(ViewSchema::of(view, entity, source))
+}
+
+fn unchecked(kind: &str, name: &str) -> Error {
+    Error::unreadable("definitions", format!("there is no {kind} `{name}`"))
+}
+
+/// Joins everything that `dataset` asks for to `spine`, whose columns include `event_time`. `rows_of` fetches the rows of
+/// one view at a time, given the keys that the spine asks for.
+///
+/// # Errors
+/// What `rows_of` said, or an error that names the column that does not fit.
+pub fn assemble<E: From<Error>>(
+    definitions: &Definitions,
+    dataset: &Dataset,
+    spine: &Frame,
+    cutoffs: &[i64],
+    as_of: &[i64],
+    mut rows_of: impl FnMut(&Needed<'_>, &Keys) -> Result<ViewRows, E>,
+) -> Result<Assembled, E> {
+    let mut all = spine.clone();
+    all.set("cutoff", Values::Time(cutoffs.to_vec()));
+    let mut joined = Vec::new();
+    let mut history = None;
+    let mut names = Vec::new();
+    for needed in needed(definitions, dataset)? {
+        let asked = Keys::of(spine, &needed.schema.key_names())?;
+        let rows = rows_of(&needed, &asked)?;
+        let keys = rows.keys(&needed.schema)?;
+        let groups = Groups::new(&keys, rows.moments());
+        let questions: Vec<Question<'_>> = (0..spine.rows())
+            .map(|row| Question { key: asked.get(row), cutoff: cutoffs[row], as_of: as_of[row] })
+            .collect();
+        let (features, record, events) = join(&needed, &groups, &rows, &questions)?;
+        for (name, values) in features {
+            names.push(name.clone());
+            all.set(name, values);
+        }
+        joined.push(record);
+        history = events.or(history);
+    }
+    let features = model_inputs(dataset, &all, &names)?;
+    Ok(Assembled { features, joined, history })
+}
+
+type JoinResult = (Vec<(String, Values)>, Joined, Option<History>);
+
+fn join(
+    needed: &Needed<'_>,
+    groups: &Groups<'_>,
+    rows: &ViewRows,
+    questions: &[Question<'_>],
+) -> Result<JoinResult, Error> {
+    let view = needed.view;
+    let exclusive = view.boundary == domain::definitions::Boundary::Exclusive;
+    let name = |feature: &str| format!("{}__{feature}", view.name);
+    let present = |known: &Option<i64>| if known.is_some() { Status::Present } else { Status::NotFound };
+    if let (Shape::LastK, Some(last)) = (view.shape(), &view.last_k) {
+        let (history, known_times) = last_k(groups, &rows.frame, questions, last, exclusive)?;
+        let statuses = known_times.iter().map(present).collect();
+        return Ok((vec![], Joined { view: view.name.clone(), statuses, known_times }, Some(history)));
+    }
+    if view.shape() == Shape::Windows {
+        let (features, known_times) = Plan::of(view).answer(groups, &rows.frame, questions)?;
+        let features = features.columns().iter().map(|(feature, values)| (name(feature), values.clone())).collect();
+        let statuses = known_times.iter().map(present).collect();
+        return Ok((features, Joined { view: view.name.clone(), statuses, known_times }, None));
+    }
+    let rule = Rule { exclusive, max_age: view.max_age.map(domain::Horizon::micros) };
+    let answers = latest(groups, questions, rule);
+    let places: Vec<u32> = answers.iter().map(|answer| answer.row.unwrap_or(u32::MAX)).collect();
+    let features = view
+        .features
+        .iter()
+        .map(|feature| Ok((name(feature), rows.frame.column(feature)?.take(&places))))
+        .collect::<Result<_, Error>>()?;
+    let statuses = answers.iter().map(|answer| answer.status).collect();
+    let known_times = answers.iter().map(|answer| answer.known_time).collect();
+    Ok((features, Joined { view: view.name.clone(), statuses, known_times }, None))
+}
+
+fn model_inputs(dataset: &Dataset, all: &Frame, joined: &[String]) -> Result<Frame, Error> {
+    let mut columns = Vec::new();
+    for (name, expression) in &dataset.features {
+        columns.push((name.clone(), evaluate(expression, all)?));
+    }
+    for name in joined.iter().filter(|name| !dataset.hidden.contains(name)) {
+        columns.push((name.clone(), all.column(name)?.clone()));
+    }
+    Ok(Frame::new(all.rows(), columns))
+}
+
+/// The share of rows with each status, by view.
+pub fn status_rates(joined: &[Joined]) -> BTreeMap<String, BTreeMap<Status, f64>> {
+    joined
+        .iter()
+        .map(|joined| {
+            let mut counts: BTreeMap<Status, f64> = BTreeMap::new();
+            let share = 1.0 / joined.statuses.len().max(1) as f64;
+            for status in &joined.statuses {
+                *counts.entry(*status).or_default() += share;
+            }
+            (joined.view.clone(), counts)
+        })
+        .collect()
+}

@@ -1,0 +1,95 @@
+//! What can go wrong with columns and files.
+
+use std::path::PathBuf;
+
+use domain::{Fault, Remedy};
+
+/// Data does not fit, or a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A column is not there.
+    #[error("there is no column `{column}`; there are: {}", found.join(", "))]
+    MissingColumn {
+        /// The column.
+        column: String,
+        /// What there is.
+        found: Vec<String>,
+    },
+    /// A column holds another type.
+    #[error("column `{column}` holds {found} where {expected} is declared; convert it, or declare what it is")]
+    WrongType {
+        /// The column.
+        column: String,
+        /// What it holds.
+        found: String,
+        /// What is declared.
+        expected: String,
+    },
+    /// A time without a zone.
+    #[error("column `{column}` holds times without a zone, so nobody can say when they were; convert them to UTC")]
+    NaiveTime {
+        /// The column.
+        column: String,
+    },
+    /// Bytes are not what they should be.
+    #[error("the {what} cannot be read: {why}")]
+    Unreadable {
+        /// What was expected.
+        what: &'static str,
+        /// What the reader said.
+        why: String,
+    },
+    /// An expression cannot be evaluated.
+    #[error(transparent)]
+    Expression(#[from] domain::expression::ExpressionError),
+    /// A file cannot be read or written.
+    #[error("`{}`: {cause}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// A file is not the one that was written.
+    #[error("`{}` has SHA-256 {found}, it was written as {expected}; restore it from a backup", path.display())]
+    Altered {
+        /// The file.
+        path: PathBuf,
+        /// The hash it had.
+        expected: String,
+        /// The hash it has.
+        found: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn unreadable(what: &'static str, why: impl std::fmt::Display) -> Self {
+        Self::Unreadable { what, why: why.to_string() }
+    }
+
+    pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |cause| Self::File { path, cause }
+    }
+}
+
+impl Fault for Error {
+    fn remedy(&self) -> Remedy {
+        match self {
+            Self::File { .. } | Self::Altered { .. } => Remedy::ReportBug,
+            _ => Remedy::FixRequest,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::MissingColumn { .. } => "missing-column",
+            Self::WrongType { .. } => "wrong-type",
+            Self::NaiveTime { .. } => "naive-time",
+            Self::Unreadable { .. } => "unreadable",
+            Self::Expression(_) => "invalid-expression",
+            Self::File { .. } => "file",
+            Self::Altered { .. } => "altered-file",
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Reading the rows of a source from the file it names: scan, keep, derive.
+
+use std::path::Path;
+
+use domain::definitions::{Source, ValueType};
+use polars::prelude::{
+    AnyValue, DataFrame, DataType, LazyFrame, PlRefPath, ScanArgsParquet, Series, TimeUnit,
+};
+
+use crate::evaluate::{evaluate, filter};
+use crate::frame::{Frame, NO_INTEGER, Values, wrong_type};
+use crate::Error;
+
+/// All rows of a source's file, with exactly its declared columns. `folder` is where relative paths start.
+///
+/// # Errors
+/// [`Error::MissingColumn`] or [`Error::WrongType`] name what does not fit the declaration.
+pub fn read(source: &Source, folder: &Path) -> Result<Frame, Error> {
+    let Some(path) = &source.path else {
+        return Err(Error::unreadable("source", format!("`{}` names no file; push its rows instead", source.name)));
+    };
+    let raw = scan(&folder.join(path))?;
+    let kept = match &source.filter {
+        Some(condition) => filter(condition, &raw)?,
+        None => raw,
+    };
+    let columns = source
+        .columns
+        .iter()
+        .map(|(name, kind)| {
+            let values = match source.derive.get(name) {
+                Some(expression) => evaluate(expression, &kept)?,
+                None => kept.column(name)?.clone(),
+            };
+            Ok((name.clone(), conform(name, values, *kind)?))
+        })
+        .collect::<Result<_, Error>>()?;
+    Ok(Frame::new(kept.rows(), columns))
+}
+
+/// A column as the declared type; integers and numbers convert into each other where nothing is lost.
+///
+/// # Errors
+/// [`Error::WrongType`].
+pub fn conform(name: &str, values: Values, kind: ValueType) -> Result<Values, Error> {
+    match (values, kind) {
+        (values, kind) if values.kind() == kind => Ok(values),
+        (Values::Integer(values), ValueType::Number) => Ok(Values::Number(
+            values.iter().map(|value| if *value == NO_INTEGER { f64::NAN } else { *value as f64 }).collect(),
+        )),
+        (Values::Number(numbers), ValueType::Integer)
+            if numbers.iter().all(|number| number.is_nan() || number.fract() == 0.0) =>
+        {
+            let integer = |number: &f64| if number.is_nan() { NO_INTEGER } else { *number as i64 };
+            Ok(Values::Integer(numbers.iter().map(integer).collect()))
+        }
+        (Values::Number(numbers), kind) if numbers.iter().all(|number| number.is_nan()) => {
+            Ok(Values::nulls(kind, numbers.len())) // a column of nulls has no type of its own
+        }
+        (other, kind) => Err(wrong_type(name, &other, kind)),
+    }
+}
+
+fn scan(path: &Path) -> Result<Frame, Error> {
+    std::fs::metadata(path).map_err(Error::file(path))?;
+    let unreadable = |error: polars::error::PolarsError| Error::unreadable("Parquet file", error);
+    let text = path.to_string_lossy();
+    let frame = LazyFrame::scan_parquet(PlRefPath::new(text.as_ref()), ScanArgsParquet::default())
+        .and_then(LazyFrame::collect)
+        .map_err(unreadable)?;
+    from_polars(&frame)
+}
+
+fn from_polars(frame: &DataFrame) -> Result<Frame, Error> {
+    let columns = frame
+        .columns()
+        .iter()
+        .map(|column| {
+            let series = column.as_materialized_series();
+            Ok((series.name().to_string(), from_series(series)?))
+        })
+        .collect::<Result<_, Error>>()?;
+    Ok(Frame::new(frame.height(), columns))
+}
+
+fn from_series(series: &Series) -> Result<Values, Error> {
+    let name = series.name().to_string();
+    let unreadable = |error: polars::error::PolarsError| Error::unreadable("column", error);
+    match series.dtype() {
+        DataType::Float32 | DataType::Float64 => {
+            let numbers = series.cast(&DataType::Float64).map_err(unreadable)?;
+            Ok(Values::Number(numbers.f64().map_err(unreadable)?.iter().map(|v| v.unwrap_or(f64::NAN)).collect()))
+        }
+        kind if kind.is_integer() => {
+            let integers = series.cast(&DataType::Int64).map_err(unreadable)?;
+            Ok(Values::Integer(integers.i64().map_err(unreadable)?.iter().map(|v| v.unwrap_or(NO_INTEGER)).collect()))
+        }
+        DataType::String => Ok(Values::text(series.str().map_err(unreadable)?.iter())),
+        DataType::Categorical(..) | DataType::Enum(..) => {
+            let texts = series.cast(&DataType::String).map_err(unreadable)?;
+            Ok(Values::text(texts.str().map_err(unreadable)?.iter()))
+        }
+        DataType::Boolean => Ok(Values::Boolean(series.bool().map_err(unreadable)?.iter().collect())),
+        DataType::Datetime(_, None) => Err(Error::NaiveTime { column: name }),
+        DataType::Datetime(unit, Some(_)) => Ok(Values::Time(series.iter().map(|v| micros(&v, *unit)).collect())),
+        other => Err(Error::WrongType {
+            column: name,
+            found: format!("{other} values"),
+            expected: "numbers, integers, texts, times or booleans".to_owned(),
+        }),
+    }
+}
+
+/// Microseconds; nanoseconds are rounded up, so that nothing moves from the future into the past.
+fn micros(value: &AnyValue<'_>, unit: TimeUnit) -> i64 {
+    let raw = match value {
+        AnyValue::Datetime(raw, ..) | AnyValue::DatetimeOwned(raw, ..) => *raw,
+        _ => return NO_INTEGER,
+    };
+    match unit {
+        TimeUnit::Nanoseconds => raw.div_euclid(1_000) + i64::from(raw.rem_euclid(1_000) != 0),
+        TimeUnit::Microseconds => raw,
+        TimeUnit::Milliseconds => raw.saturating_mul(1_000),
+    }
+}

@@ -1,0 +1,333 @@
+//! Training sets: immutable Arrow files of a point-in-time join, with a manifest that shows what is in them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use domain::definitions::{Dataset, Definitions, Object};
+use domain::split::Window;
+use domain::tabular::{History, Table};
+use domain::{Cutoff, LabelTime};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::as_of::Status;
+use crate::assemble::{Assembled, Needed, assemble, schema_of, status_rates, table};
+use crate::evaluate::evaluate;
+use crate::files::{Written, read_arrow, verify, write_arrow};
+use crate::frame::{Frame, Values};
+use crate::history;
+use crate::keys::Keys;
+use crate::view::ViewRows;
+use crate::Error;
+
+/// A training set in memory.
+#[derive(Clone, Debug)]
+pub struct TrainingSet {
+    /// Names each row: the spine's key columns, joined by `|`.
+    pub rows: Vec<String>,
+    /// When the event was to happen, in microseconds.
+    pub event_times: Vec<i64>,
+    /// When each question was asked.
+    pub cutoffs: Vec<i64>,
+    /// The outcomes.
+    pub labels: Vec<bool>,
+    /// When each outcome became known.
+    pub label_times: Vec<i64>,
+    /// The features as models see them.
+    pub table: Table,
+    /// The histories, if the dataset has an event stream.
+    pub history: Option<History>,
+}
+
+/// What a training set holds, stored beside it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Rows of the spine that had a label.
+    pub rows_in: u64,
+    /// Rows of the file.
+    pub rows_out: u64,
+    /// Values whose moment of knowledge lies after their row's cutoff. Nothing from the future means 0.
+    pub leaked_values: u64,
+    /// Leaked values by view, with the number of values that were looked at.
+    pub leak_audit: BTreeMap<String, LeakAudit>,
+    /// Share of rows with each status, by view.
+    pub status_rates: BTreeMap<String, BTreeMap<String, f64>>,
+    /// Rows, base rate and feature statistics by window of the split.
+    pub windows: BTreeMap<Window, WindowStatistics>,
+    /// Feature names and types, in order.
+    pub schema: Vec<(String, String)>,
+    /// Hash of the schema.
+    pub schema_fingerprint: String,
+}
+
+/// The leak audit of one view.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeakAudit {
+    /// Answers that rested on a stored row.
+    pub values: u64,
+    /// Those that were learned after the cutoff.
+    pub leaked: u64,
+}
+
+/// What one window of the split holds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WindowStatistics {
+    /// Its rows.
+    pub rows: u64,
+    /// The share whose outcome came true.
+    pub base_rate: f64,
+    /// Share of missing values by feature.
+    pub missing: BTreeMap<String, f64>,
+    /// Mean by numeric feature, over what is not missing.
+    pub mean: BTreeMap<String, f64>,
+}
+
+/// A training set made, not yet written.
+#[derive(Debug)]
+pub struct Built {
+    frame: Frame,
+    history: Option<History>,
+    /// What it holds.
+    pub manifest: Manifest,
+}
+
+/// Builds the training set of `dataset` from what the views hold: spine rows whose outcome was known by `as_of`, each
+/// looking from its own cutoff. `rows_of` reads the stored rows of one view.
+///
+/// # Errors
+/// What `rows_of` said, or an error that names the column that does not fit.
+pub fn build<E: From<Error>>(
+    definitions: &Definitions,
+    dataset: &Dataset,
+    as_of: i64,
+    mut rows_of: impl FnMut(&Needed<'_>) -> Result<ViewRows, E>,
+) -> Result<Built, E> {
+    let spine = Spine::read(definitions, dataset, as_of, &mut rows_of)?;
+    let assembled = assemble(definitions, dataset, &spine.frame, &spine.cutoffs, &spine.cutoffs, |needed, _| {
+        rows_of(needed)
+    })?;
+    let manifest = manifest(dataset, &spine, &assembled);
+    let mut columns = vec![
+        ("__row".to_owned(), Values::text(spine.names.iter().map(Some))),
+        ("__event_time".to_owned(), Values::Time(spine.event_times.clone())),
+        ("__cutoff".to_owned(), Values::Time(spine.cutoffs.clone())),
+        ("__label".to_owned(), Values::Boolean(spine.labels.iter().copied().map(Some).collect())),
+        ("__label_time".to_owned(), Values::Time(spine.label_times.clone())),
+    ];
+    for joined in &assembled.joined {
+        let statuses = joined.statuses.iter().map(|status| f64::from(*status as i8)).collect();
+        columns.push((format!("__status__{}", joined.view), Values::Number(statuses)));
+    }
+    columns.extend(assembled.features.columns().iter().cloned());
+    let frame = Frame::new(spine.names.len(), columns);
+    Ok(Built { frame, history: assembled.history, manifest })
+}
+
+/// The rows of a dataset before anything is joined.
+struct Spine {
+    frame: Frame,
+    names: Vec<String>,
+    event_times: Vec<i64>,
+    cutoffs: Vec<i64>,
+    labels: Vec<bool>,
+    label_times: Vec<i64>,
+}
+
+impl Spine {
+    fn read<E: From<Error>>(
+        definitions: &Definitions,
+        dataset: &Dataset,
+        as_of: i64,
+        rows_of: &mut impl FnMut(&Needed<'_>) -> Result<ViewRows, E>,
+    ) -> Result<Self, E> {
+        let view = definitions
+            .feature_view(&dataset.spine.view)
+            .ok_or_else(|| Error::unreadable("definitions", format!("there is no view `{}`", dataset.spine.view)))?;
+        let needed = Needed { view, schema: schema_of(definitions, view)? };
+        let rows = rows_of(&needed)?;
+        let labels = match evaluate(&dataset.label, &with_time(&rows.frame, &rows.event_time))? {
+            Values::Boolean(labels) => labels,
+            _ => return Err(Error::unreadable("label", "it is neither true nor false").into()),
+        };
+        let from = dataset.spine.from.map_or(i64::MIN, Cutoff::micros);
+        let until = dataset.spine.until.map_or(i64::MAX, Cutoff::micros);
+        let names = row_names(&rows.frame, &needed.schema.key_names())?;
+        let mut kept: Vec<u32> = (0..rows.rows() as u32)
+            .filter(|&row| {
+                let row = row as usize;
+                let within = (from..until).contains(&rows.event_time[row]);
+                within && rows.known_time[row] <= as_of && labels[row].is_some() && !rows.op[row]
+            })
+            .collect();
+        kept.sort_by(|&a, &b| {
+            let (a, b) = (a as usize, b as usize);
+            (rows.event_time[a], &names[a], rows.seq[a]).cmp(&(rows.event_time[b], &names[b], rows.seq[b]))
+        });
+        let taken = rows.take(&kept);
+        let horizon = dataset.horizon.micros();
+        Ok(Self {
+            names: kept.iter().map(|&row| names[row as usize].clone()).collect(),
+            labels: kept.iter().map(|&row| labels[row as usize] == Some(true)).collect(),
+            cutoffs: taken.event_time.iter().map(|time| time - horizon).collect(),
+            frame: with_time(&taken.frame, &taken.event_time),
+            event_times: taken.event_time,
+            label_times: taken.known_time,
+        })
+    }
+}
+
+fn with_time(frame: &Frame, event_time: &[i64]) -> Frame {
+    let mut frame = frame.clone();
+    frame.set("event_time", Values::Time(event_time.to_vec()));
+    frame
+}
+
+/// Names rows by their keys, joined by `|`.
+///
+/// # Errors
+/// [`Error::MissingColumn`].
+pub fn row_names(frame: &Frame, keys: &[&str]) -> Result<Vec<String>, Error> {
+    Keys::of(frame, keys)?; // refuses what cannot be a key
+    let columns = keys.iter().map(|name| frame.column(name)).collect::<Result<Vec<_>, _>>()?;
+    let part = |values: &Values, row: usize| match values {
+        Values::Integer(values) => values[row].to_string(),
+        other => other.text_at(row).unwrap_or_default().to_owned(),
+    };
+    Ok((0..frame.rows())
+        .map(|row| columns.iter().map(|values| part(values, row)).collect::<Vec<_>>().join("|"))
+        .collect())
+}
+
+fn manifest(dataset: &Dataset, spine: &Spine, assembled: &Assembled) -> Manifest {
+    let leak_audit: BTreeMap<String, LeakAudit> = assembled
+        .joined
+        .iter()
+        .map(|joined| {
+            let mut audit = LeakAudit::default();
+            for (known, cutoff) in joined.known_times.iter().zip(&spine.cutoffs) {
+                audit.values += u64::from(known.is_some());
+                audit.leaked += u64::from(known.is_some_and(|known| known > *cutoff));
+            }
+            (joined.view.clone(), audit)
+        })
+        .collect();
+    let status_rates = status_rates(&assembled.joined)
+        .into_iter()
+        .map(|(view, rates)| (view, rates.into_iter().map(|(status, rate)| (status_name(status), rate)).collect()))
+        .collect();
+    let schema: Vec<(String, String)> =
+        assembled.features.schema().into_iter().map(|(name, kind)| (name, kind.to_string())).collect();
+    Manifest {
+        rows_in: spine.names.len() as u64,
+        rows_out: assembled.features.rows() as u64,
+        leaked_values: leak_audit.values().map(|audit| audit.leaked).sum(),
+        leak_audit,
+        status_rates,
+        windows: window_statistics(dataset, spine, &assembled.features),
+        schema_fingerprint: hash(&json!(schema)),
+        schema,
+    }
+}
+
+fn status_name(status: Status) -> String {
+    serde_json::to_value(status).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn window_statistics(dataset: &Dataset, spine: &Spine, features: &Frame) -> BTreeMap<Window, WindowStatistics> {
+    let mut places: BTreeMap<Window, Vec<u32>> = BTreeMap::new();
+    for row in 0..spine.names.len() {
+        let moments = (Cutoff::from_micros(spine.cutoffs[row]), LabelTime::from_micros(spine.label_times[row]));
+        if let (Some(cutoff), Some(label_time)) = moments {
+            places.entry(dataset.split.window(cutoff, label_time)).or_default().push(row as u32);
+        }
+    }
+    places.into_iter().map(|(window, places)| (window, statistics(spine, features, &places))).collect()
+}
+
+fn statistics(spine: &Spine, features: &Frame, places: &[u32]) -> WindowStatistics {
+    let rows = places.len() as f64;
+    let late = places.iter().filter(|&&row| spine.labels[row as usize]).count();
+    let mut statistics =
+        WindowStatistics { rows: places.len() as u64, base_rate: late as f64 / rows, ..Default::default() };
+    for (name, values) in features.columns() {
+        let missing = places.iter().filter(|&&row| values.is_null(row as usize)).count();
+        statistics.missing.insert(name.clone(), missing as f64 / rows);
+        if let Values::Number(numbers) = values {
+            let sum: f64 = places.iter().map(|&row| numbers[row as usize]).filter(|number| !number.is_nan()).sum();
+            if places.len() > missing {
+                statistics.mean.insert(name.clone(), sum / (places.len() - missing) as f64);
+            }
+        }
+    }
+    statistics
+}
+
+/// Hash of a dataset's definition and of everything it refers to.
+pub fn spec_hash(definitions: &Definitions, dataset: &Dataset) -> String {
+    let referred: Vec<Value> = definitions
+        .objects()
+        .filter(|located| match &located.object {
+            Object::FeatureView(view) => view.name == dataset.spine.view || dataset.views.contains(&view.name),
+            Object::EventStream(stream) => dataset.history.as_ref() == Some(&stream.name),
+            Object::Entity(_) | Object::Source(_) => true,
+            _ => false,
+        })
+        .map(|located| located.object.body())
+        .collect();
+    hash(&json!({ "format": 1, "dataset": dataset, "refers_to": referred }))
+}
+
+fn hash(value: &Value) -> String {
+    hex::encode(Sha256::digest(value.to_string().as_bytes()))
+}
+
+impl Built {
+    /// Writes the files: the rows, and beside them the histories if there are any.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn write(&self, path: &Path, history_path: &Path) -> Result<(Written, Option<Written>), Error> {
+        let written = write_arrow(path, &self.frame)?;
+        let histories = match &self.history {
+            Some(events) => Some(write_arrow(history_path, &history::to_frame(events))?),
+            None => None,
+        };
+        Ok((written, histories))
+    }
+}
+
+/// Reads a training set, after its hashes were checked.
+///
+/// # Errors
+/// [`Error::Altered`] if a file is not the one that was written.
+pub fn read(
+    path: &Path,
+    sha256: &str,
+    histories: Option<(&Path, &str)>,
+    manifest: &Manifest,
+) -> Result<TrainingSet, Error> {
+    verify(path, sha256)?;
+    let frame = read_arrow(path)?;
+    let history = match histories {
+        Some((path, sha256)) => {
+            verify(path, sha256)?;
+            Some(history::from_frame(&read_arrow(path)?, frame.rows())?)
+        }
+        None => None,
+    };
+    let names: Vec<&str> = manifest.schema.iter().map(|(name, _)| name.as_str()).collect();
+    let Values::Boolean(labels) = frame.column("__label")? else {
+        return Err(Error::unreadable("training set", "its labels are not booleans"));
+    };
+    let row = frame.column("__row")?;
+    Ok(TrainingSet {
+        rows: (0..frame.rows()).map(|at| row.text_at(at).unwrap_or_default().to_owned()).collect(),
+        event_times: frame.times("__event_time")?.to_vec(),
+        cutoffs: frame.times("__cutoff")?.to_vec(),
+        labels: labels.iter().map(|label| *label == Some(true)).collect(),
+        label_times: frame.times("__label_time")?.to_vec(),
+        table: table(&frame.select(&names)?)?,
+        history,
+    })
+}

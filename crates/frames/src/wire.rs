@@ -1,0 +1,223 @@
+//! Frames as Arrow record batches: IPC streams and files, and Parquet.
+
+use std::io::{Read, Seek, Write};
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int64Array, RecordBatch,
+    RecordBatchOptions, StringArray, TimestampMicrosecondArray, UInt32Array,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit, UInt32Type};
+use arrow::ipc::CompressionType;
+use arrow::ipc::reader::{FileReader, StreamReader};
+use arrow::ipc::writer::{FileWriter, IpcWriteOptions, StreamWriter};
+use domain::definitions::ValueType;
+use domain::tabular::MISSING;
+
+use crate::frame::{Frame, NO_INTEGER, Values};
+use crate::Error;
+
+/// A frame as one record batch. Texts are plain UTF-8 unless `dictionaries` is set.
+pub(crate) fn to_batch(frame: &Frame, dictionaries: bool) -> Result<RecordBatch, Error> {
+    let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = frame
+        .columns()
+        .iter()
+        .map(|(name, values)| {
+            let array = to_array(values, dictionaries);
+            (Field::new(name, array.data_type().clone(), true), array)
+        })
+        .unzip();
+    let options = RecordBatchOptions::new().with_row_count(Some(frame.rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)
+        .map_err(|error| Error::unreadable("frame", error))
+}
+
+pub(crate) fn to_array(values: &Values, dictionaries: bool) -> ArrayRef {
+    match values {
+        Values::Number(values) => {
+            Arc::new(values.iter().map(|value| (!value.is_nan()).then_some(*value)).collect::<Float64Array>())
+        }
+        Values::Integer(values) => Arc::new(values.iter().map(|value| known(*value)).collect::<Int64Array>()),
+        Values::Time(values) => Arc::new(
+            values.iter().map(|value| known(*value)).collect::<TimestampMicrosecondArray>().with_timezone("UTC"),
+        ),
+        Values::Boolean(values) => Arc::new(values.iter().copied().collect::<BooleanArray>()),
+        Values::Text(codes, levels) if dictionaries => {
+            let keys: UInt32Array = codes.iter().map(|code| (*code != MISSING).then_some(*code)).collect();
+            let levels = StringArray::from_iter_values(levels.iter());
+            Arc::new(DictionaryArray::<UInt32Type>::new(keys, Arc::new(levels)))
+        }
+        Values::Text(codes, levels) => {
+            Arc::new(codes.iter().map(|code| levels.get(*code as usize)).collect::<StringArray>())
+        }
+    }
+}
+
+fn known(value: i64) -> Option<i64> {
+    (value != NO_INTEGER).then_some(value)
+}
+
+/// The frame of a record batch, each column as the nearest of our types.
+pub(crate) fn from_batch(batch: &RecordBatch) -> Result<Frame, Error> {
+    let columns = batch
+        .schema()
+        .fields()
+        .iter()
+        .zip(batch.columns())
+        .map(|(field, array)| Ok((field.name().clone(), from_array(field.name(), array)?)))
+        .collect::<Result<_, Error>>()?;
+    Ok(Frame::new(batch.num_rows(), columns))
+}
+
+pub(crate) fn from_array(name: &str, array: &ArrayRef) -> Result<Values, Error> {
+    let refused = |kind: &DataType| Error::WrongType {
+        column: name.to_owned(),
+        found: format!("{kind} values"),
+        expected: "numbers, integers, texts, times or booleans".to_owned(),
+    };
+    let converted = |to: &DataType| cast(array, to).map_err(|_| refused(array.data_type()));
+    match array.data_type() {
+        DataType::Float16 | DataType::Float32 | DataType::Float64 => Ok(numbers(&converted(&DataType::Float64)?)),
+        kind if kind.is_integer() => Ok(integers(&converted(&DataType::Int64)?)),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Ok(texts(&converted(&DataType::Utf8)?)),
+        DataType::Dictionary(_, value) if matches!(**value, DataType::Utf8 | DataType::LargeUtf8) => {
+            Ok(texts(&converted(&DataType::Utf8)?))
+        }
+        DataType::Timestamp(_, None) => Err(Error::NaiveTime { column: name.to_owned() }),
+        DataType::Timestamp(unit, Some(_)) => times(array, *unit).ok_or_else(|| refused(array.data_type())),
+        DataType::Boolean => Ok(Values::Boolean(
+            array.as_any().downcast_ref::<BooleanArray>().into_iter().flat_map(BooleanArray::iter).collect(),
+        )),
+        DataType::Null => Ok(Values::nulls(ValueType::Number, array.len())),
+        other => Err(refused(other)),
+    }
+}
+
+fn numbers(array: &ArrayRef) -> Values {
+    let array = array.as_any().downcast_ref::<Float64Array>().expect("cast to this type");
+    Values::Number(array.iter().map(|value| value.unwrap_or(f64::NAN)).collect())
+}
+
+fn integers(array: &ArrayRef) -> Values {
+    let array = array.as_any().downcast_ref::<Int64Array>().expect("cast to this type");
+    Values::Integer(array.iter().map(|value| value.unwrap_or(NO_INTEGER)).collect())
+}
+
+fn texts(array: &ArrayRef) -> Values {
+    let array = array.as_any().downcast_ref::<StringArray>().expect("cast to this type");
+    Values::text(array.iter())
+}
+
+/// Times in microseconds. Nanoseconds are rounded up, so that nothing moves from the future into the past.
+fn times(array: &ArrayRef, unit: TimeUnit) -> Option<Values> {
+    let raw = cast(array, &DataType::Int64).ok()?;
+    let raw = raw.as_any().downcast_ref::<Int64Array>()?;
+    let micros = |value: i64| match unit {
+        TimeUnit::Second => value.checked_mul(1_000_000),
+        TimeUnit::Millisecond => value.checked_mul(1_000),
+        TimeUnit::Microsecond => Some(value),
+        TimeUnit::Nanosecond => Some(value.div_euclid(1_000) + i64::from(value.rem_euclid(1_000) != 0)),
+    };
+    let values: Option<Vec<i64>> =
+        raw.iter().map(|value| value.map_or(Some(NO_INTEGER), micros)).collect();
+    values.map(Values::Time)
+}
+
+/// Reads an Arrow IPC stream.
+///
+/// # Errors
+/// [`Error::Unreadable`] if the bytes are not one, or an error that names the column.
+pub fn read_stream(bytes: &[u8]) -> Result<Frame, Error> {
+    let unreadable = |error: arrow::error::ArrowError| Error::unreadable("Arrow IPC stream", error);
+    let reader = StreamReader::try_new(bytes, None).map_err(unreadable)?;
+    let schema = reader.schema();
+    let batches = reader.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+    gather(&schema, &batches)
+}
+
+/// Writes an Arrow IPC stream.
+///
+/// # Errors
+/// [`Error::Unreadable`] if the frame cannot be encoded.
+pub fn write_stream(frame: &Frame) -> Result<Vec<u8>, Error> {
+    let unreadable = |error: arrow::error::ArrowError| Error::unreadable("frame", error);
+    let batch = to_batch(frame, false)?;
+    let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).map_err(unreadable)?;
+    writer.write(&batch).map_err(unreadable)?;
+    writer.into_inner().map_err(unreadable)
+}
+
+pub(crate) fn read_file(file: impl Read + Seek) -> Result<Vec<RecordBatch>, Error> {
+    let unreadable = |error: arrow::error::ArrowError| Error::unreadable("Arrow file", error);
+    let reader = FileReader::try_new(file, None).map_err(unreadable)?;
+    reader.collect::<Result<Vec<_>, _>>().map_err(unreadable)
+}
+
+pub(crate) fn write_file(file: impl Write, batches: &[RecordBatch]) -> Result<(), Error> {
+    let unreadable = |error: arrow::error::ArrowError| Error::unreadable("frame", error);
+    let Some(first) = batches.first() else { return Ok(()) };
+    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME)).map_err(unreadable)?;
+    let mut writer = FileWriter::try_new_with_options(file, &first.schema(), options).map_err(unreadable)?;
+    for batch in batches {
+        writer.write(batch).map_err(unreadable)?;
+    }
+    writer.finish().map_err(unreadable)
+}
+
+pub(crate) fn gather(schema: &Schema, batches: &[RecordBatch]) -> Result<Frame, Error> {
+    let mut parts = batches.iter().map(from_batch);
+    match parts.next() {
+        None => from_batch(&RecordBatch::new_empty(Arc::new(schema.clone()))),
+        Some(first) => {
+            let mut frame = first?;
+            for part in parts {
+                frame.append(&part?)?;
+            }
+            Ok(frame)
+        }
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_survives_the_wire() {
+        let frame = Frame::new(
+            2,
+            vec![
+                ("n".into(), Values::Number(vec![1.5, f64::INFINITY])),
+                ("i".into(), Values::Integer(vec![NO_INTEGER, -3])),
+                ("s".into(), Values::text([Some("UA"), None])),
+                ("t".into(), Values::Time(vec![1_000_000, NO_INTEGER])),
+                ("b".into(), Values::Boolean(vec![Some(true), None])),
+            ],
+        );
+        assert_eq!(read_stream(&write_stream(&frame).unwrap()).unwrap(), frame);
+    }
+
+    #[test]
+    fn a_truncated_stream_is_refused() {
+        let frame = Frame::new(2, vec![("n".into(), Values::Number(vec![1.5, 2.5]))]);
+        let bytes = write_stream(&frame).unwrap();
+        for length in [0, 3, bytes.len() / 2] {
+            assert!(read_stream(&bytes[..length]).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_time_without_a_zone_is_refused() {
+        let array: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![1]));
+        assert!(matches!(from_array("t", &array), Err(Error::NaiveTime { .. })));
+    }
+
+    #[test]
+    fn nanoseconds_are_rounded_up_so_that_nothing_moves_into_the_past() {
+        let array: ArrayRef =
+            Arc::new(arrow::array::TimestampNanosecondArray::from(vec![1_001, -1_001, 2_000]).with_timezone("UTC"));
+        assert_eq!(from_array("t", &array).unwrap(), Values::Time(vec![2, -1, 2]));
+    }
+}
