@@ -1,0 +1,91 @@
+//! What can go wrong between the product and its database.
+
+use domain::{Fault, Remedy};
+
+/// A statement did not do what its caller asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The row is not there.
+    #[error("{what} not found")]
+    NotFound {
+        /// What was looked for, as the caller named it.
+        what: String,
+    },
+    /// The row is there already, or another writer came first.
+    #[error("{what}")]
+    Conflict {
+        /// What stands in the way.
+        what: String,
+    },
+    /// The database holds a schema that this program does not know.
+    #[error("the database is at migration {found:?}, this program needs {needed}; run `foretime migrate` with the program that is to serve")]
+    UnknownSchema {
+        /// The newest migration that was applied.
+        found: Option<i64>,
+        /// The newest migration that this program knows.
+        needed: i64,
+    },
+    /// A migration failed.
+    #[error("the migrations could not be applied")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// A stored value cannot be read by this program.
+    #[error("a stored {what} cannot be read: {why}")]
+    Unreadable {
+        /// The kind of value.
+        what: &'static str,
+        /// What the reader said.
+        why: String,
+    },
+    /// The database refused.
+    #[error("the database refused the operation")]
+    Database(#[from] sqlx::Error),
+}
+
+impl Error {
+    /// "Not found", in the caller's words.
+    pub fn not_found(what: impl Into<String>) -> Self {
+        Self::NotFound { what: what.into() }
+    }
+
+    /// True if a unique or exclusion constraint of that name was violated.
+    pub fn violates(&self, constraint: &str) -> bool {
+        matches!(self, Self::Database(sqlx::Error::Database(cause)) if cause.constraint() == Some(constraint))
+    }
+}
+
+impl Fault for Error {
+    fn remedy(&self) -> Remedy {
+        match self {
+            Self::NotFound { .. } => Remedy::LookElsewhere,
+            Self::Conflict { .. } => Remedy::ResolveConflict,
+            Self::Database(cause) if is_transient(cause) => Remedy::RetryLater,
+            Self::UnknownSchema { .. } | Self::Migration(_) | Self::Unreadable { .. } | Self::Database(_) => {
+                Remedy::ReportBug
+            }
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "not-found",
+            Self::Conflict { .. } => "conflict",
+            Self::UnknownSchema { .. } => "unknown-schema",
+            Self::Migration(_) => "migration",
+            Self::Unreadable { .. } => "unreadable",
+            Self::Database(cause) if is_transient(cause) => "database-unavailable",
+            Self::Database(_) => "database",
+        }
+    }
+}
+
+/// True if the same statement may succeed a moment later.
+fn is_transient(cause: &sqlx::Error) -> bool {
+    match cause {
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) => true,
+        // 57P01–57P03: shutting down or starting up; 40001, 40P01: serialization failure, deadlock; 53: out of resources.
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            matches!(code.as_ref(), "57P01" | "57P02" | "57P03" | "40001" | "40P01") || code.starts_with("53")
+        }),
+        _ => false,
+    }
+}

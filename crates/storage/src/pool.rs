@@ -1,0 +1,58 @@
+//! Connecting, and knowing that the schema is the one this program was written for.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use crate::{Error, MIGRATOR};
+
+/// A pool of at most `connections` connections to `url`. Nothing is asked of the schema; see [`require_current_schema`].
+///
+/// # Errors
+/// [`Error::Database`] if the address is malformed or nobody answers within five seconds.
+pub async fn connect(url: &str, connections: u32) -> Result<PgPool, Error> {
+    let options: PgConnectOptions = url.parse()?;
+    let options = options.application_name("foretime").options([("timezone", "UTC")]);
+    let pool = PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(5))
+        .connect_with(options)
+        .await?;
+    Ok(pool)
+}
+
+/// Applies the migrations that are missing. Safe to call from many processes at once: the migrator holds a lock.
+///
+/// # Errors
+/// [`Error::Migration`] if one fails or an applied one has changed since.
+pub async fn migrate(pool: &PgPool) -> Result<(), Error> {
+    MIGRATOR.run(pool).await?;
+    Ok(())
+}
+
+/// Refuses a database that lacks a migration of this program. A newer one is fine: migrations expand before they contract.
+///
+/// # Errors
+/// [`Error::UnknownSchema`] naming both ends.
+pub async fn require_current_schema(pool: &PgPool) -> Result<(), Error> {
+    let needed = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default();
+    let found = newest_migration(pool).await?;
+    if found.is_none_or(|found| found < needed) {
+        return Err(Error::UnknownSchema { found, needed });
+    }
+    Ok(())
+}
+
+/// The newest applied migration, or `None` in an empty database.
+///
+/// # Errors
+/// [`Error::Database`] if the database does not answer.
+pub async fn newest_migration(pool: &PgPool) -> Result<Option<i64>, Error> {
+    let exists: bool =
+        sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null").fetch_one(pool).await?;
+    if !exists {
+        return Ok(None);
+    }
+    Ok(sqlx::query_scalar("select max(version) from _sqlx_migrations where success").fetch_one(pool).await?)
+}

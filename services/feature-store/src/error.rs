@@ -1,0 +1,63 @@
+//! What can go wrong in the feature store.
+
+use domain::{Fault, Remedy};
+
+/// A request was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A definition does not exist.
+    #[error("there is no {kind} `{name}` in project `{project}`; apply its definition first")]
+    Undefined {
+        /// The kind.
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// The project.
+        project: String,
+    },
+    /// A change of definitions was refused.
+    #[error("nothing was applied: {}", .0.join("; "))]
+    ChangeRefused(Vec<String>),
+    /// A query parameter or header does not fit.
+    #[error("{0}")]
+    BadRequest(String),
+    /// The database.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// Columns or files.
+    #[error(transparent)]
+    Frames(#[from] frames::Error),
+    /// A thread of ours ended early.
+    #[error("a worker thread ended early")]
+    Thread(#[from] tokio::task::JoinError),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(cause: sqlx::Error) -> Self {
+        Self::Storage(cause.into())
+    }
+}
+
+impl Fault for Error {
+    fn remedy(&self) -> Remedy {
+        match self {
+            Self::Undefined { .. } => Remedy::LookElsewhere,
+            Self::ChangeRefused(_) => Remedy::ResolveConflict,
+            Self::BadRequest(_) => Remedy::FixRequest,
+            Self::Storage(cause) => cause.remedy(),
+            Self::Frames(cause) => cause.remedy(),
+            Self::Thread(_) => Remedy::ReportBug,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Undefined { .. } => "undefined",
+            Self::ChangeRefused(_) => "change-refused",
+            Self::BadRequest(_) => "bad-request",
+            Self::Storage(cause) => cause.code(),
+            Self::Frames(cause) => cause.code(),
+            Self::Thread(_) => "thread",
+        }
+    }
+}

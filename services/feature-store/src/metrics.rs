@@ -1,0 +1,31 @@
+//! What the feature store measures.
+
+use prometheus::{HistogramVec, IntCounterVec, Registry};
+use service_kit::metrics::{counter, histogram};
+
+/// What the feature store measures.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    /// Rows that were sent, by source and what became of them.
+    pub(crate) rows: IntCounterVec,
+    /// How long it took to make training sets.
+    pub(crate) training_set_seconds: HistogramVec,
+}
+
+impl Metrics {
+    /// Registers the metrics.
+    pub(crate) fn of(registry: &Registry) -> Self {
+        let metrics = Self {
+            rows: counter("foretime_ingest_rows_total", "Rows that were sent to a source.", &["source", "how"]),
+            training_set_seconds: histogram(
+                "foretime_training_set_build_seconds",
+                "How long it took to make training sets.",
+                &["dataset"],
+                vec![0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0],
+            ),
+        };
+        registry.register(Box::new(metrics.rows.clone())).ok();
+        registry.register(Box::new(metrics.training_set_seconds.clone())).ok();
+        metrics
+    }
+}

@@ -1,0 +1,203 @@
+//! Training sets: asked for over HTTP or by a schedule, built by a job, immutable afterwards.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use chrono::{DateTime, Utc};
+use domain::ids::{JobId, TrainingSetId};
+use frames::assemble::Needed;
+use frames::training_set::{build as build_set, spec_hash};
+use frames::view::ViewRows;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use service_kit::jobs::{Failure, Job, Outcome};
+use service_kit::{JsonBody, Problem};
+use storage::jobs::NewJob;
+use storage::training_sets::TrainingSet;
+
+use crate::online::dataset;
+use crate::{Error, FeatureStore};
+
+/// The job kind that builds training sets.
+pub const JOB_KIND: &str = "build-training-set";
+
+/// What to build, and what to do with it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BuildTrainingSet {
+    /// The project.
+    pub project: String,
+    /// The dataset definition.
+    pub dataset: String,
+    /// Labels known by then; now, if not given.
+    #[serde(default)]
+    pub as_of: Option<DateTime<Utc>>,
+    /// The job kind that follows: it gets `then_payload` with `training_set` added.
+    #[serde(default)]
+    pub then: Option<String>,
+    /// The model definition to train with it, if `then` is `train`.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Why it is built, for people: an incident, a schedule.
+    #[serde(default)]
+    pub reason: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Request {
+    dataset: String,
+    #[serde(default)]
+    as_of: Option<DateTime<Utc>>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Promised {
+    job: JobId,
+}
+
+pub(crate) async fn request(
+    State(store): State<FeatureStore>,
+    JsonBody(request): JsonBody<Request>,
+) -> Result<(StatusCode, Json<Promised>), Problem> {
+    let context = &store.context;
+    let project = context.config.project.clone();
+    let mut tx = context.db.begin().await.map_err(storage::Error::from)?;
+    let definitions = storage::definitions::load(&mut tx, &project).await?;
+    dataset(&definitions, &request.dataset, &project)?;
+    let payload = BuildTrainingSet {
+        project: project.clone(),
+        dataset: request.dataset,
+        as_of: request.as_of,
+        then: None,
+        model: None,
+        reason: None,
+    };
+    let job = NewJob {
+        project,
+        kind: JOB_KIND.to_owned(),
+        payload: json!(payload),
+        dedup_key: None,
+        priority: 0,
+        run_after: context.clock.now(),
+        max_attempts: 3,
+    };
+    let job = storage::jobs::enqueue(&mut tx, &job, context.machine_clock.now()).await?;
+    tx.commit().await.map_err(storage::Error::from)?;
+    Ok((StatusCode::ACCEPTED, Json(Promised { job })))
+}
+
+pub(crate) async fn list(State(store): State<FeatureStore>) -> Result<Json<Vec<TrainingSet>>, Problem> {
+    let mut conn = store.context.db.acquire().await.map_err(storage::Error::from)?;
+    Ok(Json(storage::training_sets::latest(&mut conn, &store.context.config.project, 50).await?))
+}
+
+pub(crate) async fn show(
+    State(store): State<FeatureStore>,
+    Path(id): Path<TrainingSetId>,
+) -> Result<Json<TrainingSet>, Problem> {
+    let mut conn = store.context.db.acquire().await.map_err(storage::Error::from)?;
+    Ok(Json(storage::training_sets::get(&mut conn, &store.context.config.project, id).await?))
+}
+
+/// Handles one job: builds the set (or finds that it exists) and says what follows.
+pub(crate) async fn build(store: FeatureStore, job: Job) -> Result<Outcome, Failure> {
+    let request: BuildTrainingSet = job.payload()?;
+    let id = make(&store, &request).await?;
+    let next = request.then.iter().map(|kind| NewJob {
+        project: request.project.clone(),
+        kind: kind.clone(),
+        payload: json!({
+            "project": request.project,
+            "model": request.model,
+            "training_set": id,
+            "reason": request.reason,
+            "promote": true,
+        }),
+        dedup_key: None,
+        priority: 0,
+        run_after: store.context.clock.now(),
+        max_attempts: 3,
+    });
+    Ok(Outcome { answer: json!({ "training_set": id }), next: next.collect() })
+}
+
+async fn make(store: &FeatureStore, request: &BuildTrainingSet) -> Result<TrainingSetId, Error> {
+    let began = Instant::now();
+    let context = &store.context;
+    let project = request.project.as_str();
+    let mut conn = context.db.acquire().await?;
+    let definitions = storage::definitions::load(&mut conn, project).await?;
+    let dataset = dataset(&definitions, &request.dataset, project)?.clone();
+    let as_of = request.as_of.unwrap_or_else(|| context.clock.now());
+    let max_seq = storage::features::latest_seq(&mut conn, project).await?;
+    let spec_hash = spec_hash(&definitions, &dataset);
+    if let Some(id) = storage::training_sets::find(&mut conn, project, &spec_hash, max_seq, as_of).await? {
+        return Ok(id);
+    }
+    let files = Files::of(&mut conn, context, project, &definitions, &dataset, max_seq).await?;
+    drop(conn); // the join takes its time; nobody else should wait for a connection
+    let id = TrainingSetId::new();
+    let path = format!("training-sets/{project}/{}/{id}.arrow", dataset.name);
+    let history_path = format!("training-sets/{project}/{}/{id}.history.arrow", dataset.name);
+    let places = (context.data_dir.join(&path), context.data_dir.join(&history_path));
+    let name = dataset.name.clone();
+    let (manifest, written, histories) = tokio::task::spawn_blocking(move || -> Result<_, Error> {
+        let built = build_set(&definitions, &dataset, as_of.timestamp_micros(), |needed| files.rows(needed))?;
+        let (written, histories) = built.write(&places.0, &places.1)?;
+        Ok((built.manifest, written, histories))
+    })
+    .await??;
+    let set = TrainingSet {
+        id,
+        dataset: name,
+        spec_hash,
+        max_seq,
+        as_of,
+        path,
+        sha256: written.sha256,
+        history_path: histories.as_ref().map(|_| history_path),
+        history_sha256: histories.map(|histories| histories.sha256),
+        rows: manifest.rows_out as i64,
+        manifest: json!(manifest),
+        created_at: context.clock.now(),
+    };
+    let mut conn = context.db.acquire().await?;
+    storage::training_sets::publish(&mut conn, project, &set).await?;
+    let seconds = began.elapsed().as_secs_f64();
+    store.metrics.training_set_seconds.with_label_values(&[&set.dataset]).observe(seconds);
+    tracing::info!(training_set = %id, dataset = set.dataset, rows = set.rows, seconds, "built a training set");
+    Ok(id)
+}
+
+/// The parts of every view that a dataset reads, as the manifest lists them at one seq.
+struct Files(std::collections::HashMap<String, Vec<PathBuf>>);
+
+impl Files {
+    async fn of(
+        conn: &mut sqlx::PgConnection,
+        context: &service_kit::Context,
+        project: &str,
+        definitions: &domain::definitions::Definitions,
+        dataset: &domain::definitions::Dataset,
+        max_seq: i64,
+    ) -> Result<Self, Error> {
+        let needed = frames::assemble::needed(definitions, dataset)?;
+        let views = needed.iter().map(|needed| needed.view.name.as_str()).chain([dataset.spine.view.as_str()]);
+        let mut files = std::collections::HashMap::new();
+        for view in views {
+            let parts = storage::features::parts_of(conn, project, view, max_seq).await?;
+            let paths = parts.into_iter().map(|part| context.data_dir.join(part.path)).collect();
+            files.insert(view.to_owned(), paths);
+        }
+        Ok(Self(files))
+    }
+
+    fn rows(&self, needed: &Needed<'_>) -> Result<ViewRows, Error> {
+        let paths = self.0.get(&needed.view.name).map_or(&[][..], Vec::as_slice);
+        Ok(ViewRows::read_parts(&needed.schema, paths)?)
+    }
+}
