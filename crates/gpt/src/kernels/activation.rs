@@ -1,0 +1,110 @@
+//! GELU and dropout, element by element.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::host::{ELEMENTS_PER_TASK, floats, read, read2};
+use super::simd::{tanh, vectorised};
+use crate::generator::mix;
+
+/// GELU in its tanh form, as GPT-2 has it: x/2 · (1 + tanh(√(2/π)·(x + 0.044715·x³))).
+///
+/// # Source
+/// Hendrycks & Gimpel (2016), "Gaussian error linear units".
+pub(crate) struct Gelu;
+
+const ROOT: f32 = 0.797_884_6; // √(2/π)
+const CUBIC: f32 = 0.044_715;
+
+vectorised! {
+    fn gelu(x: &[f32], out: &mut [f32]) {
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out = 0.5 * x * (1.0 + tanh(ROOT * (x + CUBIC * x * x * x)));
+        }
+    }
+}
+
+vectorised! {
+    fn gelu_backward(x: &[f32], dy: &[f32], dx: &mut [f32]) {
+        for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
+            let t = tanh(ROOT * (x + CUBIC * x * x * x));
+            let slope = 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * ROOT * (1.0 + 3.0 * CUBIC * x * x);
+            *dx = dy * slope;
+        }
+    }
+}
+
+impl CustomOp1 for Gelu {
+    fn name(&self) -> &'static str {
+        "fused-gelu"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = floats(x, layout)?;
+        let mut out = vec![0f32; x.len()];
+        out.par_chunks_mut(ELEMENTS_PER_TASK)
+            .zip(x.par_chunks(ELEMENTS_PER_TASK))
+            .for_each(|(out, x)| gelu(x, out));
+        Ok((CpuStorage::F32(out), layout.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let dx = read2(x, dy, |x, dy| {
+            let mut dx = vec![0f32; x.len()];
+            dx.par_chunks_mut(ELEMENTS_PER_TASK)
+                .zip(x.par_chunks(ELEMENTS_PER_TASK))
+                .zip(dy.par_chunks(ELEMENTS_PER_TASK))
+                .for_each(|((dx, x), dy)| gelu_backward(x, dy, dx));
+            dx
+        })?;
+        Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
+    }
+}
+
+/// Dropout whose mask is a function of (key, position): nothing is stored for the backward pass, and a resumed run
+/// drops the same elements.
+pub(crate) struct Dropout {
+    pub(crate) rate: f32,
+    pub(crate) key: u64,
+}
+
+/// 0 for a dropped element, 1 / (1 − rate) for a kept one.
+#[inline(always)]
+pub(crate) fn keep(rate: f32, key: u64, position: usize) -> f32 {
+    let uniform = (mix(key ^ position as u64) >> 40) as f32 / (1u32 << 24) as f32;
+    if uniform < rate { 0.0 } else { 1.0 / (1.0 - rate) }
+}
+
+vectorised! {
+    fn drop_out(x: &[f32], out: &mut [f32], rate: f32, key: u64, first: usize) {
+        for (i, (out, &x)) in out.iter_mut().zip(x).enumerate() {
+            *out = x * keep(rate, key, first + i);
+        }
+    }
+}
+
+impl Dropout {
+    fn apply(&self, x: &[f32]) -> Vec<f32> {
+        let mut out = vec![0f32; x.len()];
+        out.par_chunks_mut(ELEMENTS_PER_TASK)
+            .zip(x.par_chunks(ELEMENTS_PER_TASK))
+            .enumerate()
+            .for_each(|(task, (out, x))| drop_out(x, out, self.rate, self.key, task * ELEMENTS_PER_TASK));
+        out
+    }
+}
+
+impl CustomOp1 for Dropout {
+    fn name(&self) -> &'static str {
+        "fused-dropout"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(self.apply(floats(x, layout)?)), layout.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let dx = read(dy, |dy| self.apply(dy))?;
+        Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
+    }
+}

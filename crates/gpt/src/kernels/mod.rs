@@ -1,0 +1,135 @@
+//! The operations a training step spends its time in, each with two implementations.
+//!
+//! [`Kernels::Reference`] composes candle's differentiable operations and runs on any device; [`Kernels::Fused`] is our
+//! own forward and backward code for the CPU. Tests hold the fused ones to the reference and to finite differences.
+
+mod activation;
+mod attention;
+pub(crate) mod host;
+mod linear;
+mod loss;
+mod norm;
+mod periodic;
+mod reference;
+pub(crate) mod simd;
+
+use std::sync::Arc;
+
+use candle_core::{Device, Result, Tensor};
+
+/// A target of this value is left out of the loss.
+pub const IGNORED: u32 = u32::MAX;
+
+/// ε of layer norm, as GPT-2 has it.
+pub const LAYER_NORM_EPSILON: f32 = 1e-5;
+
+/// Which implementation computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernels {
+    /// Composed of candle operations: any device, the oracle in tests.
+    Reference,
+    /// Our own forward and backward passes: CPU and f32 only.
+    Fused,
+}
+
+impl Kernels {
+    /// The fast one where it runs.
+    pub fn for_device(device: &Device) -> Self {
+        if device.is_cpu() { Self::Fused } else { Self::Reference }
+    }
+
+    /// x·W + b: `[rows, in]`, `[in, out]`, `[out]` → `[rows, out]`.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn linear(self, x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Reference => reference::linear(x, w, b),
+            Self::Fused => x.apply_op3(w, b, linear::Linear),
+        }
+    }
+
+    /// w · (x − mean) / √(variance + ε) + b over the last dimension: `[rows, d]` → `[rows, d]`.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn layer_norm(self, x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Reference => reference::layer_norm(x, w, b, LAYER_NORM_EPSILON),
+            Self::Fused => x.apply_op3(w, b, norm::LayerNorm { epsilon: LAYER_NORM_EPSILON }),
+        }
+    }
+
+    /// GELU in its tanh form, element by element.
+    ///
+    /// # Errors
+    /// If the operation fails.
+    pub fn gelu(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Reference => reference::gelu(x),
+            Self::Fused => x.apply_op1(activation::Gelu),
+        }
+    }
+
+    /// Causal self-attention within the sequences that `offsets` cuts: `[tokens, 3·d]` → `[tokens, d]`.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn causal_attention(self, qkv: &Tensor, heads: usize, offsets: &Arc<[usize]>) -> Result<Tensor> {
+        let head = qkv.dim(1)? / 3 / heads;
+        match self {
+            Self::Fused if attention::supports(head) => {
+                qkv.apply_op1(attention::CausalAttention { heads, offsets: Arc::clone(offsets) })
+            }
+            _ => reference::causal_attention(qkv, heads, offsets),
+        }
+    }
+
+    /// Mean softmax cross-entropy in nats over the targets that are not [`IGNORED`]: `[rows, vocabulary]` → `[]`.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn cross_entropy(self, logits: &Tensor, targets: &Arc<[u32]>) -> Result<Tensor> {
+        match self {
+            Self::Reference => reference::cross_entropy(logits, targets),
+            Self::Fused => logits.apply_op1(loss::CrossEntropy { targets: Arc::clone(targets) }),
+        }
+    }
+
+    /// Each element kept with probability 1 − rate and then divided by it; `key` decides which.
+    ///
+    /// # Errors
+    /// If the operation fails.
+    pub fn dropout(self, x: &Tensor, rate: f32, key: u64) -> Result<Tensor> {
+        match self {
+            _ if rate <= 0.0 => Ok(x.clone()),
+            Self::Reference => reference::dropout(x, rate, key),
+            Self::Fused => x.apply_op1(activation::Dropout { rate, key }),
+        }
+    }
+
+    /// ReLU(W_f·[cos(2π·c_f·x_f) ‖ sin(2π·c_f·x_f)] + b_f): `[rows, F]`, `[F, n]`, `[F, 2n, e]`, `[F, e]` →
+    /// `[rows, F·e]`. x is data: it gets no gradient.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn periodic(
+        self,
+        x: &Tensor,
+        frequencies: &Tensor,
+        weights: &Tensor,
+        bias: &Tensor,
+    ) -> Result<Tensor> {
+        match self {
+            Self::Reference => reference::periodic(x, frequencies, weights, bias),
+            Self::Fused => {
+                let features = x.dim(1)?;
+                let x = host::read(x, |x| Arc::from(x))?;
+                frequencies.apply_op3(weights, bias, periodic::Periodic { x, features })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

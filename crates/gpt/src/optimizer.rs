@@ -1,0 +1,404 @@
+//! AdamW with decay groups, clipping by the global norm, and the learning-rate schedule.
+//!
+//! candle-nn's optimizer hides its moments, so a run could not be resumed; ours are named and saved.
+
+use std::collections::HashMap;
+
+use candle_core::backprop::GradStore;
+use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Tensor, Var, bail};
+use rayon::prelude::*;
+
+use crate::kernels::host::{self, ELEMENTS_PER_TASK};
+use crate::kernels::simd::{dot, vectorised};
+use crate::{Error, Kernels};
+
+/// Warm-up then cosine, from `peak` to `floor`·`peak`.
+///
+/// rate(t) = peak·t/w for t ≤ w, else peak·(floor + (1 − floor)·(1 + cos(π·(t − w)/(T − w)))/2), with t from 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Schedule {
+    /// The highest rate.
+    pub peak: f64,
+    /// Steps of linear growth.
+    pub warmup: usize,
+    /// All steps.
+    pub steps: usize,
+    /// The share of the peak that is left at the end.
+    pub floor: f64,
+}
+
+impl Schedule {
+    /// The learning rate of a step, counted from 1.
+    ///
+    /// ```
+    /// let schedule = gpt::optimizer::Schedule { peak: 1.0, warmup: 10, steps: 110, floor: 0.0 };
+    /// assert_eq!(schedule.rate(5), 0.5);
+    /// assert!((schedule.rate(60) - 0.5).abs() < 1e-12);
+    /// ```
+    pub fn rate(&self, step: usize) -> f64 {
+        if step <= self.warmup {
+            return self.peak * step as f64 / self.warmup as f64;
+        }
+        let rest = (self.steps.max(self.warmup + 1) - self.warmup) as f64;
+        let done = ((step - self.warmup) as f64 / rest).min(1.0);
+        self.peak * (self.floor + (1.0 - self.floor) * 0.5 * (1.0 + (std::f64::consts::PI * done).cos()))
+    }
+}
+
+/// The constants of AdamW.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamWConfig {
+    /// β₁, the memory of the first moment.
+    pub beta1: f64,
+    /// β₂, the memory of the second moment.
+    pub beta2: f64,
+    /// ε in the denominator.
+    pub epsilon: f64,
+    /// λ, the decay of matrices; vectors (biases, norms) do not decay.
+    pub decay: f64,
+    /// The largest global gradient norm.
+    pub clip: f64,
+}
+
+impl Default for AdamWConfig {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, decay: 0.01, clip: 1.0 }
+    }
+}
+
+#[derive(Debug)]
+struct Slot {
+    name: String,
+    var: Var,
+    first: Var,
+    second: Var,
+    decays: bool,
+    scale: f64,
+}
+
+/// AdamW: m ← β₁m + (1−β₁)g, v ← β₂v + (1−β₂)g², θ ← θ − η·(m̂/(√v̂ + ε) + λθ), with m̂, v̂ the unbiased moments.
+///
+/// # Source
+/// Loshchilov & Hutter (2019), "Decoupled weight decay regularization".
+#[derive(Debug)]
+pub struct AdamW {
+    config: AdamWConfig,
+    kernels: Kernels,
+    slots: Vec<Slot>,
+    steps: usize,
+}
+
+impl AdamW {
+    /// Moments at zero and nothing to train yet.
+    pub fn new(config: AdamWConfig, kernels: Kernels) -> Self {
+        Self { config, kernels, slots: Vec::new(), steps: 0 }
+    }
+
+    /// Adds parameters whose learning rate is `scale` times that of a step. Names must differ between calls.
+    ///
+    /// # Errors
+    /// If the device refuses.
+    pub fn add(&mut self, prefix: &str, parameters: &[(String, Var)], scale: f64) -> Result<(), Error> {
+        for (name, var) in parameters {
+            self.slots.push(Slot {
+                name: format!("{prefix}{name}"),
+                var: var.clone(),
+                first: Var::from_tensor(&var.zeros_like()?)?,
+                second: Var::from_tensor(&var.zeros_like()?)?,
+                decays: var.rank() >= 2 && !name.ends_with("frequencies"),
+                scale,
+            });
+        }
+        Ok(())
+    }
+
+    /// One step; returns the global gradient norm before clipping. Parameters without a gradient stay as they are.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn step(&mut self, gradients: &GradStore, rate: f64) -> Result<f64, Error> {
+        let norm = self.norm(gradients)?;
+        let shrink = (self.config.clip / (norm + 1e-6)).min(1.0);
+        self.steps += 1;
+        for slot in &self.slots {
+            if let Some(gradient) = gradients.get(&slot.var) {
+                let update = self.update(slot, rate, shrink);
+                match self.kernels {
+                    Kernels::Fused => slot.step_in_place(&gradient.contiguous()?, update)?,
+                    Kernels::Reference => slot.step_composed(gradient, update)?,
+                }
+            }
+        }
+        Ok(norm)
+    }
+
+    fn update(&self, slot: &Slot, rate: f64, shrink: f64) -> Update {
+        let AdamWConfig { beta1, beta2, epsilon, decay, .. } = self.config;
+        let rate = rate * slot.scale;
+        let (bias1, bias2) = (1.0 - beta1.powi(self.steps as i32), 1.0 - beta2.powi(self.steps as i32));
+        Update {
+            beta1: beta1 as f32,
+            beta2: beta2 as f32,
+            shrink: shrink as f32,
+            keep: if slot.decays { (1.0 - rate * decay) as f32 } else { 1.0 },
+            rate: (rate / bias1) as f32,
+            unbias: (1.0 / bias2) as f32,
+            epsilon: epsilon as f32,
+        }
+    }
+
+    fn norm(&self, gradients: &GradStore) -> Result<f64, Error> {
+        let mut squares = 0f64;
+        for slot in &self.slots {
+            if let Some(gradient) = gradients.get(&slot.var) {
+                squares += match self.kernels {
+                    Kernels::Fused => host::read(gradient, sum_of_squares)?,
+                    Kernels::Reference => f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?),
+                };
+            }
+        }
+        Ok(squares.sqrt())
+    }
+
+    /// The number of steps taken.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// The moments, named `{parameter}.first` and `{parameter}.second`.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        let both = |slot: &Slot| {
+            let name = &slot.name;
+            [
+                (format!("{name}.first"), slot.first.as_detached_tensor()),
+                (format!("{name}.second"), slot.second.as_detached_tensor()),
+            ]
+        };
+        self.slots.iter().flat_map(both).collect()
+    }
+
+    /// Goes on from a saved state.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if a moment is missing.
+    pub fn restore(&mut self, state: &HashMap<String, Tensor>, steps: usize) -> Result<(), Error> {
+        for slot in &mut self.slots {
+            slot.first = moment(state, &format!("{}.first", slot.name), &slot.var)?;
+            slot.second = moment(state, &format!("{}.second", slot.name), &slot.var)?;
+        }
+        self.steps = steps;
+        Ok(())
+    }
+}
+
+fn moment(state: &HashMap<String, Tensor>, name: &str, var: &Var) -> Result<Var, Error> {
+    match state.get(name) {
+        Some(tensor) if tensor.dims() == var.dims() => Ok(Var::from_tensor(&tensor.copy()?)?),
+        Some(_) => Err(Error::Weights { name: name.to_owned(), reason: "the shape differs".into() }),
+        None => Err(Error::Weights { name: name.to_owned(), reason: "they are missing".into() }),
+    }
+}
+
+/// The numbers of one slot's step.
+#[derive(Clone, Copy)]
+struct Update {
+    beta1: f32,
+    beta2: f32,
+    shrink: f32,
+    keep: f32,
+    rate: f32,
+    unbias: f32,
+    epsilon: f32,
+}
+
+impl Slot {
+    fn step_composed(&self, gradient: &Tensor, update: Update) -> Result<(), Error> {
+        let [beta1, beta2] = [update.beta1, update.beta2].map(f64::from);
+        let gradient = (gradient * f64::from(update.shrink))?;
+        let first = ((self.first.as_tensor() * beta1)? + (&gradient * (1.0 - beta1))?)?;
+        let second = ((self.second.as_tensor() * beta2)? + (gradient.sqr()? * (1.0 - beta2))?)?;
+        let scale = ((&second * f64::from(update.unbias))?.sqrt()? + f64::from(update.epsilon))?;
+        let moved = ((&first / scale)? * f64::from(update.rate))?;
+        let kept = (self.var.as_tensor() * f64::from(update.keep))?;
+        self.var.set(&(kept - moved)?)?;
+        self.first.set(&first)?;
+        Ok(self.second.set(&second)?)
+    }
+
+    fn step_in_place(&self, gradient: &Tensor, update: Update) -> Result<(), Error> {
+        let Update { beta1, beta2, shrink, .. } = update;
+        self.first.as_tensor().inplace_op2(gradient, &FirstMoment { beta: beta1, shrink })?;
+        self.second.as_tensor().inplace_op2(gradient, &SecondMoment { beta: beta2, shrink })?;
+        Ok(self.var.as_tensor().inplace_op3(
+            self.first.as_tensor(),
+            self.second.as_tensor(),
+            &Move(update),
+        )?)
+    }
+}
+
+vectorised! {
+    fn squares(x: &[f32]) -> f32 {
+        dot(x, x)
+    }
+}
+
+fn sum_of_squares(x: &[f32]) -> f64 {
+    x.chunks(ELEMENTS_PER_TASK).map(|part| f64::from(squares(part))).sum()
+}
+
+struct FirstMoment {
+    beta: f32,
+    shrink: f32,
+}
+
+struct SecondMoment {
+    beta: f32,
+    shrink: f32,
+}
+
+struct Move(Update);
+
+vectorised! {
+    fn update_first(moment: &mut [f32], gradient: &[f32], beta: f32, shrink: f32) {
+        for (m, g) in moment.iter_mut().zip(gradient) {
+            *m = beta * *m + (1.0 - beta) * (g * shrink);
+        }
+    }
+}
+
+vectorised! {
+    fn update_second(moment: &mut [f32], gradient: &[f32], beta: f32, shrink: f32) {
+        for (v, g) in moment.iter_mut().zip(gradient) {
+            let g = g * shrink;
+            *v = beta * *v + (1.0 - beta) * (g * g);
+        }
+    }
+}
+
+vectorised! {
+    fn update_values(values: &mut [f32], first: &[f32], second: &[f32], update: Update) {
+        let Update { keep, rate, unbias, epsilon, .. } = update;
+        for ((x, m), v) in values.iter_mut().zip(first).zip(second) {
+            *x = *x * keep - rate * m / ((v * unbias).sqrt() + epsilon);
+        }
+    }
+}
+
+/// A contiguous f32 operand that is written.
+fn floats_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> candle_core::Result<&'a mut [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(values), Some((start, end))) => Ok(&mut values[start..end]),
+        _ => bail!("parameters are contiguous and f32"),
+    }
+}
+
+impl InplaceOp2 for FirstMoment {
+    fn name(&self) -> &'static str {
+        "adamw-first-moment"
+    }
+
+    fn cpu_fwd(
+        &self,
+        moment: &mut CpuStorage,
+        layout: &Layout,
+        gradient: &CpuStorage,
+        gradient_layout: &Layout,
+    ) -> candle_core::Result<()> {
+        let (moment, gradient) = (floats_mut(moment, layout)?, host::floats(gradient, gradient_layout)?);
+        moment
+            .par_chunks_mut(ELEMENTS_PER_TASK)
+            .zip(gradient.par_chunks(ELEMENTS_PER_TASK))
+            .for_each(|(moment, gradient)| update_first(moment, gradient, self.beta, self.shrink));
+        Ok(())
+    }
+}
+
+impl InplaceOp2 for SecondMoment {
+    fn name(&self) -> &'static str {
+        "adamw-second-moment"
+    }
+
+    fn cpu_fwd(
+        &self,
+        moment: &mut CpuStorage,
+        layout: &Layout,
+        gradient: &CpuStorage,
+        gradient_layout: &Layout,
+    ) -> candle_core::Result<()> {
+        let (moment, gradient) = (floats_mut(moment, layout)?, host::floats(gradient, gradient_layout)?);
+        moment
+            .par_chunks_mut(ELEMENTS_PER_TASK)
+            .zip(gradient.par_chunks(ELEMENTS_PER_TASK))
+            .for_each(|(moment, gradient)| update_second(moment, gradient, self.beta, self.shrink));
+        Ok(())
+    }
+}
+
+impl InplaceOp3 for Move {
+    fn name(&self) -> &'static str {
+        "adamw-move"
+    }
+
+    fn cpu_fwd(
+        &self,
+        values: &mut CpuStorage,
+        layout: &Layout,
+        first: &CpuStorage,
+        first_layout: &Layout,
+        second: &CpuStorage,
+        second_layout: &Layout,
+    ) -> candle_core::Result<()> {
+        let values = floats_mut(values, layout)?;
+        let (first, second) = (host::floats(first, first_layout)?, host::floats(second, second_layout)?);
+        values
+            .par_chunks_mut(ELEMENTS_PER_TASK)
+            .zip(first.par_chunks(ELEMENTS_PER_TASK))
+            .zip(second.par_chunks(ELEMENTS_PER_TASK))
+            .for_each(|((values, first), second)| update_values(values, first, second, self.0));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    /// Two matrices and a vector under the loss Σ (θ·target)², and ten steps with both implementations.
+    fn trained(kernels: Kernels) -> Vec<f32> {
+        let var = |values: &[f32], shape: &[usize]| {
+            Var::from_tensor(&Tensor::from_slice(values, shape, &Device::Cpu).unwrap()).unwrap()
+        };
+        let matrix = var(&[1.0, -2.0, 3.0, 0.5, 0.1, -0.7], &[2, 3]);
+        let vector = var(&[0.3, -0.2, 0.9], &[3]);
+        let named = [("matrix".to_owned(), matrix.clone()), ("vector".to_owned(), vector.clone())];
+        let mut optimizer = AdamW::new(AdamWConfig { clip: 0.5, ..AdamWConfig::default() }, kernels);
+        optimizer.add("", &named, 1.0).unwrap();
+        for _ in 0..10 {
+            let loss = matrix.broadcast_mul(&vector).unwrap().sqr().unwrap().sum_all().unwrap();
+            optimizer.step(&loss.backward().unwrap(), 0.05).unwrap();
+        }
+        [matrix.flatten_all().unwrap().to_vec1().unwrap(), vector.to_vec1().unwrap()].concat()
+    }
+
+    #[test]
+    fn the_fused_step_moves_parameters_as_the_composed_one_does() {
+        let (fused, composed) = (trained(Kernels::Fused), trained(Kernels::Reference));
+        for (fused, composed) in fused.iter().zip(&composed) {
+            assert!((fused - composed).abs() < 1e-5, "{fused} {composed}");
+        }
+    }
+
+    #[test]
+    fn the_first_step_moves_each_parameter_by_the_rate_against_its_gradient() {
+        let var = Var::from_tensor(&Tensor::new(&[1.0f32, -1.0], &Device::Cpu).unwrap()).unwrap();
+        let mut optimizer = AdamW::new(AdamWConfig::default(), Kernels::Fused);
+        optimizer.add("", &[("x".into(), var.clone())], 1.0).unwrap();
+        let loss = var.sqr().unwrap().sum_all().unwrap();
+        optimizer.step(&loss.backward().unwrap(), 0.1).unwrap();
+        let moved = var.to_vec1::<f32>().unwrap();
+        assert!((moved[0] - 0.9).abs() < 1e-5 && (moved[1] + 0.9).abs() < 1e-5, "{moved:?}");
+    }
+}
