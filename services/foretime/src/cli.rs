@@ -1,0 +1,199 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use serde_json::json;
+use service_kit::{Config, shutdown, telemetry};
+
+use crate::client::{Client, definition_files};
+use crate::demo::{self, DemoOptions};
+use crate::up::{Database, Platform, Service};
+use crate::{Failure, doctor};
+
+/// A feature store, a GPT training and inference worker, drift and calibration monitors, and a model registry. Nothing from
+/// the future.
+#[derive(Debug, Parser)]
+#[command(name = "foretime", version, about, max_term_width = 100)]
+pub struct Command {
+    /// The settings file; environment variables FORETIME_… come over it.
+    #[arg(long, global = true, default_value = "foretime.toml", env = "FORETIME_CONFIG")]
+    config: PathBuf,
+    /// Where files and the private Postgres live.
+    #[arg(long, global = true)]
+    data_dir: Option<PathBuf>,
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, global = true)]
+    listen: Option<std::net::SocketAddr>,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Run everything in one process, with a private Postgres unless `database_url` is set.
+    Up,
+    /// Run one service alone, against the Postgres of `database_url`. It refuses a schema it does not know.
+    Run {
+        /// Which one.
+        service: Service,
+    },
+    /// See it all at work on the 2013 New York flights.
+    Demo(DemoOptions),
+    /// Apply the definition files of a folder to a running Foretime.
+    Apply {
+        /// The folder with *.toml files.
+        folder: PathBuf,
+        /// Only show what would change.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Push the rows of a source's file into a running Foretime.
+    Ingest(Ingest),
+    /// Build a training set and train a model on it.
+    Train {
+        /// The model definition.
+        model: String,
+        /// Register the version and ask its gate.
+        #[arg(long)]
+        promote: bool,
+    },
+    /// Apply the migrations that `database_url` lacks.
+    Migrate,
+    /// Say what is wrong with this machine or configuration, and how to mend it.
+    Doctor,
+}
+
+#[derive(Debug, Args)]
+struct Ingest {
+    /// The source definition.
+    source: String,
+    /// The folder of definition files that declares it; paths in it start there.
+    #[arg(long, default_value = "definitions")]
+    definitions: PathBuf,
+    /// Read this Parquet file instead of the declared one.
+    #[arg(long)]
+    file: Option<PathBuf>,
+    /// Which stores take the rows: `online`, `offline` or `online_and_offline`.
+    #[arg(long, default_value = "online_and_offline")]
+    to: String,
+    /// Makes a repeated push answer what the first one answered.
+    #[arg(long)]
+    idempotency_key: Option<String>,
+}
+
+/// Runs a command; a failure is told on standard error.
+pub fn run(command: Command) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return told(&Failure(format!("no runtime can be started: {error}"))),
+    };
+    match runtime.block_on(act(command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => told(&failure),
+    }
+}
+
+fn told(failure: &Failure) -> ExitCode {
+    eprintln!("foretime: {failure}");
+    ExitCode::FAILURE
+}
+
+async fn act(command: Command) -> Result<(), Failure> {
+    let mut config = Config::load(&command.config)?;
+    if let Some(data_dir) = command.data_dir {
+        config.data_dir = data_dir;
+    }
+    if let Some(listen) = command.listen {
+        config.http.listen = listen;
+    }
+    let config = config.checked()?;
+    match command.action {
+        Action::Up => up(config).await,
+        Action::Run { service } => run_one(config, service).await,
+        Action::Demo(options) => demo::run(options).await,
+        Action::Apply { folder, dry_run } => apply(&config, &folder, dry_run).await,
+        Action::Ingest(ingest) => push(&config, ingest).await,
+        Action::Train { model, promote } => train(&config, &model, promote).await,
+        Action::Migrate => migrate(&config).await,
+        Action::Doctor => doctor::run(&config).await,
+    }
+}
+
+async fn up(config: Config) -> Result<(), Failure> {
+    telemetry::start(&config.log);
+    let database = Database::open(&config)?;
+    let platform = Platform::start(config, database.url(), None, &Service::ALL, true).await?;
+    serve(platform).await?;
+    database.close()
+}
+
+async fn run_one(config: Config, service: Service) -> Result<(), Failure> {
+    telemetry::start(&config.log);
+    if config.database_url.is_none() {
+        return Err(Failure(
+            "a service that runs alone needs a database that others share; set FORETIME_DATABASE_URL".to_owned(),
+        ));
+    }
+    let database = Database::open(&config)?;
+    serve(Platform::start(config, database.url(), None, &[service], false).await?).await
+}
+
+async fn serve(platform: Platform) -> Result<(), Failure> {
+    let stop = platform.context.stop.clone();
+    shutdown::on_signal(stop).map_err(|error| Failure(format!("signals cannot be handled: {error}")))?;
+    println!("foretime listens on {}", platform.url());
+    platform.run_until_stopped().await
+}
+
+async fn migrate(config: &Config) -> Result<(), Failure> {
+    let database = Database::open(config)?;
+    let pool = storage::connect(database.url(), 1).await?;
+    storage::migrate(&pool).await?;
+    let newest = storage::pool::newest_migration(&pool).await?;
+    println!("the schema is at migration {}", newest.unwrap_or_default());
+    pool.close().await;
+    database.close()
+}
+
+async fn apply(config: &Config, folder: &Path, dry_run: bool) -> Result<(), Failure> {
+    let answer = Client::of(config)?.apply(&definition_files(folder)?, dry_run).await?;
+    for change in answer["plan"].as_array().into_iter().flatten() {
+        let text = |key: &str| change[key].as_str().unwrap_or_default().to_owned();
+        let keys = change["keys"].as_array().map(|keys| format!(" {}", json!(keys))).unwrap_or_default();
+        println!("{:<8} {} `{}`{keys}", text("change"), text("kind"), text("name"));
+    }
+    println!("{}", if dry_run { "nothing was applied: this was a dry run" } else { "applied" });
+    Ok(())
+}
+
+async fn push(config: &Config, ingest: Ingest) -> Result<(), Failure> {
+    let mut source = demo::declared(&definition_files(&ingest.definitions)?)?
+        .source(&ingest.source)
+        .cloned()
+        .ok_or_else(|| Failure(format!("no file in `{}` declares source `{}`", ingest.definitions.display(), ingest.source)))?;
+    if let Some(file) = &ingest.file {
+        let file = file.canonicalize().map_err(|error| Failure(format!("`{}`: {error}", file.display())))?;
+        source.path = Some(file.to_string_lossy().into_owned());
+    }
+    let rows = frames::source_file::read(&source, &ingest.definitions)?;
+    let client = Client::of(config)?;
+    let answer = client.push(&ingest.source, &rows, &ingest.to, ingest.idempotency_key.as_deref()).await?;
+    println!("{answer}");
+    Ok(())
+}
+
+async fn train(config: &Config, model: &str, promote: bool) -> Result<(), Failure> {
+    let client = Client::of(config)?;
+    let definitions = client.json(reqwest::Method::GET, "/v1/definitions", None).await?;
+    let found = definitions["model"].as_array().into_iter().flatten().find(|body| body["name"] == model);
+    let dataset = found.and_then(|body| body["dataset"].as_str());
+    let dataset = dataset.ok_or_else(|| Failure(format!("there is no model `{model}`; apply its definition first")))?;
+    let set = client.work("/v1/training-sets", &json!({ "dataset": dataset }), |_| {}).await?;
+    let request = json!({ "model": model, "training_set": set["training_set"], "promote": promote });
+    let trained = client.work("/v1/training-jobs", &request, |_| {}).await?;
+    println!("run {} on training set {}", trained["run_id"], set["training_set"]);
+    println!("{}", trained["evaluation"]["overall"]);
+    Ok(())
+}

@@ -1,0 +1,16 @@
+//! The one binary: runs the services together or alone, and is the command line of them all.
+//!
+//! Belongs here: composition (`up`), commands, the demo. Not here: anything a service does.
+//!
+//! Invariants: this is the only crate that knows more than one service; commands talk to a running Foretime over HTTP.
+
+pub mod cli;
+mod client;
+pub mod demo;
+mod doctor;
+mod failure;
+pub mod report;
+pub mod up;
+
+pub use client::{Client, definition_files};
+pub use failure::Failure;

@@ -1,0 +1,75 @@
+//! The worker: leases training jobs, serves predictions, owns the device.
+//!
+//! Belongs here: the path train → calibrate → evaluate → record, and serving what the registry calls champion. Not here:
+//! learning itself (`gpt`, `boosting`), estimators (`statistics`), joins and files (`frames`), SQL (`storage`).
+//!
+//! Invariants: a model is judged only on rows later than everything it learned from; a calibrator serves only if a later
+//! window says that it helps; every answer is logged with the exact version that gave it.
+
+mod calibrate;
+mod error;
+mod evaluate;
+mod kinds;
+mod metrics;
+mod model_file;
+mod optimism;
+mod predict;
+mod prediction_log;
+mod record;
+mod requests;
+mod training_data;
+mod train;
+
+use axum::Router;
+use axum::routing::post;
+pub use error::Error;
+pub use optimism::{OPTIMISM_JOB, Optimism};
+use service_kit::Context;
+use service_kit::jobs::Handlers;
+pub use train::{TRAIN_JOB, Train};
+
+/// The worker's routes and the state behind them.
+#[derive(Clone)]
+pub struct Worker {
+    context: Context,
+    metrics: metrics::Metrics,
+    champions: predict::Champions,
+    log: prediction_log::PredictionLog,
+}
+
+impl Worker {
+    /// A worker over this context.
+    pub fn new(context: &Context) -> Self {
+        Self {
+            context: context.clone(),
+            metrics: metrics::Metrics::of(&context.metrics),
+            champions: predict::Champions::default(),
+            log: prediction_log::PredictionLog::new(context),
+        }
+    }
+
+    /// The worker's routes.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .route("/v1/training-jobs", post(requests::train))
+            .route("/v1/optimism-reports", post(requests::optimism))
+            .route("/v1/predict", post(predict::predict))
+            .route("/v1/prediction-log/flush", post(predict::flush))
+            .with_state(self.clone())
+    }
+
+    /// Starts the job loop and the prediction log's clock.
+    pub fn start(&self) {
+        let (train, optimism) = (self.clone(), self.clone());
+        let handlers = Handlers::default()
+            .on(TRAIN_JOB, move |job| train::handle(train.clone(), job))
+            .on(OPTIMISM_JOB, move |job| optimism::handle(optimism.clone(), job));
+        service_kit::jobs::start(&self.context, handlers);
+        self.log.start();
+    }
+}
+
+/// Prepares a process that trains: freed memory is kept for the next step instead of going back to the system.
+pub fn prepare_process() {
+    gpt::allocator::keep_freed_memory();
+}

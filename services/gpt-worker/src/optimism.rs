@@ -1,0 +1,86 @@
+//! The optimism report: the same model and features under a random split and under the temporal one.
+//!
+//! A random split lets a model learn from flights of the very day that it is judged on. The report trains both ways and
+//! prints both claims side by side; only the temporal one is ever used for anything.
+
+use domain::evaluation::Scores;
+use domain::ids::TrainingSetId;
+use domain::split::Window;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use service_kit::jobs::{Failure, Job, Outcome};
+use statistics::Generator;
+use statistics::calibrators::sigmoid;
+
+use crate::evaluate::scores;
+use crate::kinds::Learned;
+use crate::training_data::{TrainingData, at_least, sample};
+use crate::{Error, Worker};
+
+/// The job kind that makes an optimism report.
+pub const OPTIMISM_JOB: &str = "optimism-report";
+
+/// What to report on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Optimism {
+    /// The project.
+    pub project: String,
+    /// The model definition.
+    pub model: String,
+    /// What to learn from.
+    pub training_set: TrainingSetId,
+}
+
+#[derive(Serialize)]
+struct Report {
+    random: Scores,
+    temporal: Scores,
+    train_rows: usize,
+}
+
+/// Handles one job.
+pub(crate) async fn handle(worker: Worker, job: Job) -> Result<Outcome, Failure> {
+    let request: Optimism = job.payload()?;
+    let data =
+        TrainingData::load(&worker.context, &request.project, &request.model, request.training_set, false).await?;
+    let report = tokio::task::spawn_blocking(move || report(&data)).await.map_err(Error::from)??;
+    Ok(Outcome { answer: json!(report), next: vec![] })
+}
+
+fn report(data: &TrainingData) -> Result<Report, Error> {
+    let windows = data.windows();
+    let train = data.places(&windows, Window::Train);
+    let validation = data.places(&windows, Window::Validation);
+    let test = data.places(&windows, Window::Test);
+    at_least("training", &train, 200)?;
+    at_least("validation", &validation, 100)?;
+    at_least("test", &test, 100)?;
+    let sizes = [train.len(), validation.len()];
+    let temporal = judge(data, train, validation, test)?;
+    let mut shuffled: Vec<usize> = (0..windows.len()).collect();
+    let mut generator = Generator::from_seed(data.model.seed);
+    for at in (1..shuffled.len()).rev() {
+        shuffled.swap(at, generator.below(at + 1));
+    }
+    let test = shuffled.split_off(sizes[0] + sizes[1]);
+    let validation = shuffled.split_off(sizes[0]);
+    let random = judge(data, shuffled, validation, test)?;
+    Ok(Report { random, temporal, train_rows: data.model.max_train_rows.unwrap_or(sizes[0]).min(sizes[0]) })
+}
+
+/// Trains on some rows, stops early by others, and scores the rest.
+fn judge(
+    data: &TrainingData,
+    train: Vec<usize>,
+    validation: Vec<usize>,
+    test: Vec<usize>,
+) -> Result<Scores, Error> {
+    let train = data.rows(sample(train, data.model.max_train_rows, data.model.seed));
+    let (validation, test) = (data.rows(validation), data.rows(test));
+    let stream = data.dataset.history.as_ref().and_then(|name| data.definitions.event_stream(name));
+    let learned = Learned::train(&data.model, stream, &train, &validation, &mut |_| std::ops::ControlFlow::Continue(()))?;
+    let odds = learned.log_odds(&test.table, test.history.as_ref(), &test.cutoffs)?;
+    let probabilities: Vec<f64> = odds.into_iter().map(sigmoid).collect();
+    scores(&probabilities, &test.labels)
+}

@@ -1,0 +1,249 @@
+//! One training job: learn, calibrate, judge on later rows, write the model and its evidence, record the run.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use domain::evaluation::{CalibratorChoice, Evaluation};
+use domain::ids::TrainingSetId;
+use domain::split::Window;
+use domain::{Cutoff, LabelTime};
+use frames::Values;
+use frames::assemble::frame_of;
+use frames::judged::Judged;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use service_kit::jobs::{Failure, Job, Outcome};
+use statistics::calibrators::sigmoid;
+use storage::jobs::NewJob;
+
+use crate::calibrate::choose;
+use crate::evaluate::{by_month, diagram, scores};
+use crate::kinds::{Learned, Step};
+use crate::model_file::{Card, Servable};
+use crate::record::Run;
+use crate::training_data::{Rows, TrainingData, at_least, sample};
+use crate::{Error, Worker};
+
+/// The job kind that trains a model.
+pub const TRAIN_JOB: &str = "train";
+
+/// Training rows that monitors compare with, at most.
+const REFERENCE_ROWS: usize = 20_000;
+
+/// What to train, and whether it may go on to serve.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Train {
+    /// The project.
+    pub project: String,
+    /// The model definition.
+    pub model: String,
+    /// What to learn from.
+    pub training_set: TrainingSetId,
+    /// Why, for people.
+    #[serde(default)]
+    pub reason: Option<Value>,
+    /// Register the version, ask its gate, and let it serve if it passes. The split then counts back from the training
+    /// set's moment of knowledge.
+    #[serde(default)]
+    pub promote: bool,
+}
+
+/// Everything a finished training has to say.
+struct Trained {
+    evaluation: Evaluation,
+    curve: Vec<Step>,
+    importance: Vec<(String, f64)>,
+    train_rows: usize,
+}
+
+/// Handles one job.
+pub(crate) async fn handle(worker: Worker, job: Job) -> Result<Outcome, Failure> {
+    let request: Train = job.payload()?;
+    let began = Instant::now();
+    let data =
+        TrainingData::load(&worker.context, &request.project, &request.model, request.training_set, request.promote)
+            .await?;
+    let run = Run::begin(&worker.context, &request, &data).await?;
+    let model = data.model.clone();
+    let folder = run.model_folder().to_owned();
+    let relative = run.relative_model_folder().to_owned();
+    let trained = tokio::task::spawn_blocking(move || {
+        let mut on_step = progress(&job);
+        train(&data, &folder, &relative, &mut on_step)
+    })
+    .await
+    .map_err(Error::from)?;
+    let trained = match trained {
+        Ok(trained) => trained,
+        Err(error) => {
+            run.fail(&worker.context, &error).await?;
+            return Err(error.into());
+        }
+    };
+    let seconds = began.elapsed().as_secs_f64();
+    worker.metrics.training_seconds.with_label_values(&[&model.name]).observe(seconds);
+    run.finish(&worker.context, &trained.evaluation, &trained.curve, trained.train_rows, seconds).await?;
+    let next = if request.promote { vec![run.promotion(&worker.context, &request, &model).await?] } else { vec![] };
+    tracing::info!(model = model.name, run = run.id(), seconds, "trained a model");
+    let answer = json!({
+        "run_id": run.id(),
+        "model": model.name,
+        "kind": model.kind,
+        "registered_model": model.registered_model,
+        "source": run.source(),
+        "evaluation": trained.evaluation,
+        "importance": trained.importance.into_iter().take(20).collect::<Vec<_>>(),
+        "curve": trained.curve,
+        "train_rows": trained.train_rows,
+        "seconds": seconds,
+    });
+    Ok(Outcome { answer, next })
+}
+
+/// Reports steps to the job, and ends when it is cancelled.
+fn progress(job: &Job) -> impl FnMut(&Step) -> ControlFlow<()> + use<> {
+    let job = job.clone();
+    move |step: &Step| {
+        job.report(json!(step));
+        if job.cancelled.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+fn train(
+    data: &TrainingData,
+    folder: &std::path::Path,
+    relative: &str,
+    on_step: &mut dyn FnMut(&Step) -> ControlFlow<()>,
+) -> Result<Trained, Error> {
+    let windows = data.windows();
+    let train_places = data.places(&windows, Window::Train);
+    let mut fitting_places = data.places(&windows, Window::Validation);
+    let test_places = data.places(&windows, Window::Test);
+    at_least("training", &train_places, 200)?;
+    at_least("validation", &fitting_places, 100)?;
+    at_least("test", &test_places, 100)?;
+    // The earlier half stops training early and fits the calibrator; the later half says whether the calibrator helps.
+    let judging_places = fitting_places.split_off(fitting_places.len() / 2);
+    let trained_through =
+        train_places.iter().chain(&fitting_places).chain(&judging_places).map(|&row| data.set.label_times[row]).max();
+    let train = data.rows(sample(train_places, data.model.max_train_rows, data.model.seed));
+    let (fitting, judging, test) = (data.rows(fitting_places), data.rows(judging_places), data.rows(test_places));
+    let stream = data.dataset.history.as_ref().and_then(|name| data.definitions.event_stream(name));
+    let mut curve = Vec::new();
+    let learned = Learned::train(&data.model, stream, &train, &fitting, &mut |step| {
+        let go_on = on_step(&step);
+        if step.step % 10 == 0 || step.validation_loss.is_some() || step.step == step.steps {
+            curve.push(step);
+        }
+        go_on
+    })?;
+    let raw = |rows: &Rows| learned_probabilities(&learned, rows);
+    let (calibrator, choice) =
+        choose(data.model.calibrator, (&raw(&fitting)?, &fitting.labels), (&raw(&judging)?, &judging.labels))?;
+    let card = Card::new(
+        data.model.kind,
+        data.dataset.name.clone(),
+        data.manifest.schema_fingerprint.clone(),
+        calibrator,
+    );
+    let importance = learned.importance();
+    let servable = Servable { card, learned };
+    servable.save(folder)?;
+    let reference = Reference::write(data, &servable, &train, folder)?;
+    let trained_through = trained_through.and_then(LabelTime::from_micros).unwrap_or_default();
+    let evaluation = judge(data, &servable, &test, choice, trained_through, folder, relative, &reference)?;
+    Ok(Trained { evaluation, curve, importance, train_rows: train.places.len() })
+}
+
+fn learned_probabilities(learned: &Learned, rows: &Rows) -> Result<Vec<f64>, Error> {
+    let odds = learned.log_odds(&rows.table, rows.history.as_ref(), &rows.cutoffs)?;
+    Ok(odds.into_iter().map(sigmoid).collect())
+}
+
+/// The training rows that monitors compare with.
+struct Reference {
+    rate: f64,
+}
+
+const REFERENCE_FILE: &str = "reference.arrow";
+const JUDGED_FILE: &str = "judged.arrow";
+
+impl Reference {
+    fn write(
+        data: &TrainingData,
+        servable: &Servable,
+        train: &Rows,
+        folder: &std::path::Path,
+    ) -> Result<Self, Error> {
+        let rate = train.labels.iter().filter(|label| **label).count() as f64 / train.labels.len().max(1) as f64;
+        let rows = data.rows(sample(train.places.clone(), Some(REFERENCE_ROWS), data.model.seed));
+        let probabilities = servable.probabilities(&rows.table, rows.history.as_ref(), &rows.cutoffs)?;
+        let mut frame = frame_of(&rows.table);
+        frame.set("probability", Values::Number(probabilities));
+        frame.set("cutoff", Values::Time(rows.cutoffs));
+        frames::files::write_arrow(&folder.join(REFERENCE_FILE), &frame)?;
+        Ok(Self { rate })
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one record is put together from all that a training knows")]
+fn judge(
+    data: &TrainingData,
+    servable: &Servable,
+    test: &Rows,
+    calibrator: CalibratorChoice,
+    trained_through: LabelTime,
+    folder: &std::path::Path,
+    relative: &str,
+    reference: &Reference,
+) -> Result<Evaluation, Error> {
+    let probabilities = servable.probabilities(&test.table, test.history.as_ref(), &test.cutoffs)?;
+    let judged = Judged {
+        rows: test.places.iter().map(|&row| data.set.rows[row].clone()).collect(),
+        cutoffs: test.cutoffs.clone(),
+        labels: test.labels.clone(),
+        probabilities: probabilities.clone(),
+    };
+    let written = judged.write(&folder.join(JUDGED_FILE))?;
+    let at = |micros: Option<&i64>| micros.copied().and_then(Cutoff::from_micros).unwrap_or_default();
+    Ok(Evaluation {
+        training_set: data.id,
+        dataset: data.dataset.name.clone(),
+        schema_fingerprint: data.manifest.schema_fingerprint.clone(),
+        trained_through,
+        evaluated_from: at(test.cutoffs.first()),
+        evaluated_through: at(test.cutoffs.last()),
+        overall: scores(&probabilities, &test.labels)?,
+        by_month: by_month(&probabilities, &test.labels, &test.cutoffs)?,
+        reliability: diagram(&probabilities, &test.labels)?,
+        calibrator,
+        predictions_path: format!("{relative}/{JUDGED_FILE}"),
+        predictions_sha256: written.sha256,
+        reference_path: format!("{relative}/{REFERENCE_FILE}"),
+        reference_rate: reference.rate,
+    })
+}
+
+/// The job that asks the registry's gate.
+pub(crate) fn promotion_job(
+    request: &Train,
+    registered_model: &str,
+    version: i32,
+    now: chrono::DateTime<chrono::Utc>,
+) -> NewJob {
+    NewJob {
+        project: request.project.clone(),
+        kind: "promote".to_owned(),
+        payload: json!({
+            "project": request.project,
+            "registered_model": registered_model,
+            "version": version,
+            "reason": request.reason.as_ref().map_or_else(|| "retrained".to_owned(), ToString::to_string),
+        }),
+        dedup_key: None,
+        priority: 0,
+        run_after: now,
+        max_attempts: 3,
+    }
+}
