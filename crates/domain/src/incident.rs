@@ -212,9 +212,10 @@ impl Watch {
                 let phase = if self.resolved_at.is_some() { Phase::Resolved } else { Phase::Ok };
                 (Self { phase, since: None, ..seen }, Some(Change::Dismissed))
             }
-            Phase::Firing | Phase::Acknowledged | Phase::Recovering if seen.good >= patience.recover => {
-                (Self { phase: Phase::Resolved, since: None, resolved_at: Some(end), ..seen }, Some(Change::Resolved))
-            }
+            Phase::Firing | Phase::Acknowledged | Phase::Recovering if seen.good >= patience.recover => (
+                Self { phase: Phase::Resolved, since: None, resolved_at: Some(end), ..seen },
+                Some(Change::Resolved),
+            ),
             Phase::Recovering => (seen, None),
             Phase::Firing | Phase::Acknowledged => {
                 (Self { phase: Phase::Recovering, ..seen }, Some(Change::Recovering))

@@ -201,3 +201,21 @@ pub fn status_rates(joined: &[Joined]) -> BTreeMap<String, BTreeMap<Status, f64>
         })
         .collect()
 }
+
+/// A table of model inputs as a frame, so that it can lie in a file.
+pub fn frame_of(table: &Table) -> Frame {
+    let columns = table
+        .columns()
+        .iter()
+        .map(|(name, column)| {
+            let values = match column {
+                domain::tabular::Column::Number(values) => Values::Number(values.clone()),
+                domain::tabular::Column::Category { codes, levels } => {
+                    Values::Text(codes.clone(), std::sync::Arc::clone(levels))
+                }
+            };
+            (name.clone(), values)
+        })
+        .collect();
+    Frame::new(table.rows(), columns)
+}

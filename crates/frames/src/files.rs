@@ -78,6 +78,14 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
+/// Writes bytes: whole, synced and under their name, or not at all.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<Written, Error> {
+    write_whole(path, |sink| sink.write_all(bytes).map_err(Error::file(path)))
+}
+
 /// The SHA-256 of a file, in hex.
 ///
 /// # Errors

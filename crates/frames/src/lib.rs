@@ -15,6 +15,7 @@ pub mod files;
 mod frame;
 pub mod groups;
 pub mod history;
+pub mod judged;
 pub mod keys;
 pub mod online;
 pub mod payload;

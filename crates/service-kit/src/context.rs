@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::jobs::Wake;
 
 /// Everything a service may use.
 #[derive(Clone)]
@@ -25,6 +26,8 @@ pub struct Context {
     pub config: Arc<Config>,
     /// The metrics this process shows at `/metrics`.
     pub metrics: prometheus::Registry,
+    /// What tells the job loops of new work.
+    pub wake: Wake,
     /// Cancelled when the process should stop.
     pub stop: CancellationToken,
     /// Everything that must have ended before the process may.
@@ -41,6 +44,7 @@ impl Context {
             data_dir: config.data_dir.clone(),
             config: Arc::new(config),
             metrics: prometheus::Registry::new(),
+            wake: Wake::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }

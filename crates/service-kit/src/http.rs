@@ -3,14 +3,16 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Request, State};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Router, serve};
+use axum::{Json, Router, serve};
+use domain::ids::JobId;
 use domain::{Fault, Remedy};
 use prometheus::{Encoder, TextEncoder};
+use storage::jobs::JobRow;
 use tokio::net::TcpListener;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::timeout::TimeoutLayer;
@@ -77,6 +79,8 @@ fn operations(context: &Context) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
+        .route("/v1/jobs", get(jobs))
+        .route("/v1/jobs/{id}", get(job))
         .with_state(context.clone())
 }
 
@@ -96,6 +100,16 @@ async fn metrics(State(context): State<Context>) -> Result<Response, Problem> {
 async fn ready(State(context): State<Context>) -> Result<&'static str, Problem> {
     storage::pool::require_current_schema(&context.db).await?;
     Ok("ready")
+}
+
+async fn jobs(State(context): State<Context>) -> Result<Json<Vec<JobRow>>, Problem> {
+    let mut conn = context.db.acquire().await.map_err(storage::Error::from)?;
+    Ok(Json(storage::jobs::latest(&mut conn, &context.config.project, 100).await?))
+}
+
+async fn job(State(context): State<Context>, Path(id): Path<JobId>) -> Result<Json<JobRow>, Problem> {
+    let mut conn = context.db.acquire().await.map_err(storage::Error::from)?;
+    Ok(Json(storage::jobs::get(&mut conn, id).await?))
 }
 
 async fn measure(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use chrono::TimeDelta;
@@ -13,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sqlx::postgres::PgListener;
 use storage::jobs::{Leased, NewJob, WAKE_CHANNEL};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::Context;
@@ -123,9 +125,9 @@ struct Worker {
 
 impl Worker {
     async fn run(self) {
-        let mut knocks = Knocks::default();
+        let mut knocks = self.context.wake.knocks(&self.context);
         while !self.context.stop.is_cancelled() {
-            knocks.listen(&self.context).await; // before looking, so that no knock is missed
+            knocks.forget();
             match self.claim().await {
                 Ok(Some(job)) => self.work(job).await,
                 Ok(None) => knocks.wait(&self.context).await,
@@ -214,34 +216,67 @@ fn backoff(attempts: i32) -> TimeDelta {
     TimeDelta::seconds(1i64 << attempts.clamp(1, 10).saturating_sub(1)).min(TimeDelta::minutes(10))
 }
 
-/// Notifications of new work.
-#[derive(Default)]
-struct Knocks(Option<PgListener>);
+/// Notifications of new work: one connection of a process listens, and all its loops hear.
+#[derive(Clone, Debug)]
+pub struct Wake(Arc<Heard>);
+
+#[derive(Debug)]
+struct Heard {
+    count: watch::Sender<u64>,
+    listening: AtomicBool,
+}
+
+impl Default for Wake {
+    fn default() -> Self {
+        Self(Arc::new(Heard { count: watch::Sender::new(0), listening: AtomicBool::new(false) }))
+    }
+}
+
+impl Wake {
+    fn knocks(&self, context: &Context) -> Knocks {
+        if !self.0.listening.swap(true, Ordering::SeqCst) {
+            context.tasks.spawn(listen(context.clone(), self.clone()));
+        }
+        Knocks(self.0.count.subscribe())
+    }
+}
+
+/// Counts notifications until the context stops; a lost connection is replaced, and polling bridges the gap.
+async fn listen(context: Context, wake: Wake) {
+    while !context.stop.is_cancelled() {
+        let heard = async {
+            let mut listener = PgListener::connect_with(&context.db).await?;
+            listener.listen(WAKE_CHANNEL).await?;
+            loop {
+                wake.0.count.send_modify(|count| *count += 1); // also at once: work may have come before we listened
+                listener.recv().await?;
+            }
+        };
+        let ended: Result<(), sqlx::Error> = tokio::select! {
+            ended = heard => ended,
+            () = context.stop.cancelled() => return,
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "the connection that listens for work was lost");
+            tokio::time::sleep(context.config.jobs.poll()).await;
+        }
+    }
+}
+
+/// One loop's ear.
+struct Knocks(watch::Receiver<u64>);
 
 impl Knocks {
-    async fn listen(&mut self, context: &Context) {
-        if self.0.is_none()
-            && let Ok(mut listener) = PgListener::connect_with(&context.db).await
-            && listener.listen(WAKE_CHANNEL).await.is_ok()
-        {
-            self.0 = Some(listener);
-        }
+    /// Everything heard so far is old; call before looking for work, so that no knock is missed.
+    fn forget(&mut self) {
+        self.0.mark_unchanged();
     }
 
     async fn wait(&mut self, context: &Context) {
-        let knock = async {
-            match &mut self.0 {
-                Some(listener) => listener.recv().await.is_err(),
-                None => std::future::pending().await,
-            }
-        };
-        let lost = tokio::select! {
-            lost = knock => lost,
-            () = tokio::time::sleep(context.config.jobs.poll()) => false,
-            () = context.stop.cancelled() => false,
-        };
-        if lost {
-            self.0 = None;
+        tokio::select! {
+            _ = self.0.changed() => {}
+            () = tokio::time::sleep(context.config.jobs.poll()) => {}
+            () = context.stop.cancelled() => {}
         }
     }
 }

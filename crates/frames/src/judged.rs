@@ -1,0 +1,115 @@
+//! Judged rows: what a model said of rows it never saw, and what came true. Gates compare two of these.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use crate::files::{Written, read_arrow, verify, write_arrow};
+use crate::frame::{Frame, Values};
+use crate::Error;
+
+/// What a model said, and what came true.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Judged {
+    /// Names each row.
+    pub rows: Vec<String>,
+    /// When each question was asked, in microseconds.
+    pub cutoffs: Vec<i64>,
+    /// The outcomes.
+    pub labels: Vec<bool>,
+    /// What the model said.
+    pub probabilities: Vec<f64>,
+}
+
+/// Rows that two models were judged on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Shared {
+    /// When each question was asked, in microseconds.
+    pub cutoffs: Vec<i64>,
+    /// The outcomes.
+    pub labels: Vec<bool>,
+    /// What the first said.
+    pub first: Vec<f64>,
+    /// What the second said.
+    pub second: Vec<f64>,
+}
+
+impl Judged {
+    /// Writes the rows as an Arrow file.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn write(&self, path: &Path) -> Result<Written, Error> {
+        let columns = vec![
+            ("row".to_owned(), Values::text(self.rows.iter().map(Some))),
+            ("cutoff".to_owned(), Values::Time(self.cutoffs.clone())),
+            ("label".to_owned(), Values::Boolean(self.labels.iter().copied().map(Some).collect())),
+            ("probability".to_owned(), Values::Number(self.probabilities.clone())),
+        ];
+        write_arrow(path, &Frame::new(self.rows.len(), columns))
+    }
+
+    /// Reads the rows back, after the file's hash was checked.
+    ///
+    /// # Errors
+    /// [`Error::Altered`], [`Error::File`], or an error that names a column.
+    pub fn read(path: &Path, sha256: &str) -> Result<Self, Error> {
+        verify(path, sha256)?;
+        let frame = read_arrow(path)?;
+        let names = frame.column("row")?;
+        let Values::Boolean(labels) = frame.column("label")? else {
+            return Err(Error::unreadable("judged rows", "their labels are not booleans"));
+        };
+        Ok(Self {
+            rows: (0..frame.rows()).map(|row| names.text_at(row).unwrap_or_default().to_owned()).collect(),
+            cutoffs: frame.times("cutoff")?.to_vec(),
+            labels: labels.iter().map(|label| *label == Some(true)).collect(),
+            probabilities: frame.numbers("probability")?.to_vec(),
+        })
+    }
+
+    /// The rows that both were judged on: the same row asked about at the same cutoff with the same outcome.
+    pub fn shared(&self, other: &Self) -> Shared {
+        let places: HashMap<(&str, i64), usize> =
+            other.rows.iter().enumerate().map(|(place, row)| ((row.as_str(), other.cutoffs[place]), place)).collect();
+        let mut shared = Shared::default();
+        for (place, row) in self.rows.iter().enumerate() {
+            let Some(&there) = places.get(&(row.as_str(), self.cutoffs[place])) else { continue };
+            if other.labels[there] == self.labels[place] {
+                shared.cutoffs.push(self.cutoffs[place]);
+                shared.labels.push(self.labels[place]);
+                shared.first.push(self.probabilities[place]);
+                shared.second.push(other.probabilities[there]);
+            }
+        }
+        shared
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(rows: &[(&str, i64, f64)]) -> Judged {
+        Judged {
+            rows: rows.iter().map(|row| row.0.to_owned()).collect(),
+            cutoffs: rows.iter().map(|row| row.1).collect(),
+            labels: vec![true; rows.len()],
+            probabilities: rows.iter().map(|row| row.2).collect(),
+        }
+    }
+
+    #[test]
+    fn judged_rows_survive_their_file_and_an_altered_one_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("judged.arrow");
+        let written = judged(&[("a", 1, 0.5)]).write(&path).unwrap();
+        assert_eq!(Judged::read(&path, &written.sha256).unwrap(), judged(&[("a", 1, 0.5)]));
+        assert!(Judged::read(&path, "00").is_err());
+    }
+
+    #[test]
+    fn only_rows_asked_about_at_the_same_moment_are_shared() {
+        let shared = judged(&[("a", 1, 0.1), ("b", 1, 0.2), ("c", 1, 0.3)]).shared(&judged(&[("b", 1, 0.9), ("a", 2, 0.8)]));
+        assert_eq!((shared.first, shared.second), (vec![0.2], vec![0.9]));
+    }
+}

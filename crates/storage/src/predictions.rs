@@ -1,0 +1,239 @@
+//! SQL over `prediction_logs` and `predictions`: what was served, and in which file.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::Cutoff;
+use domain::ids::{PredictionId, PredictionLogId};
+use sqlx::PgConnection;
+
+use crate::Error;
+
+/// A file of served predictions that is about to exist for others.
+#[derive(Clone, Debug)]
+pub struct NewLog {
+    /// The project it belongs to.
+    pub project: String,
+    /// The registered model that answered.
+    pub registered_model: String,
+    /// The version that answered.
+    pub version: i32,
+    /// The Arrow file, relative to the data directory.
+    pub path: String,
+    /// Its SHA-256, in hex.
+    pub sha256: String,
+    /// Its rows, in any order; at least one.
+    pub predictions: Vec<Prediction>,
+}
+
+/// One served prediction.
+#[derive(Clone, Copy, Debug)]
+pub struct Prediction {
+    /// Which one.
+    pub id: PredictionId,
+    /// The moment it was made for.
+    pub cutoff: Cutoff,
+    /// What was answered.
+    pub probability: f64,
+}
+
+/// A file of served predictions.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// The Arrow file, relative to the data directory.
+    pub path: String,
+    /// Its SHA-256, in hex.
+    pub sha256: String,
+}
+
+/// The predictions of one version in one window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServedWindow {
+    /// When it begins; a window ends where the next begins.
+    pub start: DateTime<Utc>,
+    /// The version that answered.
+    pub version: i32,
+    /// How many predictions.
+    pub predictions: i64,
+    /// How many of them have labels.
+    pub labelled: i64,
+}
+
+/// A prediction and what came true.
+#[derive(Clone, Copy, Debug)]
+pub struct Scored {
+    /// The moment it was made for.
+    pub cutoff: DateTime<Utc>,
+    /// What was answered.
+    pub probability: f64,
+    /// What came true.
+    pub outcome: bool,
+}
+
+/// Makes a written file exist for others, and its predictions known to labels. A file that is published already is left alone.
+///
+/// # Errors
+/// [`Error::Conflict`] without a row; [`Error::Database`] if a prediction id is taken.
+pub async fn publish(
+    conn: &mut PgConnection,
+    log: &NewLog,
+    now: DateTime<Utc>,
+) -> Result<PredictionLogId, Error> {
+    let id = PredictionLogId::new();
+    if insert_log(conn, id, log, now).await? {
+        insert_predictions(conn, log).await?;
+        return Ok(id);
+    }
+    let known = sqlx::query_scalar!(
+        r#"select prediction_log_id as "id: PredictionLogId" from prediction_logs where path = $1"#,
+        log.path,
+    );
+    Ok(known.fetch_one(conn).await?)
+}
+
+async fn insert_log(
+    conn: &mut PgConnection,
+    id: PredictionLogId,
+    log: &NewLog,
+    now: DateTime<Utc>,
+) -> Result<bool, Error> {
+    let cutoffs = || log.predictions.iter().map(|prediction| prediction.cutoff.0);
+    let (Some(first), Some(last)) = (cutoffs().min(), cutoffs().max()) else {
+        return Err(Error::Conflict { what: format!("the prediction log `{}` holds no row", log.path) });
+    };
+    let done = sqlx::query!(
+        r#"
+        insert into prediction_logs (prediction_log_id, project, registered_model, version, path, sha256, rows,
+                                     first_cutoff, last_cutoff, created_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        on conflict (path) do nothing
+        "#,
+        id as PredictionLogId,
+        log.project,
+        log.registered_model,
+        log.version,
+        log.path,
+        log.sha256,
+        log.predictions.len() as i64,
+        first,
+        last,
+        now,
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+async fn insert_predictions(conn: &mut PgConnection, log: &NewLog) -> Result<(), Error> {
+    let ids: Vec<_> = log.predictions.iter().map(|prediction| prediction.id.0).collect();
+    let cutoffs: Vec<_> = log.predictions.iter().map(|prediction| prediction.cutoff.0).collect();
+    let probabilities: Vec<_> = log.predictions.iter().map(|prediction| prediction.probability).collect();
+    sqlx::query!(
+        r#"
+        insert into predictions (project, registered_model, version, prediction_id, cutoff, probability)
+        select $1, $2, $3, prediction_id, cutoff, probability
+        from unnest($4::uuid[], $5::timestamptz[], $6::double precision[]) as t (prediction_id, cutoff, probability)
+        "#,
+        log.project,
+        log.registered_model,
+        log.version,
+        &ids,
+        &cutoffs,
+        &probabilities,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The files of a version that may hold cutoffs in `[from, until)`, in the order of their first cutoffs.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn logs(
+    conn: &mut PgConnection,
+    project: &str,
+    registered_model: &str,
+    version: i32,
+    from: DateTime<Utc>,
+    until: DateTime<Utc>,
+) -> Result<Vec<Log>, Error> {
+    Ok(sqlx::query_as!(
+        Log,
+        r#"
+        select path, sha256 from prediction_logs
+        where project = $1 and registered_model = $2 and version = $3 and last_cutoff >= $4 and first_cutoff < $5
+        order by first_cutoff, prediction_log_id
+        "#,
+        project,
+        registered_model,
+        version,
+        from,
+        until,
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// The windows of length `window` (counted from 1970) that ended by `until` and hold predictions, by version, oldest first.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn windows(
+    conn: &mut PgConnection,
+    project: &str,
+    registered_model: &str,
+    window: TimeDelta,
+    until: DateTime<Utc>,
+) -> Result<Vec<ServedWindow>, Error> {
+    Ok(sqlx::query_as!(
+        ServedWindow,
+        r#"
+        select date_bin($3::interval, p.cutoff, 'epoch'::timestamptz) as "start!", p.version,
+               count(*) as "predictions!", count(l.prediction_id) as "labelled!"
+        from predictions p left join labels l using (project, prediction_id)
+        where p.project = $1 and p.registered_model = $2 and p.cutoff < date_bin($3::interval, $4, 'epoch'::timestamptz)
+        group by 1, 2
+        order by 1, 2
+        "#,
+        project,
+        registered_model,
+        interval(window),
+        until,
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// The labelled predictions of a version with cutoffs in `[from, until)`, in the order of their cutoffs.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn scored(
+    conn: &mut PgConnection,
+    project: &str,
+    registered_model: &str,
+    version: i32,
+    from: DateTime<Utc>,
+    until: DateTime<Utc>,
+) -> Result<Vec<Scored>, Error> {
+    Ok(sqlx::query_as!(
+        Scored,
+        r#"
+        select p.cutoff, p.probability, l.outcome
+        from predictions p join labels l using (project, prediction_id)
+        where p.project = $1 and p.registered_model = $2 and p.version = $3 and p.cutoff >= $4 and p.cutoff < $5
+        order by p.cutoff, p.prediction_id
+        "#,
+        project,
+        registered_model,
+        version,
+        from,
+        until,
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+fn interval(span: TimeDelta) -> sqlx::postgres::types::PgInterval {
+    let microseconds = span.num_microseconds().unwrap_or(i64::MAX);
+    sqlx::postgres::types::PgInterval { months: 0, days: 0, microseconds }
+}

@@ -1,0 +1,82 @@
+//! What can go wrong with monitoring itself, as opposed to what monitors find.
+
+use domain::{Fault, Remedy};
+
+/// A run, a delivery or a question could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// A file of logged predictions or a reference.
+    #[error(transparent)]
+    Frames(#[from] frames::Error),
+    /// A statistic has no value where the monitor's checks say that it must.
+    #[error("a measure could not be computed")]
+    Statistics(#[from] statistics::Error),
+    /// The definition names a column that the model does not read.
+    #[error("monitor `{monitor}` watches column `{column}`, which version {version} of the model does not read; it reads: {}", known.join(", "))]
+    UnknownColumn {
+        /// The monitor.
+        monitor: String,
+        /// The column.
+        column: String,
+        /// The version.
+        version: i32,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// There is nothing to compare with.
+    #[error(
+        "version {version} of `{model}` was registered without an evaluation, so there is no reference to compare with; register versions from training runs of this platform"
+    )]
+    NoReference {
+        /// The registered model.
+        model: String,
+        /// The version.
+        version: i32,
+    },
+    /// A schedule cannot be read.
+    #[error("schedule `{name}`: {why}")]
+    Schedule {
+        /// The schedule.
+        name: String,
+        /// What the reader said.
+        why: String,
+    },
+    /// Reading files was interrupted.
+    #[error("the reader of prediction files stopped")]
+    Interrupted(#[from] tokio::task::JoinError),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+impl Fault for Error {
+    fn remedy(&self) -> Remedy {
+        match self {
+            Self::Storage(error) => error.remedy(),
+            Self::Frames(error) => error.remedy(),
+            Self::Statistics(_) => Remedy::ReportBug,
+            Self::UnknownColumn { .. } | Self::NoReference { .. } | Self::Schedule { .. } => {
+                Remedy::FixRequest
+            }
+            Self::Interrupted(_) => Remedy::RetryLater,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Storage(error) => error.code(),
+            Self::Frames(error) => error.code(),
+            Self::Statistics(_) => "statistics",
+            Self::UnknownColumn { .. } => "unknown-column",
+            Self::NoReference { .. } => "no-reference",
+            Self::Schedule { .. } => "invalid-schedule",
+            Self::Interrupted(_) => "interrupted",
+        }
+    }
+}

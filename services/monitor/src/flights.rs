@@ -1,0 +1,108 @@
+//! What the verdicts say about two real months: every UTC day of November and December 2013 against training on January to
+//! August, as in the example of the repository.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::incident::Verdict;
+use domain::tabular::{Column, Table};
+use frames::{assemble, files};
+use statistics::Generator;
+use storage::monitors::Finding;
+use storage::predictions::Scored;
+
+use crate::drift::{Bounds, Samples, judge};
+use crate::outcomes::{self, Expected, Step};
+use crate::samples::Sample;
+
+const BOUNDS: Bounds = Bounds { alpha: 0.001, min_effect: 0.1, min_rows: 200 };
+const RATE_BOUNDS: outcomes::Bounds = outcomes::Bounds { alpha: 0.001, min_rate_change: 0.04, min_rows: 200 };
+const COLUMNS: [&str; 3] = ["carrier", "origin", "distance"];
+
+fn at(text: &str) -> i64 {
+    text.parse::<DateTime<Utc>>().unwrap().timestamp_micros()
+}
+
+fn flights() -> (Table, Vec<i64>) {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/flights/data/flights_2013_lean.parquet");
+    let rows = files::read_parquet(&path).unwrap();
+    let departures = rows.times("sched_dep_ts").unwrap().to_vec();
+    (assemble::table(&rows).unwrap(), departures)
+}
+
+fn samples(rows: &Table, order: &[usize], of: fn(&Column, &[usize]) -> Sample) -> Samples {
+    COLUMNS.iter().map(|column| ((*column).to_owned(), of(rows.column(column).unwrap(), order))).collect()
+}
+
+#[test]
+fn carrier_origin_and_distance_stay_ok_on_every_day_of_november_and_december() {
+    let (rows, departures) = flights();
+    let mut order: Vec<usize> = (0..rows.rows()).collect();
+    order.sort_by_key(|&row| departures[row]);
+    let training: Vec<usize> =
+        order.iter().copied().filter(|&row| departures[row] < at("2013-09-01T00:00:00Z")).collect();
+    let mut generator = Generator::from_seed(1);
+    let sampled: Vec<usize> = (0..20_000).map(|_| training[generator.below(training.len())]).collect();
+    let reference = samples(&rows, &sampled, Sample::of_independent);
+
+    let mut days: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
+    let watched = at("2013-11-01T00:00:00Z")..at("2014-01-01T00:00:00Z");
+    for &row in order.iter().filter(|&&row| watched.contains(&departures[row])) {
+        days.entry(departures[row].div_euclid(TimeDelta::days(1).num_microseconds().unwrap()))
+            .or_default()
+            .push(row);
+    }
+    assert_eq!(days.len(), 61);
+    let days: Vec<Samples> = days.values().map(|day| samples(&rows, day, Sample::of_series)).collect();
+    for (last, window) in days.iter().enumerate() {
+        let mut trailing = window.clone();
+        for day in &days[last.saturating_sub(13)..last] {
+            day.iter().for_each(|(column, sample)| assert!(trailing.get_mut(column).unwrap().merge(sample)));
+        }
+        for finding in judge(&reference, window, &trailing, BOUNDS).unwrap() {
+            assert_eq!(finding.verdict, Verdict::Ok, "day {last}: {finding:?}");
+        }
+    }
+}
+
+/// The days of November and December with what came true of a model that always says the training rate, and that rate.
+fn late_arrivals() -> (Vec<Vec<Scored>>, f64) {
+    let (rows, departures) = flights();
+    let Some(Column::Number(delays)) = rows.column("arr_delay") else { panic!("delays are numbers") };
+    let mut flown: Vec<usize> = (0..rows.rows()).filter(|&row| !delays[row].is_nan()).collect();
+    flown.sort_by_key(|&row| departures[row]);
+    let training: Vec<usize> =
+        flown.iter().copied().filter(|&row| departures[row] < at("2013-09-01T00:00:00Z")).collect();
+    let rate = training.iter().filter(|&&row| delays[row] > 15.0).count() as f64 / training.len() as f64;
+    let (start, end) = (at("2013-11-01T00:00:00Z"), at("2014-01-01T00:00:00Z"));
+    let mut days = vec![Vec::new(); 61];
+    for &row in flown.iter().filter(|&&row| (start..end).contains(&departures[row])) {
+        days[((departures[row] - start) / 86_400_000_000) as usize].push(Scored {
+            cutoff: DateTime::from_timestamp_micros(departures[row]).unwrap(),
+            probability: rate,
+            outcome: delays[row] > 15.0,
+        });
+    }
+    (days, rate)
+}
+
+#[test]
+fn a_calm_november_and_a_stormy_december_are_both_found_and_the_days_between_are_not() {
+    let (days, rate) = late_arrivals();
+    let mut steps = Vec::new();
+    let mut trailing_rates: Vec<Finding> = Vec::new();
+    for (last, day) in days.iter().enumerate() {
+        let trailing: Vec<Scored> = days[last.saturating_sub(13)..=last].concat();
+        let expected = Expected { rate, auc: None };
+        let findings = outcomes::judge(day, &trailing, &steps, expected, RATE_BOUNDS).unwrap();
+        steps.push(Step { rate: findings[0].current.unwrap(), n_eff: findings[0].n_eff.unwrap() });
+        trailing_rates.push(findings[1].clone());
+    }
+    let on = |month: usize, day: usize| &trailing_rates[(month - 11) * 30 + day - 1];
+    assert_eq!(on(11, 1).verdict, Verdict::Ok);
+    assert!(on(11, 20).verdict == Verdict::Drift && on(11, 20).effect.unwrap() < 0.0, "{:?}", on(11, 20));
+    assert_eq!(on(12, 8).verdict, Verdict::Ok);
+    assert!(on(12, 18).verdict == Verdict::Drift && on(12, 18).effect.unwrap() > 0.0, "{:?}", on(12, 18));
+}

@@ -1,0 +1,359 @@
+//! From what windows show to incidents, and from incidents to people and retraining: all in the caller's transaction.
+//!
+//! Which window is bad for which cause is decided here; what a run of bad windows becomes is `domain::incident`.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::definitions::{Definitions, Monitor};
+use domain::ids::{IncidentId, NotificationId};
+use domain::incident::{Cause, Change, Look, Patience, Phase, Severity, Verdict, Watch, severity};
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use storage::incidents::{NewIncident, StoredWatch};
+use storage::jobs::NewJob;
+use storage::monitors::{Finding, WindowKey};
+use storage::notifications::NewNotification;
+
+use crate::Error;
+use crate::drift::TRAILING;
+use crate::notify::NotifyJob;
+
+/// How often a delivery is tried; with the job loop's backoff the last try is about 90 minutes after the first.
+const DELIVERY_ATTEMPTS: i32 = 20;
+/// How many findings an incident shows.
+const SHOWN: usize = 5;
+
+/// A judged window, with what is needed to act on it.
+pub(crate) struct Judged<'a> {
+    /// Where the monitor, its channels and models are declared.
+    pub(crate) definitions: &'a Definitions,
+    /// The monitor.
+    pub(crate) monitor: &'a Monitor,
+    /// Which window.
+    pub(crate) key: &'a WindowKey,
+    /// What was found.
+    pub(crate) findings: &'a [Finding],
+    /// The platform's time.
+    pub(crate) now: DateTime<Utc>,
+}
+
+/// The causes that inputs and scores speak about.
+pub(crate) const BY_INPUTS: [Cause; 2] = [Cause::BrokenData, Cause::InputDrift];
+/// The causes that labels speak about.
+pub(crate) const BY_LABELS: [Cause; 2] = [Cause::LabelRate, Cause::Calibration];
+
+impl Judged<'_> {
+    /// Shows the window to the watches over `causes`, and does what follows.
+    pub(crate) async fn watch(&self, conn: &mut PgConnection, causes: [Cause; 2]) -> Result<(), Error> {
+        for cause in causes {
+            self.watch_cause(conn, cause).await?;
+        }
+        Ok(())
+    }
+
+    async fn watch_cause(&self, conn: &mut PgConnection, cause: Cause) -> Result<(), Error> {
+        let key = self.key;
+        let stored =
+            storage::incidents::watch(conn, &key.project, &key.monitor, &key.registered_model, cause).await?;
+        if stored.is_some_and(|stored| stored.judged_through >= key.end) {
+            return Ok(()); // judged again by late labels: what people were told stays told
+        }
+        let before = stored.map_or_else(Watch::default, |stored| stored.watch);
+        let look = self.look(cause);
+        let (watch, change) = before.after(look, key.start, key.end, self.patience(cause));
+        let latest = stored.and_then(|stored| stored.incident);
+        let incident = self.act(conn, cause, look, &watch, change, latest).await?;
+        let stored = StoredWatch { watch, incident, judged_through: key.end };
+        storage::incidents::save_watch(
+            conn,
+            &key.project,
+            &key.monitor,
+            &key.registered_model,
+            cause,
+            &stored,
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Broken data is certain at once; for all else, one bad day is a day.
+    fn patience(&self, cause: Cause) -> Patience {
+        Patience {
+            confirm: if cause == Cause::BrokenData { 1 } else { 2 },
+            recover: self.monitor.recovery_windows.max(1),
+            reopen_within: TimeDelta::hours(24),
+        }
+    }
+
+    /// What the window says about a cause. Broken data explains whatever else moved, so then drift cannot be told.
+    fn look(&self, cause: Cause) -> Look {
+        let broken = self.findings.iter().any(|finding| finding.verdict == Verdict::Broken);
+        if cause == Cause::InputDrift && broken {
+            return Look::Unknown;
+        }
+        if !self.supporting(cause).is_empty() {
+            Look::Bad
+        } else if self.findings.iter().any(|finding| speaks(cause, finding) && finding.verdict == Verdict::Ok)
+        {
+            Look::Good
+        } else {
+            Look::Unknown
+        }
+    }
+
+    /// The findings that show a cause, strongest first.
+    fn supporting(&self, cause: Cause) -> Vec<&Finding> {
+        let mut found: Vec<&Finding> = self
+            .findings
+            .iter()
+            .filter(|finding| speaks(cause, finding) && finding.verdict == shown_by(cause))
+            .filter(|finding| self.window_agrees(finding))
+            .collect();
+        let size = |finding: &Finding| finding.effect.map_or(f64::INFINITY, f64::abs);
+        found.sort_by(|a, b| size(b).total_cmp(&size(a)));
+        found
+    }
+
+    /// A trailing measure remembers what is over. It counts only as long as the window itself is beyond the bound too,
+    /// or is too small to say.
+    fn window_agrees(&self, finding: &Finding) -> bool {
+        let Some(own) = finding.measure.strip_suffix(&format!("_{TRAILING}_windows")) else { return true };
+        let own = self.findings.iter().find(|other| {
+            other.kind == finding.kind && other.column == finding.column && other.measure == own
+        });
+        let bound = match finding.kind {
+            "input" | "score" => self.monitor.min_effect,
+            _ => self.monitor.min_rate_change,
+        };
+        own.is_none_or(|own| {
+            let size = if own.measure.starts_with("ece") { own.low } else { own.effect };
+            own.verdict == Verdict::InsufficientData || size.is_some_and(|size| size.abs() > bound)
+        })
+    }
+
+    async fn act(
+        &self,
+        conn: &mut PgConnection,
+        cause: Cause,
+        look: Look,
+        watch: &Watch,
+        change: Option<Change>,
+        latest: Option<IncidentId>,
+    ) -> Result<Option<IncidentId>, Error> {
+        match (change, latest) {
+            (Some(Change::Opened), _) => {
+                let id = IncidentId::new();
+                self.open(conn, id, cause, watch).await?;
+                Ok(Some(id))
+            }
+            (Some(Change::Suspected | Change::Dismissed), _) | (_, None) => Ok(latest),
+            (Some(change), Some(id)) => {
+                storage::incidents::set_phase(conn, id, watch.phase, self.now).await?;
+                storage::incidents::note(conn, id, change.as_str(), &self.window(), self.now).await?;
+                match change {
+                    Change::Reopened => self.tell(conn, id, "reopened").await?,
+                    Change::Resolved => self.tell(conn, id, "resolved").await?,
+                    _ => {}
+                }
+                Ok(Some(id))
+            }
+            (None, Some(id)) => {
+                if look == Look::Bad && matches!(watch.phase, Phase::Firing | Phase::Acknowledged) {
+                    self.raise(conn, id, cause, watch).await?;
+                }
+                Ok(Some(id))
+            }
+        }
+    }
+
+    async fn open(
+        &self,
+        conn: &mut PgConnection,
+        id: IncidentId,
+        cause: Cause,
+        watch: &Watch,
+    ) -> Result<(), Error> {
+        let first_seen = watch.since.unwrap_or(self.key.start);
+        let incident = NewIncident {
+            id,
+            project: self.key.project.clone(),
+            monitor: self.key.monitor.clone(),
+            registered_model: self.key.registered_model.clone(),
+            version: self.key.version,
+            cause,
+            severity: self.severity(cause),
+            summary: self.summary(cause, first_seen),
+            evidence: self.evidence(cause),
+            first_seen,
+        };
+        storage::incidents::open(conn, &incident, self.now).await?;
+        storage::incidents::note(conn, id, Change::Opened.as_str(), &self.window(), self.now).await?;
+        self.tell(conn, id, "opened").await?;
+        if matches!(cause, Cause::LabelRate | Cause::Calibration) {
+            self.retrain(conn, id).await?;
+        }
+        Ok(())
+    }
+
+    /// An incident that was only logged becomes a ticket once the scores move; then people are told, for the first time.
+    async fn raise(
+        &self,
+        conn: &mut PgConnection,
+        id: IncidentId,
+        cause: Cause,
+        watch: &Watch,
+    ) -> Result<(), Error> {
+        let open = storage::incidents::get(conn, &self.key.project, id).await?;
+        let severity = self.severity(cause);
+        if open.severity != Severity::Log.as_str() || severity == Severity::Log {
+            return Ok(());
+        }
+        let summary = self.summary(cause, watch.since.unwrap_or(open.first_seen));
+        storage::incidents::raise(conn, id, severity, &summary, &self.evidence(cause)).await?;
+        storage::incidents::note(conn, id, "raised", &json!({ "to": severity.as_str() }), self.now).await?;
+        self.tell(conn, id, "opened").await
+    }
+
+    fn severity(&self, cause: Cause) -> Severity {
+        let scores_moved = self.supporting(Cause::InputDrift).iter().any(|finding| finding.kind == "score");
+        severity(cause, scores_moved)
+    }
+
+    fn window(&self) -> Value {
+        json!({ "window_start": self.key.start, "window_end": self.key.end, "version": self.key.version })
+    }
+
+    fn evidence(&self, cause: Cause) -> Value {
+        self.supporting(cause).into_iter().take(SHOWN).map(as_json).collect()
+    }
+
+    fn summary(&self, cause: Cause, since: DateTime<Utc>) -> String {
+        let strongest = self.supporting(cause).first().map(|finding| in_words(finding)).unwrap_or_default();
+        let (model, version) = (&self.key.registered_model, self.key.version);
+        format!("{cause} in `{model}` v{version} since {}: {strongest}", since.format("%Y-%m-%dT%H:%MZ"))
+    }
+
+    /// Writes one message a channel, and the job that delivers it. What is only logged is not told.
+    async fn tell(&self, conn: &mut PgConnection, id: IncidentId, event: &str) -> Result<(), Error> {
+        let incident = storage::incidents::get(conn, &self.key.project, id).await?;
+        if incident.severity == Severity::Log.as_str() {
+            return Ok(());
+        }
+        for channel in &self.monitor.channels {
+            let message = NewNotification {
+                id: NotificationId::new(),
+                project: self.key.project.clone(),
+                incident: id,
+                channel: channel.clone(),
+                event: event.to_owned(),
+                payload: self.payload(&incident, event),
+            };
+            storage::notifications::insert(conn, &message, self.now).await?;
+            let job = NotifyJob { project: message.project, notification: message.id };
+            storage::jobs::enqueue(conn, &self.delivery(&job), self.now).await?;
+        }
+        Ok(())
+    }
+
+    fn delivery(&self, job: &NotifyJob) -> NewJob {
+        NewJob {
+            project: job.project.clone(),
+            kind: NotifyJob::KIND.to_owned(),
+            payload: serde_json::to_value(job).expect("the payload has only string keys"),
+            dedup_key: Some(job.notification.to_string()),
+            priority: 10,
+            run_after: self.now,
+            max_attempts: DELIVERY_ATTEMPTS,
+        }
+    }
+
+    fn payload(&self, incident: &storage::incidents::Incident, event: &str) -> Value {
+        let monitor = &incident.monitor;
+        let from = incident.first_seen.format("%Y-%m-%dT%H:%M:%SZ");
+        let until = self.key.end.format("%Y-%m-%dT%H:%M:%SZ");
+        json!({
+            "format": 1,
+            "event": event,
+            "incident": incident.id,
+            "project": self.key.project,
+            "monitor": monitor,
+            "model": incident.registered_model,
+            "version": incident.version,
+            "cause": incident.cause,
+            "severity": incident.severity,
+            "summary": incident.summary,
+            "since": incident.first_seen,
+            "opened_at": incident.opened_at,
+            "resolved_at": incident.resolved_at,
+            "moved": incident.evidence,
+            "links": {
+                "incident": format!("/v1/incidents/{}", incident.id),
+                "windows": format!("/v1/monitors/{monitor}/windows?from={from}&until={until}"),
+            },
+        })
+    }
+
+    /// Asks for a new model, unless one was asked for within the cool-down.
+    async fn retrain(&self, conn: &mut PgConnection, id: IncidentId) -> Result<(), Error> {
+        let Some(wish) = &self.monitor.on_incident else { return Ok(()) };
+        let Some(model) = self.definitions.model(&wish.retrain) else { return Ok(()) }; // applying checks that it exists
+        let last = storage::incidents::last_retrain(conn, &self.key.project, &model.name).await?;
+        if let Some(last) = last.filter(|last| self.now - *last < wish.cool_down.delta()) {
+            let detail = json!({ "model": model.name, "last": last, "cool_down": wish.cool_down });
+            storage::incidents::note(conn, id, "retrain-held-back", &detail, self.now).await?;
+            return Ok(());
+        }
+        let reason = json!({ "incident": id });
+        let job = crate::jobs::retrain(&self.key.project, &model.name, &model.dataset, &reason, self.now);
+        let job = storage::jobs::enqueue(conn, &job, self.now).await?;
+        let detail = json!({ "model": model.name, "job": job });
+        storage::incidents::note(conn, id, "retrain", &detail, self.now).await?;
+        Ok(())
+    }
+}
+
+/// Whether a finding is about a cause at all.
+fn speaks(cause: Cause, finding: &Finding) -> bool {
+    match cause {
+        Cause::BrokenData | Cause::InputDrift => matches!(finding.kind, "input" | "score"),
+        Cause::LabelRate => finding.kind == "label" && is_trailing(finding),
+        Cause::Calibration => finding.kind == "calibration" && is_trailing(finding),
+    }
+}
+
+fn is_trailing(finding: &Finding) -> bool {
+    finding.measure.ends_with(&format!("_{TRAILING}_windows"))
+}
+
+fn shown_by(cause: Cause) -> Verdict {
+    if cause == Cause::BrokenData { Verdict::Broken } else { Verdict::Drift }
+}
+
+fn as_json(finding: &Finding) -> Value {
+    json!({
+        "kind": finding.kind,
+        "column": finding.column,
+        "measure": finding.measure,
+        "effect": finding.effect,
+        "low": finding.low,
+        "high": finding.high,
+        "current": finding.current,
+        "reference": finding.reference,
+        "rows": finding.rows,
+    })
+}
+
+/// `w_temp: ks_distance 0.41 [0.33, 0.47]`.
+fn in_words(finding: &Finding) -> String {
+    let subject = if finding.column.is_empty() { String::new() } else { format!("`{}`: ", finding.column) };
+    let number = |value: Option<f64>| value.map_or_else(|| "?".to_owned(), |value| format!("{value:.3}"));
+    match finding.effect {
+        None => format!("{subject}{}", finding.measure),
+        Some(effect) => {
+            let ends = format!("[{}, {}]", number(finding.low), number(finding.high));
+            let sides = finding.current.zip(finding.reference);
+            let sides =
+                sides.map(|(now, before)| format!(" ({now:.3} against {before:.3})")).unwrap_or_default();
+            format!("{subject}{} {effect:.3} {ends}{sides}", finding.measure)
+        }
+    }
+}

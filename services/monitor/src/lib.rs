@@ -1,0 +1,96 @@
+//! Monitors: labels, drift and calibration verdicts, incidents and their delivery, and the schedules that start it all.
+//!
+//! Belongs here: judging served predictions and telling people. Not here: serving them (`gpt-worker`), training
+//! (`gpt-worker`, asked for by a job), which version serves (`registry`). Services meet in rows and files only.
+//!
+//! Invariants: a verdict comes with its interval and the number of rows behind it; a window's findings, what the watches
+//! make of them and the messages that follow are one transaction; nothing here asks the machine for the time.
+
+mod drift;
+mod error;
+#[cfg(test)]
+mod flights;
+mod http;
+mod incidents;
+mod jobs;
+mod labels;
+mod metrics;
+mod notify;
+mod outcomes;
+mod reference;
+mod run;
+mod samples;
+mod schedule;
+mod served;
+
+use axum::Router;
+use domain::definitions::{Definitions, Monitor};
+use service_kit::Context;
+use service_kit::jobs::{Failure, Handlers, Outcome};
+
+pub use error::Error;
+pub use schedule::fire_due;
+
+use jobs::RunMonitorJob;
+use metrics::Metrics;
+use notify::NotifyJob;
+
+/// The column of logged predictions, and of references, that holds what was answered.
+pub(crate) const SCORE: &str = "probability";
+
+/// Deliveries at a time: so many receivers may be slow before a message to another waits.
+const DELIVERIES: usize = 4;
+
+/// The HTTP routes.
+pub fn router(context: Context) -> Router {
+    http::routes(context)
+}
+
+/// Starts the job handlers and the scheduler; they end when the context stops. Once a process.
+///
+/// # Errors
+/// If the client that delivers notifications cannot be made.
+pub fn start(context: &Context) -> anyhow::Result<()> {
+    let metrics = Metrics::register(&context.metrics);
+    service_kit::jobs::start(context, runs(context, &metrics));
+    let client = notify::client()?;
+    for _ in 0..DELIVERIES {
+        service_kit::jobs::start(context, deliveries(context, &metrics, &client));
+    }
+    let scheduling = context.clone();
+    // Not under `Context::spawn`, which drops its work when the process stops: the scheduler has to be shut down first.
+    context.tasks.spawn(async move {
+        if let Err(error) = schedule::tick(scheduling.clone()).await {
+            tracing::error!(error = format!("{error:#}"), "the scheduler ended; the process stops");
+            scheduling.stop.cancel();
+        }
+    });
+    Ok(())
+}
+
+fn runs(context: &Context, metrics: &Metrics) -> Handlers {
+    let (context, metrics) = (context.clone(), metrics.clone());
+    Handlers::default().on(RunMonitorJob::KIND, move |job| {
+        let (context, metrics) = (context.clone(), metrics.clone());
+        async move {
+            let asked: RunMonitorJob = job.payload()?;
+            let until = asked.until.unwrap_or_else(|| context.clock.now());
+            let summary = run::run(&context, &metrics, &asked.project, &asked.monitor, until).await?;
+            let answer = serde_json::to_value(summary).map_err(|error| Failure::last(error.to_string()))?;
+            Ok(Outcome { answer, next: Vec::new() })
+        }
+    })
+}
+
+fn deliveries(context: &Context, metrics: &Metrics, client: &reqwest::Client) -> Handlers {
+    let (context, metrics, client) = (context.clone(), metrics.clone(), client.clone());
+    Handlers::default().on(NotifyJob::KIND, move |job| {
+        let (context, metrics, client) = (context.clone(), metrics.clone(), client.clone());
+        async move { notify::deliver(&context, &client, &metrics, &job).await }
+    })
+}
+
+/// The monitor of that name.
+fn named<'a>(definitions: &'a Definitions, name: &str) -> Result<&'a Monitor, storage::Error> {
+    definitions.monitor(name).ok_or_else(|| storage::Error::not_found(format!("monitor `{name}`")))
+}

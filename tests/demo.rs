@@ -1,0 +1,41 @@
+//! The thread through the whole house, on a sample of the real flights, with every dashboard query answered from its run.
+
+use std::path::{Path, PathBuf};
+
+use foretime::demo::{DemoOptions, thread};
+use tokio_util::sync::CancellationToken;
+
+fn example() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/flights")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_quick_demo_runs_through_every_room_and_reports_what_it_found() {
+    let folder = journeys::folder();
+    let out = folder.path().join("out");
+    let options = DemoOptions { quick: true, keep: false, out: out.clone(), example: example() };
+    let report = thread(&options, &folder.path().join("data"), &CancellationToken::new()).await.unwrap();
+
+    assert_eq!(report.rows_in, report.rows_out);
+    assert_eq!(report.leaked_values, 0);
+    assert!(report.optimism.random_auc > report.optimism.temporal_auc, "{:?}", report.optimism);
+    assert_eq!(report.models.len(), 2);
+    assert_eq!(report.models.iter().filter(|model| model.gate.passed).count(), 1, "one becomes champion");
+    let refused = report.models.iter().find(|model| !model.gate.passed).unwrap();
+    assert!(!refused.gate.reasons.is_empty(), "the other's refusal says why");
+    assert!(report.models.iter().all(|model| model.auc > 0.6 && model.auc_low < model.auc && model.auc < model.auc_high));
+    assert_eq!(report.days.len(), 61);
+    assert!(report.days.iter().all(|day| day.predictions > 0));
+    assert!(!report.incidents.is_empty(), "December moves the late rate");
+    assert!(report.notifications_delivered > 0);
+    assert_eq!(report.lineage.sha256.len(), 64);
+    for column in ["carrier", "origin", "distance"] {
+        assert!(report.drift_by_month[column].values().all(|share| *share == 0.0), "{column}: a false alarm");
+    }
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("report.json")).unwrap()).unwrap();
+    for key in ["optimism", "models", "champion", "incidents", "notifications_delivered", "retraining", "lineage", "seconds", "peak_rss_mb"] {
+        assert!(!json[key].is_null(), "`{key}` is missing from report.json");
+    }
+    let html = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(html.contains("<svg") && !html.contains("<script src"));
+}
