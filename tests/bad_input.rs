@@ -46,9 +46,13 @@ async fn an_unknown_key_in_a_definition_is_named_with_file_line_and_likely_inten
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dangling_reference_is_named_with_the_likely_intent() {
     let platform = Platform::start().await;
-    let view = "[[feature_view]]\nname = \"v\"\nentity = \"shpo\"\nsource = \"visits\"\nfeatures = [\"amount\"]\n";
+    let view =
+        "[[feature_view]]\nname = \"v\"\nentity = \"shpo\"\nsource = \"visits\"\nfeatures = [\"amount\"]\n";
     let problem = refused(&platform, view).await;
-    assert!(problem["detail"].as_str().unwrap().contains("there is no entity `shpo`; did you mean `shop`?"), "{problem}");
+    assert!(
+        problem["detail"].as_str().unwrap().contains("there is no entity `shpo`; did you mean `shop`?"),
+        "{problem}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,7 +76,8 @@ async fn a_change_that_would_make_stored_rows_unreadable_is_refused_and_a_dry_ru
     assert_eq!((&planned["applied"], &planned["plan"][0]["change"]), (&json!(false), &json!("create")));
     assert_eq!(platform.call("GET", "/v1/definitions", None).await.1, json!({}));
     apply(GOOD.to_owned(), false).await;
-    let (status, problem) = apply(GOOD.replace("keys = [\"shop\"]", "keys = [\"shop\", \"at\"]"), false).await;
+    let (status, problem) =
+        apply(GOOD.replace("keys = [\"shop\"]", "keys = [\"shop\", \"at\"]"), false).await;
     assert_eq!((status, &problem["type"]), (409, &json!("/problems/change-refused")), "{problem}");
     assert!(problem["detail"].as_str().unwrap().contains("declare a new entity"), "{problem}");
 }
@@ -119,9 +124,15 @@ async fn rows_from_the_future_and_rows_without_a_time_are_counted_and_kept_with_
         ],
     );
     let (status, answer) = platform.push("visits", &rows, None).await;
-    assert_eq!((status, &answer["accepted"], &answer["rejected_invalid"]), (200, &json!(1), &json!(2)), "{answer}");
-    let reasons: Vec<String> =
-        sqlx::query_scalar("select reason from rejected_rows order by position").fetch_all(&platform.context.db).await.unwrap();
+    assert_eq!(
+        (status, &answer["accepted"], &answer["rejected_invalid"]),
+        (200, &json!(1), &json!(2)),
+        "{answer}"
+    );
+    let reasons: Vec<String> = sqlx::query_scalar("select reason from rejected_rows order by position")
+        .fetch_all(&platform.context.db)
+        .await
+        .unwrap();
     assert!(reasons[0].contains("future") && reasons[1].contains("null"), "{reasons:?}");
 }
 
@@ -152,7 +163,8 @@ async fn a_body_that_does_not_fit_names_the_place() {
 fn a_parquet_file_with_a_missing_column_is_refused_by_name() {
     let folder = journeys::folder();
     let file = folder.path().join("visits.parquet");
-    frames::files::write_parquet(&file, &Frame::new(1, vec![("shop".into(), Values::text([Some("a")]))])).unwrap();
+    frames::files::write_parquet(&file, &Frame::new(1, vec![("shop".into(), Values::text([Some("a")]))]))
+        .unwrap();
     let source = serde_json::from_value(json!({
         "name": "visits", "columns": { "shop": "text", "amount": "number" }, "event_time": "at", "known_time": "at",
         "path": "visits.parquet",

@@ -217,8 +217,8 @@ mod prometheus {
             let configuration = folder.path().join("prometheus.yml");
             fs::write(&configuration, settings(base_url)).expect("the folder is ours");
             let address = free_address();
-            let program =
-                std::env::var("FORETIME_PROMETHEUS").unwrap_or_else(|_| "/usr/bin/prometheus".to_owned());
+            let program = std::env::var("FORETIME_TEST_PROMETHEUS")
+                .unwrap_or_else(|_| "/usr/bin/prometheus".to_owned());
             let process = Command::new(&program)
                 .arg(format!("--config.file={}", configuration.display()))
                 .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
@@ -227,7 +227,9 @@ mod prometheus {
                 .kill_on_drop(true)
                 .spawn()
                 .unwrap_or_else(|error| {
-                    panic!("`{program}`: {error}; `.ci/setup tests` installs it, or set FORETIME_PROMETHEUS")
+                    panic!(
+                        "`{program}`: {error}; `.ci/setup tests` installs it, or set FORETIME_TEST_PROMETHEUS"
+                    )
                 });
             let http = reqwest::Client::new();
             let started =

@@ -23,7 +23,12 @@ async fn the_quick_demo_runs_through_every_room_and_reports_what_it_found() {
     assert_eq!(report.models.iter().filter(|model| model.gate.passed).count(), 1, "one becomes champion");
     let refused = report.models.iter().find(|model| !model.gate.passed).unwrap();
     assert!(!refused.gate.reasons.is_empty(), "the other's refusal says why");
-    assert!(report.models.iter().all(|model| model.auc > 0.6 && model.auc_low < model.auc && model.auc < model.auc_high));
+    assert!(
+        report
+            .models
+            .iter()
+            .all(|model| model.auc > 0.6 && model.auc_low < model.auc && model.auc < model.auc_high)
+    );
     assert_eq!(report.days.len(), 61);
     assert!(report.days.iter().all(|day| day.predictions > 0));
     assert!(!report.incidents.is_empty(), "December moves the late rate");
@@ -32,8 +37,19 @@ async fn the_quick_demo_runs_through_every_room_and_reports_what_it_found() {
     for column in ["carrier", "origin", "distance"] {
         assert!(report.drift_by_month[column].values().all(|share| *share == 0.0), "{column}: a false alarm");
     }
-    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("report.json")).unwrap()).unwrap();
-    for key in ["optimism", "models", "champion", "incidents", "notifications_delivered", "retraining", "lineage", "seconds", "peak_rss_mb"] {
+    let json: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(out.join("report.json")).unwrap()).unwrap();
+    for key in [
+        "optimism",
+        "models",
+        "champion",
+        "incidents",
+        "notifications_delivered",
+        "retraining",
+        "lineage",
+        "seconds",
+        "peak_rss_mb",
+    ] {
         assert!(!json[key].is_null(), "`{key}` is missing from report.json");
     }
     let html = std::fs::read_to_string(out.join("report.html")).unwrap();

@@ -105,7 +105,8 @@ async fn training_set(platform: &Platform) -> Value {
         platform.call("POST", "/v1/training-sets", Some(json!({ "dataset": "returns" }))).await;
     assert_eq!(status, 202, "{promised}");
     platform.run_jobs().await;
-    let (_, job) = platform.call("GET", &format!("/v1/jobs/{}", promised["job"].as_str().unwrap()), None).await;
+    let (_, job) =
+        platform.call("GET", &format!("/v1/jobs/{}", promised["job"].as_str().unwrap()), None).await;
     assert_eq!(job["state"], "succeeded", "{job}");
     let id = job["outcome"]["training_set"].as_str().unwrap().to_owned();
     platform.call("GET", &format!("/v1/training-sets/{id}"), None).await.1
@@ -117,12 +118,19 @@ async fn what_is_served_now_equals_a_training_row_whose_cutoff_is_now() {
     let rows = [("a", 30, 0, 7.0), ("a", 3, 0, 10.0), ("a", 2, 1, 20.0), ("a", 1, 5, 99.0), ("b", 1, 0, 5.0)];
     // the visit of one hour ago is known in four hours only, so it is not accepted yet
     let (status, answer) = platform.push("visits", &visits(&rows), None).await;
-    assert_eq!((status, &answer["accepted"], &answer["rejected_invalid"]), (200, &json!(4), &json!(1)), "{answer}");
+    assert_eq!(
+        (status, &answer["accepted"], &answer["rejected_invalid"]),
+        (200, &json!(4), &json!(1)),
+        "{answer}"
+    );
     platform.push("orders", &orders(300), None).await;
     let set = training_set(&platform).await;
-    let frame = frames::files::read_arrow(&platform.folder.path().join(set["path"].as_str().unwrap())).unwrap();
+    let frame =
+        frames::files::read_arrow(&platform.folder.path().join(set["path"].as_str().unwrap())).unwrap();
     // The last order happens an hour from now: its cutoff is now.
-    let row = (0..frame.rows()).find(|&row| frame.times("__cutoff").unwrap()[row] == now().timestamp_micros()).unwrap();
+    let row = (0..frame.rows())
+        .find(|&row| frame.times("__cutoff").unwrap()[row] == now().timestamp_micros())
+        .unwrap();
     let offline = frames::rows::to_json(&frame.take(&[row as u32]));
     let asked = json!({ "rows": [{ "order": 299, "shop": "a", "event_time": now() + TimeDelta::hours(1) }] });
     let (status, online) = platform.call("POST", "/v1/datasets/returns/online", Some(asked)).await;
@@ -138,7 +146,9 @@ async fn what_is_served_now_equals_a_training_row_whose_cutoff_is_now() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_training_set_has_as_many_rows_as_its_spine_and_no_leaked_value() {
     let platform = platform().await;
-    platform.push("visits", &visits(&[("a", 200, 0, 1.0), ("a", 100, 3, 2.0), ("a", 50, 0, 3.0)]), None).await;
+    platform
+        .push("visits", &visits(&[("a", 200, 0, 1.0), ("a", 100, 3, 2.0), ("a", 50, 0, 3.0)]), None)
+        .await;
     platform.push("orders", &orders(300), None).await;
     let manifest = training_set(&platform).await["manifest"].clone();
     assert_eq!(manifest["rows_in"], 300);

@@ -45,7 +45,8 @@ impl Platform {
     pub async fn starting_at(now: DateTime<Utc>) -> Self {
         let folder = folder();
         let clock = Arc::new(ManualClock::starting_at(now));
-        let mut config = Config { data_dir: folder.path().to_owned(), database_connections: 8, ..Config::default() };
+        let mut config =
+            Config { data_dir: folder.path().to_owned(), database_connections: 8, ..Config::default() };
         config.jobs.poll_seconds = 1;
         config.http.listen.set_port(0);
         let db = storage::connect(&fresh_database().await, 8).await.expect("the test server answers");
@@ -65,14 +66,24 @@ impl Platform {
     }
 
     /// Sends a request with a JSON body, if any; answers the status and the JSON (or the text) of the answer.
-    pub async fn call(&self, method: &str, path: &str, body: Option<serde_json::Value>) -> (u16, serde_json::Value) {
+    pub async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<serde_json::Value>,
+    ) -> (u16, serde_json::Value) {
         let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
         let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
         self.send(request.body(body).expect("the request is well formed")).await
     }
 
     /// Pushes rows of a source.
-    pub async fn push(&self, source: &str, rows: &frames::Frame, key: Option<&str>) -> (u16, serde_json::Value) {
+    pub async fn push(
+        &self,
+        source: &str,
+        rows: &frames::Frame,
+        key: Option<&str>,
+    ) -> (u16, serde_json::Value) {
         let mut request = Request::post(format!("/v1/sources/{source}/rows"));
         if let Some(key) = key {
             request = request.header("idempotency-key", key);
@@ -128,7 +139,10 @@ impl Platform {
         let address = listener.local_addr().expect("a bound listener has an address");
         let (router, stop) = (self.router.clone(), self.context.stop.clone());
         tokio::spawn(async move {
-            axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await.expect("it serves");
+            axum::serve(listener, router)
+                .with_graceful_shutdown(stop.cancelled_owned())
+                .await
+                .expect("it serves");
         });
         format!("http://{address}")
     }
@@ -168,7 +182,8 @@ fn server() -> &'static str {
             return url;
         }
         let folder = folder().keep();
-        let postgres = PrivatePostgres::start(&folder.join("postgres")).expect("a private Postgres can be started");
+        let postgres =
+            PrivatePostgres::start(&folder.join("postgres")).expect("a private Postgres can be started");
         let url = postgres.url("postgres");
         at_exit::stop_and_remove(postgres, folder);
         url
@@ -192,7 +207,10 @@ fn on(server: &str, database: &str) -> PgConnectOptions {
 
 async fn administer(server: &str, statement: &str) {
     let mut conn = on(server, "postgres").connect().await.expect("the test server answers");
-    sqlx::query(AssertSqlSafe(statement)).execute(&mut conn).await.expect("the test server does as it is told");
+    sqlx::query(AssertSqlSafe(statement))
+        .execute(&mut conn)
+        .await
+        .expect("the test server does as it is told");
     conn.close().await.expect("the connection ends");
 }
 
@@ -207,7 +225,10 @@ mod at_exit {
 
     pub(super) fn stop_and_remove(postgres: PrivatePostgres, folder: PathBuf) {
         *SERVER.lock().expect("no holder of this lock can panic") = Some((postgres, folder));
-        #[expect(unsafe_code, reason = "atexit takes a function that lives for ever and touches only the static above")]
+        #[expect(
+            unsafe_code,
+            reason = "atexit takes a function that lives for ever and touches only the static above"
+        )]
         unsafe {
             libc::atexit(stop);
         }

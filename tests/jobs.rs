@@ -54,10 +54,11 @@ async fn a_job_runs_once_and_what_follows_it_is_enqueued_with_its_end() {
     service_kit::jobs::start(&platform.context, handlers);
     assert_eq!(until_done(&platform, id).await, ("succeeded".into(), 1));
     assert_eq!(runs.load(Ordering::SeqCst), 1);
-    let second: i64 = sqlx::query_scalar("select count(*) from jobs where kind = 'second' and state = 'queued'")
-        .fetch_one(&platform.context.db)
-        .await
-        .unwrap();
+    let second: i64 =
+        sqlx::query_scalar("select count(*) from jobs where kind = 'second' and state = 'queued'")
+            .fetch_one(&platform.context.db)
+            .await
+            .unwrap();
     assert_eq!(second, 1);
 }
 

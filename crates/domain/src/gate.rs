@@ -128,9 +128,11 @@ impl Gate {
     fn against_champion(&self, reigning: &Reigning) -> Check {
         match reigning {
             Reigning::Nobody => check("champion", true, "no champion reigns".to_owned()),
-            Reigning::Incomparable { champion_version, why } => {
-                check("champion", false, format!("cannot be compared with champion version {champion_version}: {why}"))
-            }
+            Reigning::Incomparable { champion_version, why } => check(
+                "champion",
+                false,
+                format!("cannot be compared with champion version {champion_version}: {why}"),
+            ),
             Reigning::Compared(challenge) => {
                 let Interval { value, low, high } = challenge.auc_difference;
                 let evidence = format!(

@@ -137,7 +137,8 @@ impl Table {
     /// # Panics
     /// If an index is not a row.
     pub fn take(&self, indices: &[usize]) -> Self {
-        let columns = self.columns.iter().map(|(name, column)| (name.clone(), column.take(indices))).collect();
+        let columns =
+            self.columns.iter().map(|(name, column)| (name.clone(), column.take(indices))).collect();
         Self { rows: indices.len(), columns }
     }
 }
@@ -205,6 +206,9 @@ mod tests {
     #[test]
     fn missing_text_has_no_level() {
         let column = Column::from_text([Some("UA"), None, Some("UA")]);
-        assert_eq!(column, Column::Category { codes: vec![0, MISSING, 0], levels: vec!["UA".to_owned()].into() });
+        assert_eq!(
+            column,
+            Column::Category { codes: vec![0, MISSING, 0], levels: vec!["UA".to_owned()].into() }
+        );
     }
 }

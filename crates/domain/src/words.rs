@@ -5,7 +5,9 @@ pub(crate) fn did_you_mean<'a>(written: &str, known: impl IntoIterator<Item = &'
     let known: Vec<&str> = known.into_iter().collect();
     let nearest = known.iter().map(|word| (distance(written, word), *word)).min();
     match nearest {
-        Some((edits, word)) if edits <= 1 + written.chars().count() / 4 => format!("; did you mean `{word}`?"),
+        Some((edits, word)) if edits <= 1 + written.chars().count() / 4 => {
+            format!("; did you mean `{word}`?")
+        }
         Some(_) => format!("; there are: {}", known.join(", ")),
         None => "; there are none".to_owned(),
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use domain::definitions::{Dataset, Definitions, FeatureView, Shape};
 use domain::tabular::{History, Table};
 
+use crate::Error;
 use crate::as_of::{Rule, Status, latest};
 use crate::evaluate::evaluate;
 use crate::frame::{Frame, Values};
@@ -16,7 +17,6 @@ use crate::history::{as_column, last_k};
 use crate::keys::Keys;
 use crate::view::{ViewRows, ViewSchema};
 use crate::windows::Plan;
-use crate::Error;
 
 /// What was joined from one view.
 #[derive(Clone, Debug)]
@@ -159,7 +159,8 @@ fn join(
     }
     if view.shape() == Shape::Windows {
         let (features, known_times) = Plan::of(view).answer(groups, &rows.frame, questions)?;
-        let features = features.columns().iter().map(|(feature, values)| (name(feature), values.clone())).collect();
+        let features =
+            features.columns().iter().map(|(feature, values)| (name(feature), values.clone())).collect();
         let statuses = known_times.iter().map(present).collect();
         return Ok((features, Joined { view: view.name.clone(), statuses, known_times }, None));
     }

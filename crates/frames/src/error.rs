@@ -16,7 +16,9 @@ pub enum Error {
         found: Vec<String>,
     },
     /// A column holds another type.
-    #[error("column `{column}` holds {found} where {expected} is declared; convert it, or declare what it is")]
+    #[error(
+        "column `{column}` holds {found} where {expected} is declared; convert it, or declare what it is"
+    )]
     WrongType {
         /// The column.
         column: String,
@@ -26,7 +28,9 @@ pub enum Error {
         expected: String,
     },
     /// A time without a zone.
-    #[error("column `{column}` holds times without a zone, so nobody can say when they were; convert them to UTC")]
+    #[error(
+        "column `{column}` holds times without a zone, so nobody can say when they were; convert them to UTC"
+    )]
     NaiveTime {
         /// The column.
         column: String,

@@ -4,8 +4,8 @@ use chrono::{DateTime, Datelike, Timelike, Utc};
 use chrono_tz::Tz;
 use domain::expression::{Binary, Expression, ExpressionError, Function, Unary, type_of};
 
-use crate::frame::{Frame, NO_INTEGER, Values};
 use crate::Error;
+use crate::frame::{Frame, NO_INTEGER, Values};
 
 /// The value of `text` for every row of `frame`.
 ///
@@ -47,7 +47,9 @@ fn value(expression: &Expression, frame: &Frame) -> Result<Column, String> {
         Expression::Number(number) => Column::Values(Values::Number(vec![*number; rows])),
         Expression::Text(text) => Column::Values(Values::Text(vec![0; rows], [text.clone()].into())),
         Expression::Boolean(truth) => Column::Values(Values::Boolean(vec![Some(*truth); rows])),
-        Expression::Column(name) => Column::Values(as_number(frame.column(name).map_err(|e| e.to_string())?.clone())),
+        Expression::Column(name) => {
+            Column::Values(as_number(frame.column(name).map_err(|e| e.to_string())?.clone()))
+        }
         Expression::Unary(operator, operand) => unary(*operator, value(operand, frame)?),
         Expression::Binary(operator, left, right) => {
             binary(*operator, &value(left, frame)?, &value(right, frame)?)?
@@ -68,13 +70,15 @@ fn as_number(values: Values) -> Values {
 
 fn unary(operator: Unary, operand: Column) -> Column {
     match (operator, operand) {
-        (Unary::Not, Column::Values(Values::Boolean(values))) => {
-            Column::Values(Values::Boolean(values.into_iter().map(|value| value.map(|truth| !truth)).collect()))
-        }
+        (Unary::Not, Column::Values(Values::Boolean(values))) => Column::Values(Values::Boolean(
+            values.into_iter().map(|value| value.map(|truth| !truth)).collect(),
+        )),
         (Unary::Minus, Column::Values(Values::Number(values))) => {
             Column::Values(Values::Number(values.into_iter().map(|value| -value).collect()))
         }
-        (Unary::Minus, Column::Duration(spans)) => Column::Duration(spans.into_iter().map(|span| -span).collect()),
+        (Unary::Minus, Column::Duration(spans)) => {
+            Column::Duration(spans.into_iter().map(|span| -span).collect())
+        }
         (_, operand) => operand, // the types were checked before
     }
 }
@@ -93,16 +97,18 @@ fn binary(operator: Binary, left: &Column, right: &Column) -> Result<Column, Str
             Column::Values(Time(moved))
         }
         (Column::Values(Time(a)), Column::Values(Time(b))) => {
-            let compared = a.iter().zip(b).map(|(a, b)| {
-                (*a != NO_INTEGER && *b != NO_INTEGER).then(|| holds(operator, a.cmp(b)))
-            });
+            let compared = a
+                .iter()
+                .zip(b)
+                .map(|(a, b)| (*a != NO_INTEGER && *b != NO_INTEGER).then(|| holds(operator, a.cmp(b))));
             Column::Values(Boolean(compared.collect()))
         }
         (Column::Values(Boolean(a)), Column::Values(Boolean(b))) => {
             Column::Values(Boolean(a.iter().zip(b).map(|(a, b)| logic(operator, *a, *b)).collect()))
         }
         (Column::Values(a @ Text(..)), Column::Values(b @ Text(..))) => {
-            let compared = (0..a.len()).map(|row| Some(holds(operator, a.text_at(row)?.cmp(b.text_at(row)?))));
+            let compared =
+                (0..a.len()).map(|row| Some(holds(operator, a.text_at(row)?.cmp(b.text_at(row)?))));
             Column::Values(Boolean(compared.collect()))
         }
         _ => return Err("the operands do not fit together".to_owned()),
@@ -137,7 +143,9 @@ fn holds(operator: Binary, order: std::cmp::Ordering) -> bool {
         Binary::LessOrEqual => order.is_le(),
         Binary::Greater => order.is_gt(),
         Binary::GreaterOrEqual => order.is_ge(),
-        Binary::Add | Binary::Subtract | Binary::Multiply | Binary::Divide | Binary::And | Binary::Or => false,
+        Binary::Add | Binary::Subtract | Binary::Multiply | Binary::Divide | Binary::And | Binary::Or => {
+            false
+        }
     }
 }
 
@@ -155,7 +163,9 @@ fn logic(operator: Binary, a: Option<bool>, b: Option<bool>) -> Option<bool> {
 
 fn call(function: Function, arguments: &[Expression], frame: &Frame) -> Result<Column, String> {
     if function == Function::Time {
-        let Some(Expression::Text(text)) = arguments.first() else { return Err("`time` takes a text".to_owned()) };
+        let Some(Expression::Text(text)) = arguments.first() else {
+            return Err("`time` takes a text".to_owned());
+        };
         let instant: DateTime<Utc> = text.parse().map_err(|_| format!("`{text}` is no time"))?;
         return Ok(Column::Values(Values::Time(vec![instant.timestamp_micros(); frame.rows()])));
     }
@@ -181,7 +191,9 @@ fn apply(function: Function, values: &[Values], rows: usize) -> Result<Column, S
         (Function::Minutes, _) => span(60.0),
         (Function::Hours, _) => span(3_600.0),
         (Function::Days, _) => span(86_400.0),
-        (Function::IsNull, [x]) => Column::Values(Boolean((0..rows).map(|row| Some(x.is_null(row))).collect())),
+        (Function::IsNull, [x]) => {
+            Column::Values(Boolean((0..rows).map(|row| Some(x.is_null(row))).collect()))
+        }
         (Function::Coalesce, _) => Column::Values(pick(values, rows, |row| {
             values.iter().position(|column| !column.is_null(row)).unwrap_or(0)
         })),
@@ -236,7 +248,8 @@ fn concat(values: &[Values], row: usize) -> Option<String> {
 }
 
 fn calendar(function: Function, times: &[i64], zone: &str) -> Result<Column, String> {
-    let zone: Tz = zone.parse().map_err(|_| format!("`{zone}` is no time zone; write one like `America/New_York`"))?;
+    let zone: Tz =
+        zone.parse().map_err(|_| format!("`{zone}` is no time zone; write one like `America/New_York`"))?;
     let part = |time: &i64| {
         let Some(instant) = DateTime::from_timestamp_micros(*time).filter(|_| *time != NO_INTEGER) else {
             return f64::NAN;
@@ -269,7 +282,10 @@ mod tests {
 
     #[test]
     fn null_in_gives_null_out_except_where_it_is_asked_for() {
-        assert_eq!(evaluate("delay > 15", &frame()).unwrap(), Values::Boolean(vec![Some(true), Some(false), None]));
+        assert_eq!(
+            evaluate("delay > 15", &frame()).unwrap(),
+            Values::Boolean(vec![Some(true), Some(false), None])
+        );
         assert_eq!(evaluate("coalesce(delay, -1)", &frame()).unwrap(), Values::Number(vec![20.0, 5.0, -1.0]));
         let chosen = evaluate("if(delay > 15, \"late\", \"fine\")", &frame()).unwrap();
         assert_eq!((chosen.text_at(0), chosen.text_at(2)), (Some("late"), Some("fine")));

@@ -12,9 +12,9 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use sha2::{Digest, Sha256};
 
+use crate::Error;
 use crate::frame::Frame;
 use crate::wire::{gather, read_file, to_batch, write_file};
-use crate::Error;
 
 /// What was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,10 @@ pub struct Written {
 ///
 /// # Errors
 /// [`Error::File`], or what `fill` said.
-pub fn write_whole(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<(), Error>) -> Result<Written, Error> {
+pub fn write_whole(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> Result<(), Error>,
+) -> Result<Written, Error> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(Error::file(folder))?;
     let temporary = temporary_name(path);
@@ -140,7 +143,8 @@ pub fn write_parquet(path: &Path, frame: &Frame) -> Result<Written, Error> {
 pub fn read_parquet(path: &Path) -> Result<Frame, Error> {
     let file = File::open(path).map_err(Error::file(path))?;
     let unreadable = |error: parquet::errors::ParquetError| Error::unreadable("Parquet file", error);
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(unreadable)?.with_batch_size(1 << 16);
+    let builder =
+        ParquetRecordBatchReaderBuilder::try_new(file).map_err(unreadable)?.with_batch_size(1 << 16);
     let schema = Arc::clone(builder.schema());
     let batches = builder
         .build()
@@ -175,7 +179,13 @@ mod tests {
     use crate::frame::Values;
 
     fn frame() -> Frame {
-        Frame::new(2, vec![("n".into(), Values::Number(vec![1.5, f64::NAN])), ("s".into(), Values::text([Some("a"), None]))])
+        Frame::new(
+            2,
+            vec![
+                ("n".into(), Values::Number(vec![1.5, f64::NAN])),
+                ("s".into(), Values::text([Some("a"), None])),
+            ],
+        )
     }
 
     #[test]

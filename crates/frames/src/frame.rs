@@ -137,7 +137,12 @@ impl Values {
     }
 }
 
-fn append_text(codes: &mut Vec<u32>, levels: &mut Arc<[String]>, new_codes: &[u32], new_levels: &Arc<[String]>) {
+fn append_text(
+    codes: &mut Vec<u32>,
+    levels: &mut Arc<[String]>,
+    new_codes: &[u32],
+    new_levels: &Arc<[String]>,
+) {
     if Arc::ptr_eq(levels, new_levels) {
         codes.extend_from_slice(new_codes);
         return;
@@ -265,7 +270,8 @@ impl Frame {
 
     /// The rows at `indices`; an index past the end gives a row of nulls.
     pub fn take(&self, indices: &[u32]) -> Self {
-        let columns = self.columns.iter().map(|(name, values)| (name.clone(), values.take(indices))).collect();
+        let columns =
+            self.columns.iter().map(|(name, values)| (name.clone(), values.take(indices))).collect();
         Self { rows: indices.len(), columns }
     }
 

@@ -46,7 +46,8 @@ pub struct Groups<'a> {
 impl<'a> Groups<'a> {
     /// Groups rows by `keys`; rows without a key are left out.
     pub fn new(keys: &'a Keys, moments: Moments<'a>) -> Self {
-        let mut order: Vec<u32> = (0..keys.len() as u32).filter(|&row| keys.get(row as usize).is_some()).collect();
+        let mut order: Vec<u32> =
+            (0..keys.len() as u32).filter(|&row| keys.get(row as usize).is_some()).collect();
         let rank = |row: u32| {
             let row = row as usize;
             (keys.get(row), moments.event_time[row], moments.known_time[row], moments.seq[row], row)

@@ -6,9 +6,9 @@ use domain::definitions::LastK;
 use domain::tabular::{Column, History, Table};
 use rayon::prelude::*;
 
+use crate::Error;
 use crate::frame::{Frame, Values};
 use crate::groups::{Groups, Question};
-use crate::Error;
 
 /// Answers all questions: for each the latest `last.count` known events, not older than `last.over`, oldest first; and when
 /// the newest of them was learned.
@@ -50,7 +50,9 @@ fn positions(groups: &Groups<'_>, question: &Question<'_>, last: &LastK, exclusi
     let mut positions: Vec<usize> = groups
         .happened(question, exclusive)
         .rev()
-        .take_while(|&position| question.cutoff.saturating_sub(groups.event_time(position)) <= last.over.micros())
+        .take_while(|&position| {
+            question.cutoff.saturating_sub(groups.event_time(position)) <= last.over.micros()
+        })
         .filter(|&position| groups.known(position, question))
         .take_while(|&position| !groups.is_tombstone(position))
         .take(last.count)
@@ -66,9 +68,9 @@ pub(crate) fn as_column(values: &Values) -> Column {
         Values::Number(values) => Column::Number(values.clone()),
         Values::Integer(values) => Column::Number(values.iter().map(integer).collect()),
         Values::Time(values) => Column::Number(values.iter().map(|value| integer(value) / 3.6e9).collect()),
-        Values::Boolean(values) => {
-            Column::Number(values.iter().map(|value| value.map_or(f64::NAN, |v| f64::from(u8::from(v)))).collect())
-        }
+        Values::Boolean(values) => Column::Number(
+            values.iter().map(|value| value.map_or(f64::NAN, |v| f64::from(u8::from(v)))).collect(),
+        ),
         Values::Text(codes, levels) => Column::Category { codes: codes.clone(), levels: Arc::clone(levels) },
     }
 }
@@ -99,7 +101,9 @@ pub(crate) fn from_frame(frame: &Frame, rows: usize) -> Result<History, Error> {
     let Values::Integer(owners) = frame.column("row")? else {
         return Err(Error::unreadable("history", "its `row` column holds no integers"));
     };
-    if owners.windows(2).any(|pair| pair[0] > pair[1]) || owners.last().is_some_and(|last| *last >= rows as i64) {
+    if owners.windows(2).any(|pair| pair[0] > pair[1])
+        || owners.last().is_some_and(|last| *last >= rows as i64)
+    {
         return Err(Error::unreadable("history", "its events are not in the order of their rows"));
     }
     let offsets = (0..=rows as i64).map(|row| owners.partition_point(|owner| *owner < row)).collect();
@@ -124,17 +128,25 @@ mod tests {
 
     #[test]
     fn the_latest_known_events_come_oldest_first_and_survive_a_frame() {
-        let rows = Frame::new(4, vec![
-            ("k".into(), Values::Integer(vec![1, 1, 1, 1])),
-            ("x".into(), Values::Number(vec![1.0, 2.0, 3.0, 4.0])),
-        ]);
+        let rows = Frame::new(
+            4,
+            vec![
+                ("k".into(), Values::Integer(vec![1, 1, 1, 1])),
+                ("x".into(), Values::Number(vec![1.0, 2.0, 3.0, 4.0])),
+            ],
+        );
         let keys = Keys::of(&rows, &["k"]).unwrap();
         let (event_time, known_time) = ([10, 20, 30, 40], [10, 20, 99, 40]);
-        let moments = Moments { event_time: &event_time, known_time: &known_time, seq: &[0; 4], op: &[false; 4] };
+        let moments =
+            Moments { event_time: &event_time, known_time: &known_time, seq: &[0; 4], op: &[false; 4] };
         let groups = Groups::new(&keys, moments);
         let last = LastK { count: 2, over: Horizon::seconds(1), columns: vec!["x".into()] };
         let key = keys.get(0);
-        let questions = [Question { key, cutoff: 45, as_of: 45 }, Question { key: None, cutoff: 45, as_of: 45 }, Question { key, cutoff: 25, as_of: 25 }];
+        let questions = [
+            Question { key, cutoff: 45, as_of: 45 },
+            Question { key: None, cutoff: 45, as_of: 45 },
+            Question { key, cutoff: 25, as_of: 25 },
+        ];
         let (history, known) = last_k(&groups, &rows, &questions, &last, false).unwrap();
         assert_eq!(history.offsets, [0, 2, 2, 4]);
         assert_eq!(history.times, [20, 40, 10, 20]); // the event of 30 was not yet known

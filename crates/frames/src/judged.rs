@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use crate::Error;
 use crate::files::{Written, read_arrow, verify, write_arrow};
 use crate::frame::{Frame, Values};
-use crate::Error;
 
 /// What a model said, and what came true.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -69,8 +69,12 @@ impl Judged {
 
     /// The rows that both were judged on: the same row asked about at the same cutoff with the same outcome.
     pub fn shared(&self, other: &Self) -> Shared {
-        let places: HashMap<(&str, i64), usize> =
-            other.rows.iter().enumerate().map(|(place, row)| ((row.as_str(), other.cutoffs[place]), place)).collect();
+        let places: HashMap<(&str, i64), usize> = other
+            .rows
+            .iter()
+            .enumerate()
+            .map(|(place, row)| ((row.as_str(), other.cutoffs[place]), place))
+            .collect();
         let mut shared = Shared::default();
         for (place, row) in self.rows.iter().enumerate() {
             let Some(&there) = places.get(&(row.as_str(), self.cutoffs[place])) else { continue };
@@ -109,7 +113,8 @@ mod tests {
 
     #[test]
     fn only_rows_asked_about_at_the_same_moment_are_shared() {
-        let shared = judged(&[("a", 1, 0.1), ("b", 1, 0.2), ("c", 1, 0.3)]).shared(&judged(&[("b", 1, 0.9), ("a", 2, 0.8)]));
+        let shared = judged(&[("a", 1, 0.1), ("b", 1, 0.2), ("c", 1, 0.3)])
+            .shared(&judged(&[("b", 1, 0.9), ("a", 2, 0.8)]));
         assert_eq!((shared.first, shared.second), (vec![0.2], vec![0.9]));
     }
 }

@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 
-use crate::frame::{Frame, NO_INTEGER, Values};
 use crate::Error;
+use crate::frame::{Frame, NO_INTEGER, Values};
 
 /// One encoded key a row, end to end; `None` where a part is null.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +45,9 @@ impl Keys {
         let mut present = true;
         for part in parts {
             match part {
-                Values::Integer(values) if values[row] != NO_INTEGER => push_integer(&mut self.bytes, values[row]),
+                Values::Integer(values) if values[row] != NO_INTEGER => {
+                    push_integer(&mut self.bytes, values[row])
+                }
                 Values::Text(codes, levels) if (codes[row] as usize) < levels.len() => {
                     push_text(&mut self.bytes, &levels[codes[row] as usize]);
                 }

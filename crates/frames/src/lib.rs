@@ -9,8 +9,8 @@
 
 pub mod as_of;
 pub mod assemble;
-pub mod evaluate;
 mod error;
+pub mod evaluate;
 pub mod files;
 mod frame;
 pub mod groups;

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use domain::definitions::{Dataset, Definitions, Shape};
 
+use crate::Error;
 use crate::assemble::{Assembled, assemble, needed};
 use crate::frame::{Frame, Values};
 use crate::keys::Keys;
 use crate::source_file::conform;
 use crate::view::{ViewRows, ViewSchema};
-use crate::Error;
 
 /// What to fetch from the online store for one view.
 #[derive(Clone, Debug)]
@@ -60,7 +60,12 @@ pub fn spine(definitions: &Definitions, dataset: &Dataset, request: &Frame) -> R
 ///
 /// # Errors
 /// An error that names the column that does not fit.
-pub fn reads(definitions: &Definitions, dataset: &Dataset, spine: &Frame, now: i64) -> Result<Vec<Read>, Error> {
+pub fn reads(
+    definitions: &Definitions,
+    dataset: &Dataset,
+    spine: &Frame,
+    now: i64,
+) -> Result<Vec<Read>, Error> {
     needed(definitions, dataset)?
         .into_iter()
         .map(|needed| {

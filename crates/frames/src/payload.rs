@@ -6,8 +6,8 @@
 
 use domain::definitions::ValueType;
 
-use crate::frame::{Frame, Values};
 use crate::Error;
+use crate::frame::{Frame, Values};
 
 const FORMAT: u8 = 1;
 
@@ -23,7 +23,9 @@ pub fn encode(frame: &Frame, row: usize) -> Vec<u8> {
         }
         match values {
             Values::Number(values) => bytes.extend_from_slice(&values[row].to_le_bytes()),
-            Values::Integer(values) | Values::Time(values) => bytes.extend_from_slice(&values[row].to_le_bytes()),
+            Values::Integer(values) | Values::Time(values) => {
+                bytes.extend_from_slice(&values[row].to_le_bytes())
+            }
             Values::Boolean(values) => bytes.push(u8::from(values[row] == Some(true))),
             Values::Text(..) => {
                 let text = values.text_at(row).unwrap_or_default();
@@ -44,7 +46,8 @@ pub fn decode(schema: &[(String, ValueType)], payloads: &[Vec<u8>]) -> Result<Fr
     for payload in payloads {
         decode_row(&mut builders, payload)?;
     }
-    let columns = schema.iter().zip(builders).map(|((name, _), builder)| (name.clone(), builder.finish())).collect();
+    let columns =
+        schema.iter().zip(builders).map(|((name, _), builder)| (name.clone(), builder.finish())).collect();
     Ok(Frame::new(payloads.len(), columns))
 }
 
@@ -55,7 +58,8 @@ fn decode_row(builders: &mut [Builder], payload: &[u8]) -> Result<(), Error> {
         return Err(refused(&format!("its format is {format}, this program knows {FORMAT}")));
     }
     let bitmap_length = builders.len().div_ceil(8);
-    let (bitmap, mut rest) = rest.split_at_checked(bitmap_length).ok_or_else(|| refused("it is cut short"))?;
+    let (bitmap, mut rest) =
+        rest.split_at_checked(bitmap_length).ok_or_else(|| refused("it is cut short"))?;
     for (at, builder) in builders.iter_mut().enumerate() {
         if bitmap[at / 8] & (1 << (at % 8)) != 0 {
             builder.push_null();

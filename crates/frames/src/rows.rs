@@ -4,8 +4,8 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use domain::definitions::ValueType;
 use serde_json::{Map, Value, json};
 
-use crate::frame::{Frame, NO_INTEGER, Values};
 use crate::Error;
+use crate::frame::{Frame, NO_INTEGER, Values};
 
 /// Rows of JSON as a frame of these columns, and `event_time`. What a row lacks is null; a key that is no column is refused.
 ///
@@ -16,7 +16,9 @@ pub fn from_json(rows: &[Map<String, Value>], columns: &[(String, ValueType)]) -
     if !columns.iter().any(|(name, _)| name == "event_time") {
         columns.push(("event_time".to_owned(), ValueType::Time));
     }
-    if let Some(key) = rows.iter().flat_map(Map::keys).find(|key| !columns.iter().any(|(name, _)| name == *key)) {
+    if let Some(key) =
+        rows.iter().flat_map(Map::keys).find(|key| !columns.iter().any(|(name, _)| name == *key))
+    {
         return Err(Error::MissingColumn {
             column: key.clone(),
             found: columns.into_iter().map(|(name, _)| name).collect(),
@@ -33,11 +35,7 @@ pub fn from_json(rows: &[Map<String, Value>], columns: &[(String, ValueType)]) -
     Ok(Frame::new(rows.len(), filled))
 }
 
-fn column<'a>(
-    name: &str,
-    kind: ValueType,
-    values: impl Iterator<Item = &'a Value>,
-) -> Result<Values, Error> {
+fn column<'a>(name: &str, kind: ValueType, values: impl Iterator<Item = &'a Value>) -> Result<Values, Error> {
     let refused = |value: &Value| Error::WrongType {
         column: name.to_owned(),
         found: format!("`{value}`"),
@@ -65,10 +63,15 @@ fn column<'a>(
     Ok(match kind {
         ValueType::Number => Values::Number(gather(values, f64::NAN, Value::as_f64, refused)?),
         ValueType::Integer => Values::Integer(gather(values, NO_INTEGER, Value::as_i64, refused)?),
-        ValueType::Boolean => Values::Boolean(gather(values, None, |value| value.as_bool().map(Some), refused)?),
-        ValueType::Text => {
-            Values::text(gather(values, None, |value| value.as_str().map(|text| Some(text.to_owned())), refused)?)
+        ValueType::Boolean => {
+            Values::Boolean(gather(values, None, |value| value.as_bool().map(Some), refused)?)
         }
+        ValueType::Text => Values::text(gather(
+            values,
+            None,
+            |value| value.as_str().map(|text| Some(text.to_owned())),
+            refused,
+        )?),
         ValueType::Time => Values::Time(gather(values, NO_INTEGER, instant, refused)?),
     })
 }
@@ -112,7 +115,9 @@ mod tests {
 
     #[test]
     fn rows_survive_the_frame() {
-        let given = rows(r#"[{"carrier":"UA","distance":1.5,"event_time":"2013-11-01T00:00:00Z"},{"carrier":null,"distance":null,"event_time":null}]"#);
+        let given = rows(
+            r#"[{"carrier":"UA","distance":1.5,"event_time":"2013-11-01T00:00:00Z"},{"carrier":null,"distance":null,"event_time":null}]"#,
+        );
         assert_eq!(to_json(&from_json(&given, &columns()).unwrap()), given);
     }
 

@@ -7,9 +7,9 @@ use polars::prelude::{
     AnyValue, DataFrame, DataType, LazyFrame, PlRefPath, ScanArgsParquet, Series, TimeUnit,
 };
 
+use crate::Error;
 use crate::evaluate::{evaluate, filter};
 use crate::frame::{Frame, NO_INTEGER, Values, wrong_type};
-use crate::Error;
 
 /// All rows of a source's file, with exactly its declared columns. `folder` is where relative paths start.
 ///
@@ -17,7 +17,10 @@ use crate::Error;
 /// [`Error::MissingColumn`] or [`Error::WrongType`] name what does not fit the declaration.
 pub fn read(source: &Source, folder: &Path) -> Result<Frame, Error> {
     let Some(path) = &source.path else {
-        return Err(Error::unreadable("source", format!("`{}` names no file; push its rows instead", source.name)));
+        return Err(Error::unreadable(
+            "source",
+            format!("`{}` names no file; push its rows instead", source.name),
+        ));
     };
     let raw = scan(&folder.join(path))?;
     let kept = match &source.filter {
@@ -89,11 +92,15 @@ fn from_series(series: &Series) -> Result<Values, Error> {
     match series.dtype() {
         DataType::Float32 | DataType::Float64 => {
             let numbers = series.cast(&DataType::Float64).map_err(unreadable)?;
-            Ok(Values::Number(numbers.f64().map_err(unreadable)?.iter().map(|v| v.unwrap_or(f64::NAN)).collect()))
+            Ok(Values::Number(
+                numbers.f64().map_err(unreadable)?.iter().map(|v| v.unwrap_or(f64::NAN)).collect(),
+            ))
         }
         kind if kind.is_integer() => {
             let integers = series.cast(&DataType::Int64).map_err(unreadable)?;
-            Ok(Values::Integer(integers.i64().map_err(unreadable)?.iter().map(|v| v.unwrap_or(NO_INTEGER)).collect()))
+            Ok(Values::Integer(
+                integers.i64().map_err(unreadable)?.iter().map(|v| v.unwrap_or(NO_INTEGER)).collect(),
+            ))
         }
         DataType::String => Ok(Values::text(series.str().map_err(unreadable)?.iter())),
         DataType::Categorical(..) | DataType::Enum(..) => {
@@ -102,7 +109,9 @@ fn from_series(series: &Series) -> Result<Values, Error> {
         }
         DataType::Boolean => Ok(Values::Boolean(series.bool().map_err(unreadable)?.iter().collect())),
         DataType::Datetime(_, None) => Err(Error::NaiveTime { column: name }),
-        DataType::Datetime(unit, Some(_)) => Ok(Values::Time(series.iter().map(|v| micros(&v, *unit)).collect())),
+        DataType::Datetime(unit, Some(_)) => {
+            Ok(Values::Time(series.iter().map(|v| micros(&v, *unit)).collect()))
+        }
         other => Err(Error::WrongType {
             column: name,
             found: format!("{other} values"),

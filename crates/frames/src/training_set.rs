@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::Error;
 use crate::as_of::Status;
 use crate::assemble::{Assembled, Needed, assemble, schema_of, status_rates, table};
 use crate::evaluate::evaluate;
@@ -19,7 +20,6 @@ use crate::frame::{Frame, Values};
 use crate::history;
 use crate::keys::Keys;
 use crate::view::ViewRows;
-use crate::Error;
 
 /// A training set in memory.
 #[derive(Clone, Debug)]
@@ -104,9 +104,10 @@ pub fn build<E: From<Error>>(
     mut rows_of: impl FnMut(&Needed<'_>) -> Result<ViewRows, E>,
 ) -> Result<Built, E> {
     let spine = Spine::read(definitions, dataset, as_of, &mut rows_of)?;
-    let assembled = assemble(definitions, dataset, &spine.frame, &spine.cutoffs, &spine.cutoffs, |needed, _| {
-        rows_of(needed)
-    })?;
+    let assembled =
+        assemble(definitions, dataset, &spine.frame, &spine.cutoffs, &spine.cutoffs, |needed, _| {
+            rows_of(needed)
+        })?;
     let manifest = manifest(dataset, &spine, &assembled);
     let mut columns = vec![
         ("__row".to_owned(), Values::text(spine.names.iter().map(Some))),
@@ -141,9 +142,9 @@ impl Spine {
         as_of: i64,
         rows_of: &mut impl FnMut(&Needed<'_>) -> Result<ViewRows, E>,
     ) -> Result<Self, E> {
-        let view = definitions
-            .feature_view(&dataset.spine.view)
-            .ok_or_else(|| Error::unreadable("definitions", format!("there is no view `{}`", dataset.spine.view)))?;
+        let view = definitions.feature_view(&dataset.spine.view).ok_or_else(|| {
+            Error::unreadable("definitions", format!("there is no view `{}`", dataset.spine.view))
+        })?;
         let needed = Needed { view, schema: schema_of(definitions, view)? };
         let rows = rows_of(&needed)?;
         let labels = match evaluate(&dataset.label, &with_time(&rows.frame, &rows.event_time))? {
@@ -214,7 +215,9 @@ fn manifest(dataset: &Dataset, spine: &Spine, assembled: &Assembled) -> Manifest
         .collect();
     let status_rates = status_rates(&assembled.joined)
         .into_iter()
-        .map(|(view, rates)| (view, rates.into_iter().map(|(status, rate)| (status_name(status), rate)).collect()))
+        .map(|(view, rates)| {
+            (view, rates.into_iter().map(|(status, rate)| (status_name(status), rate)).collect())
+        })
         .collect();
     let schema: Vec<(String, String)> =
         assembled.features.schema().into_iter().map(|(name, kind)| (name, kind.to_string())).collect();
@@ -234,10 +237,15 @@ fn status_name(status: Status) -> String {
     serde_json::to_value(status).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-fn window_statistics(dataset: &Dataset, spine: &Spine, features: &Frame) -> BTreeMap<Window, WindowStatistics> {
+fn window_statistics(
+    dataset: &Dataset,
+    spine: &Spine,
+    features: &Frame,
+) -> BTreeMap<Window, WindowStatistics> {
     let mut places: BTreeMap<Window, Vec<u32>> = BTreeMap::new();
     for row in 0..spine.names.len() {
-        let moments = (Cutoff::from_micros(spine.cutoffs[row]), LabelTime::from_micros(spine.label_times[row]));
+        let moments =
+            (Cutoff::from_micros(spine.cutoffs[row]), LabelTime::from_micros(spine.label_times[row]));
         if let (Some(cutoff), Some(label_time)) = moments {
             places.entry(dataset.split.window(cutoff, label_time)).or_default().push(row as u32);
         }
@@ -254,7 +262,8 @@ fn statistics(spine: &Spine, features: &Frame, places: &[u32]) -> WindowStatisti
         let missing = places.iter().filter(|&&row| values.is_null(row as usize)).count();
         statistics.missing.insert(name.clone(), missing as f64 / rows);
         if let Values::Number(numbers) = values {
-            let sum: f64 = places.iter().map(|&row| numbers[row as usize]).filter(|number| !number.is_nan()).sum();
+            let sum: f64 =
+                places.iter().map(|&row| numbers[row as usize]).filter(|number| !number.is_nan()).sum();
             if places.len() > missing {
                 statistics.mean.insert(name.clone(), sum / (places.len() - missing) as f64);
             }
@@ -268,7 +277,9 @@ pub fn spec_hash(definitions: &Definitions, dataset: &Dataset) -> String {
     let referred: Vec<Value> = definitions
         .objects()
         .filter(|located| match &located.object {
-            Object::FeatureView(view) => view.name == dataset.spine.view || dataset.views.contains(&view.name),
+            Object::FeatureView(view) => {
+                view.name == dataset.spine.view || dataset.views.contains(&view.name)
+            }
             Object::EventStream(stream) => dataset.history.as_ref() == Some(&stream.name),
             Object::Entity(_) | Object::Source(_) => true,
             _ => false,

@@ -27,9 +27,13 @@ pub struct ViewSchema {
 impl ViewSchema {
     /// The schema of a checked view.
     pub fn of(view: &FeatureView, entity: &Entity, source: &Source) -> Self {
-        let typed = |name: &String| (name.clone(), source.columns.get(name).copied().unwrap_or(ValueType::Number));
+        let typed =
+            |name: &String| (name.clone(), source.columns.get(name).copied().unwrap_or(ValueType::Number));
         let values = view.columns().into_iter().filter(|name| !entity.keys.contains(name));
-        Self { keys: entity.keys.iter().map(typed).collect(), values: values.map(|name| typed(&name)).collect() }
+        Self {
+            keys: entity.keys.iter().map(typed).collect(),
+            values: values.map(|name| typed(&name)).collect(),
+        }
     }
 
     /// The names of the key columns.
@@ -57,7 +61,13 @@ impl ViewRows {
     /// No rows yet.
     pub fn empty(schema: &ViewSchema) -> Self {
         let columns: Vec<(String, ValueType)> = schema.keys.iter().chain(&schema.values).cloned().collect();
-        Self { frame: Frame::empty(&columns), event_time: vec![], known_time: vec![], seq: vec![], op: vec![] }
+        Self {
+            frame: Frame::empty(&columns),
+            event_time: vec![],
+            known_time: vec![],
+            seq: vec![],
+            op: vec![],
+        }
     }
 
     /// Cuts a view's rows out of a source's rows; rows without a key are left out.
@@ -66,8 +76,10 @@ impl ViewRows {
     /// [`Error::MissingColumn`] or [`Error::WrongType`].
     pub fn cut(schema: &ViewSchema, source: &Source, rows: &Frame, seq: i64) -> Result<Self, Error> {
         let keys = Keys::of(rows, &schema.key_names())?;
-        let kept: Vec<u32> = (0..rows.rows()).filter(|&row| keys.get(row).is_some()).map(|row| row as u32).collect();
-        let names: Vec<&str> = schema.keys.iter().chain(&schema.values).map(|(name, _)| name.as_str()).collect();
+        let kept: Vec<u32> =
+            (0..rows.rows()).filter(|&row| keys.get(row).is_some()).map(|row| row as u32).collect();
+        let names: Vec<&str> =
+            schema.keys.iter().chain(&schema.values).map(|(name, _)| name.as_str()).collect();
         let pick = |times: &[i64]| kept.iter().map(|&row| times[row as usize]).collect();
         Ok(Self {
             frame: rows.select(&names)?.take(&kept),
@@ -175,13 +187,21 @@ impl ViewRows {
     ///
     /// # Errors
     /// [`Error::MissingColumn`].
-    pub fn online_places(&self, schema: &ViewSchema, view: &FeatureView, now: i64) -> Result<Vec<u32>, Error> {
+    pub fn online_places(
+        &self,
+        schema: &ViewSchema,
+        view: &FeatureView,
+        now: i64,
+    ) -> Result<Vec<u32>, Error> {
         if view.shape() == Shape::Log {
             return Ok(vec![]);
         }
         if let Some(memory) = view.memory() {
             let since = now.saturating_sub(memory.micros());
-            return Ok((0..self.rows()).filter(|&row| self.event_time[row] > since).map(|row| row as u32).collect());
+            return Ok((0..self.rows())
+                .filter(|&row| self.event_time[row] > since)
+                .map(|row| row as u32)
+                .collect());
         }
         let keys = Keys::of(&self.frame, &schema.key_names())?;
         let mut newest: std::collections::BTreeMap<&[u8], u32> = std::collections::BTreeMap::new();

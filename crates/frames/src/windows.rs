@@ -6,9 +6,9 @@
 use domain::definitions::{Aggregate, FeatureView, window_feature};
 use rayon::prelude::*;
 
+use crate::Error;
 use crate::frame::{Frame, Values};
 use crate::groups::{Groups, Question};
-use crate::Error;
 
 /// What a fold over the values of one column has seen so far.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +100,8 @@ impl Plan {
         for window in &view.windows {
             for over in &window.over {
                 for &aggregate in &window.aggregates {
-                    let column = window.column.as_ref().and_then(|name| columns.iter().position(|c| c == name));
+                    let column =
+                        window.column.as_ref().and_then(|name| columns.iter().position(|c| c == name));
                     let span = spans.iter().position(|span| *span == over.micros()).unwrap_or_default();
                     let name = window_feature(window.column.as_deref(), aggregate, *over);
                     outputs.push(Output { name, column, aggregate, span });
@@ -122,8 +123,11 @@ impl Plan {
         rows: &Frame,
         questions: &[Question<'_>],
     ) -> Result<(Frame, Vec<Option<i64>>), Error> {
-        let columns: Vec<Vec<f64>> =
-            self.columns.iter().map(|name| as_numbers(rows.column(name)?, name)).collect::<Result<_, Error>>()?;
+        let columns: Vec<Vec<f64>> = self
+            .columns
+            .iter()
+            .map(|name| as_numbers(rows.column(name)?, name))
+            .collect::<Result<_, Error>>()?;
         let answers: Vec<(Vec<f64>, Option<i64>)> = questions
             .par_iter()
             .with_min_len(256)
@@ -142,7 +146,12 @@ impl Plan {
         Ok((Frame::new(questions.len(), features), known))
     }
 
-    fn fold(&self, groups: &Groups<'_>, columns: &[Vec<f64>], question: &Question<'_>) -> (Vec<f64>, Option<i64>) {
+    fn fold(
+        &self,
+        groups: &Groups<'_>,
+        columns: &[Vec<f64>],
+        question: &Question<'_>,
+    ) -> (Vec<f64>, Option<i64>) {
         let mut fold = Fold::new(self, columns);
         for position in groups.happened(question, self.exclusive).rev() {
             let age = question.cutoff.saturating_sub(groups.event_time(position));
@@ -253,7 +262,8 @@ mod tests {
             .filter(|(event, known, _)| *event <= cutoff && *event > cutoff - over && *known <= as_of)
             .collect();
         seen.sort_by_key(|(event, known, _)| (*event, *known));
-        let values: Vec<f64> = seen.iter().map(|(_, _, value)| *value).filter(|value| !value.is_nan()).collect();
+        let values: Vec<f64> =
+            seen.iter().map(|(_, _, value)| *value).filter(|value| !value.is_nan()).collect();
         if values.is_empty() {
             return vec![0.0, f64::NAN, f64::NAN, f64::NAN, f64::NAN, f64::NAN, f64::NAN, f64::NAN];
         }

@@ -15,8 +15,8 @@ use arrow::ipc::writer::{FileWriter, IpcWriteOptions, StreamWriter};
 use domain::definitions::ValueType;
 use domain::tabular::MISSING;
 
-use crate::frame::{Frame, NO_INTEGER, Values};
 use crate::Error;
+use crate::frame::{Frame, NO_INTEGER, Values};
 
 /// A frame as one record batch. Texts are plain UTF-8 unless `dictionaries` is set.
 pub(crate) fn to_batch(frame: &Frame, dictionaries: bool) -> Result<RecordBatch, Error> {
@@ -40,7 +40,11 @@ pub(crate) fn to_array(values: &Values, dictionaries: bool) -> ArrayRef {
         }
         Values::Integer(values) => Arc::new(values.iter().map(|value| known(*value)).collect::<Int64Array>()),
         Values::Time(values) => Arc::new(
-            values.iter().map(|value| known(*value)).collect::<TimestampMicrosecondArray>().with_timezone("UTC"),
+            values
+                .iter()
+                .map(|value| known(*value))
+                .collect::<TimestampMicrosecondArray>()
+                .with_timezone("UTC"),
         ),
         Values::Boolean(values) => Arc::new(values.iter().copied().collect::<BooleanArray>()),
         Values::Text(codes, levels) if dictionaries => {
@@ -78,7 +82,9 @@ pub(crate) fn from_array(name: &str, array: &ArrayRef) -> Result<Values, Error> 
     };
     let converted = |to: &DataType| cast(array, to).map_err(|_| refused(array.data_type()));
     match array.data_type() {
-        DataType::Float16 | DataType::Float32 | DataType::Float64 => Ok(numbers(&converted(&DataType::Float64)?)),
+        DataType::Float16 | DataType::Float32 | DataType::Float64 => {
+            Ok(numbers(&converted(&DataType::Float64)?))
+        }
         kind if kind.is_integer() => Ok(integers(&converted(&DataType::Int64)?)),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Ok(texts(&converted(&DataType::Utf8)?)),
         DataType::Dictionary(_, value) if matches!(**value, DataType::Utf8 | DataType::LargeUtf8) => {
@@ -119,8 +125,7 @@ fn times(array: &ArrayRef, unit: TimeUnit) -> Option<Values> {
         TimeUnit::Microsecond => Some(value),
         TimeUnit::Nanosecond => Some(value.div_euclid(1_000) + i64::from(value.rem_euclid(1_000) != 0)),
     };
-    let values: Option<Vec<i64>> =
-        raw.iter().map(|value| value.map_or(Some(NO_INTEGER), micros)).collect();
+    let values: Option<Vec<i64>> = raw.iter().map(|value| value.map_or(Some(NO_INTEGER), micros)).collect();
     values.map(Values::Time)
 }
 
@@ -157,7 +162,9 @@ pub(crate) fn read_file(file: impl Read + Seek) -> Result<Vec<RecordBatch>, Erro
 pub(crate) fn write_file(file: impl Write, batches: &[RecordBatch]) -> Result<(), Error> {
     let unreadable = |error: arrow::error::ArrowError| Error::unreadable("frame", error);
     let Some(first) = batches.first() else { return Ok(()) };
-    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME)).map_err(unreadable)?;
+    let options = IpcWriteOptions::default()
+        .try_with_compression(Some(CompressionType::LZ4_FRAME))
+        .map_err(unreadable)?;
     let mut writer = FileWriter::try_new_with_options(file, &first.schema(), options).map_err(unreadable)?;
     for batch in batches {
         writer.write(batch).map_err(unreadable)?;
@@ -178,7 +185,6 @@ pub(crate) fn gather(schema: &Schema, batches: &[RecordBatch]) -> Result<Frame, 
         }
     }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -216,8 +222,9 @@ mod tests {
 
     #[test]
     fn nanoseconds_are_rounded_up_so_that_nothing_moves_into_the_past() {
-        let array: ArrayRef =
-            Arc::new(arrow::array::TimestampNanosecondArray::from(vec![1_001, -1_001, 2_000]).with_timezone("UTC"));
+        let array: ArrayRef = Arc::new(
+            arrow::array::TimestampNanosecondArray::from(vec![1_001, -1_001, 2_000]).with_timezone("UTC"),
+        );
         assert_eq!(from_array("t", &array).unwrap(), Values::Time(vec![2, -1, 2]));
     }
 }

@@ -10,22 +10,32 @@ use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
 /// Lets a request through if it shows the token, or if no token is set (then only loopback can ask).
-pub async fn require_token(State(token): State<Option<SecretString>>, request: Request, next: Next) -> Response {
+pub async fn require_token(
+    State(token): State<Option<SecretString>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let Some(token) = token else { return next.run(request).await };
     let open = matches!(request.uri().path(), "/healthz" | "/readyz");
     let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     if open || shown.is_some_and(|shown| shows(shown, token.expose_secret())) {
         return next.run(request).await;
     }
-    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer, Basic realm=\"foretime\"")]).into_response()
+    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer, Basic realm=\"foretime\"")])
+        .into_response()
 }
 
 fn shows(authorization: &str, token: &str) -> bool {
     match authorization.split_once(' ') {
-        Some((scheme, value)) if scheme.eq_ignore_ascii_case("bearer") => same(value.trim().as_bytes(), token.as_bytes()),
-        Some((scheme, value)) if scheme.eq_ignore_ascii_case("basic") => BASE64.decode(value.trim())
+        Some((scheme, value)) if scheme.eq_ignore_ascii_case("bearer") => {
+            same(value.trim().as_bytes(), token.as_bytes())
+        }
+        Some((scheme, value)) if scheme.eq_ignore_ascii_case("basic") => BASE64
+            .decode(value.trim())
             .ok()
-            .and_then(|pair| pair.iter().position(|byte| *byte == b':').map(|colon| pair[colon + 1..].to_vec()))
+            .and_then(|pair| {
+                pair.iter().position(|byte| *byte == b':').map(|colon| pair[colon + 1..].to_vec())
+            })
             .is_some_and(|password| same(&password, token.as_bytes())),
         _ => false,
     }

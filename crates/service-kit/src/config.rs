@@ -119,7 +119,9 @@ pub enum ConfigError {
     #[error("the configuration does not fit: {0}")]
     Unreadable(Box<figment::Error>),
     /// A public address without authentication.
-    #[error("`http.listen` is {0}, which other machines can reach, and no `http.token` is set; set FORETIME_HTTP__TOKEN, or listen on 127.0.0.1")]
+    #[error(
+        "`http.listen` is {0}, which other machines can reach, and no `http.token` is set; set FORETIME_HTTP__TOKEN, or listen on 127.0.0.1"
+    )]
     Unprotected(SocketAddr),
 }
 
@@ -142,9 +144,9 @@ impl Config {
     /// [`ConfigError`] names the key and where it came from.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let defaults = Serialized::defaults(Defaults::from(Self::default()));
-        let figment = Figment::from(defaults).merge(Toml::file(file)).merge(
-            Env::prefixed("FORETIME_").split("__").ignore(&["config"]),
-        );
+        let figment = Figment::from(defaults)
+            .merge(Toml::file(file))
+            .merge(Env::prefixed("FORETIME_").split("__").ignore(&["config"]));
         let config: Self = figment.extract().map_err(|error| ConfigError::Unreadable(Box::new(error)))?;
         config.checked()
     }
@@ -203,7 +205,8 @@ mod tests {
     use super::*;
 
     fn with_file(text: &str) -> Result<Config, ConfigError> {
-        let figment = Figment::from(Serialized::defaults(Defaults::from(Config::default()))).merge(Toml::string(text));
+        let figment =
+            Figment::from(Serialized::defaults(Defaults::from(Config::default()))).merge(Toml::string(text));
         let config: Config = figment.extract().map_err(|error| ConfigError::Unreadable(Box::new(error)))?;
         config.checked()
     }

@@ -1,7 +1,9 @@
 //! Everything a service may use, built once and handed in.
 
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use domain::{Clock, SystemClock};
 use sqlx::PgPool;
@@ -10,6 +12,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::jobs::Wake;
+
+/// One value a type.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<HashMap<TypeId, Box<dyn Any + Send>>>>);
 
 /// Everything a service may use.
 #[derive(Clone)]
@@ -26,6 +32,7 @@ pub struct Context {
     pub config: Arc<Config>,
     /// The metrics this process shows at `/metrics`.
     pub metrics: prometheus::Registry,
+    shared: Shared,
     /// What tells the job loops of new work.
     pub wake: Wake,
     /// Cancelled when the process should stop.
@@ -44,6 +51,7 @@ impl Context {
             data_dir: config.data_dir.clone(),
             config: Arc::new(config),
             metrics: prometheus::Registry::new(),
+            shared: Shared::default(),
             wake: Wake::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -54,6 +62,16 @@ impl Context {
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
+    }
+
+    /// The one `T` of this process, made the first time it is asked for: metrics must be registered once and then shared.
+    pub fn shared<T: Clone + Send + Sync + 'static>(
+        &self,
+        make: impl FnOnce(&prometheus::Registry) -> T,
+    ) -> T {
+        let mut known = self.shared.0.lock().expect("no holder of this lock can panic");
+        let entry = known.entry(TypeId::of::<T>()).or_insert_with(|| Box::new(make(&self.metrics)));
+        entry.downcast_ref::<T>().expect("it is stored under its own type").clone()
     }
 
     /// Runs `work` until it ends or the process stops; the process waits for it.

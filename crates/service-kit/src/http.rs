@@ -23,7 +23,9 @@ use crate::{Context, Problem};
 
 /// A listener could not be had.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {cause}; another program may hold the port: choose another with `http.listen` (port 0 takes a free one)")]
+#[error(
+    "cannot listen on {address}: {cause}; another program may hold the port: choose another with `http.listen` (port 0 takes a free one)"
+)]
 pub struct CannotListen {
     address: SocketAddr,
     cause: std::io::Error,
@@ -68,7 +70,7 @@ pub fn surface(context: &Context, routes: Router) -> Router {
             Duration::from_secs(http.timeout_seconds),
         ))
         .merge(operations(context))
-        .layer(middleware::from_fn_with_state(Metrics::of(&context.metrics), measure))
+        .layer(middleware::from_fn_with_state(Metrics::of(context), measure))
         .layer(middleware::from_fn_with_state(http.token.clone(), require_token))
         .layer(PropagateRequestIdLayer::new(request_id.clone()))
         .layer(SetRequestIdLayer::new(request_id, MakeRequestUuid))
@@ -85,8 +87,9 @@ fn operations(context: &Context) -> Router {
 }
 
 async fn metrics(State(context): State<Context>) -> Result<Response, Problem> {
-    let counts = storage::jobs::counts(&mut *context.db.acquire().await.map_err(storage::Error::from)?).await?;
-    let shared = Metrics::of(&context.metrics);
+    let counts =
+        storage::jobs::counts(&mut *context.db.acquire().await.map_err(storage::Error::from)?).await?;
+    let shared = Metrics::of(&context);
     shared.jobs.reset();
     for (kind, state, jobs) in counts {
         shared.jobs.with_label_values(&[&kind, &state]).set(jobs);
@@ -118,6 +121,9 @@ async fn measure(State(metrics): State<Metrics>, request: Request, next: Next) -
     let began = Instant::now();
     let response = next.run(request).await;
     let status = response.status().as_u16().to_string();
-    metrics.request_seconds.with_label_values(&[&route, &method, &status]).observe(began.elapsed().as_secs_f64());
+    metrics
+        .request_seconds
+        .with_label_values(&[&route, &method, &status])
+        .observe(began.elapsed().as_secs_f64());
     response
 }

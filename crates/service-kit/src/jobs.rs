@@ -149,7 +149,8 @@ impl Worker {
     #[tracing::instrument(name = "job", skip_all, fields(job.id = %leased.id, job.kind = leased.kind))]
     async fn work(&self, leased: Leased) {
         if leased.attempts > leased.max_attempts {
-            let lost = Failure::last("every try ended without a word: the process was killed or lost its lease");
+            let lost =
+                Failure::last("every try ended without a word: the process was killed or lost its lease");
             return self.end(&leased, Err(lost)).await;
         }
         let job = Job { leased, cancelled: self.context.stop.child_token(), progress: Arc::default() };
@@ -164,7 +165,8 @@ impl Worker {
                 }
             }
         };
-        let ended = ended.unwrap_or_else(|panic| Err(Failure::passing(format!("the handler panicked: {panic}"))));
+        let ended =
+            ended.unwrap_or_else(|panic| Err(Failure::passing(format!("the handler panicked: {panic}"))));
         self.keep(&job).await; // the last word on progress
         self.end(&job.leased, ended).await;
     }
@@ -180,10 +182,12 @@ impl Worker {
         let how = if ended.is_ok() { "succeeded" } else { "failed" };
         match self.report(job, ended).await {
             Ok(true) => {
-                Metrics::of(&self.context.metrics).jobs_ended.with_label_values(&[job.kind.as_str(), how]).inc();
+                Metrics::of(&self.context).jobs_ended.with_label_values(&[job.kind.as_str(), how]).inc();
             }
             Ok(false) => tracing::warn!("the lease had been lost; another worker has the job"),
-            Err(error) => tracing::error!(%error, causes = causes(&error), "the job's end could not be stored"),
+            Err(error) => {
+                tracing::error!(%error, causes = causes(&error), "the job's end could not be stored")
+            }
         }
     }
 

@@ -2,6 +2,8 @@
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 
+use crate::Context;
+
 /// What every service measures.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -14,8 +16,12 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers the metrics, or takes them from `registry` if another service of this process did.
-    pub fn of(registry: &Registry) -> Self {
+    /// The metrics of this process.
+    pub fn of(context: &Context) -> Self {
+        context.shared(Self::register)
+    }
+
+    fn register(registry: &Registry) -> Self {
         let metrics = Self {
             request_seconds: histogram(
                 "foretime_http_request_duration_seconds",
@@ -23,7 +29,11 @@ impl Metrics {
                 &["route", "method", "status"],
                 vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0],
             ),
-            jobs_ended: counter("foretime_jobs_ended_total", "Jobs that ended, by how they did.", &["kind", "how"]),
+            jobs_ended: counter(
+                "foretime_jobs_ended_total",
+                "Jobs that ended, by how they did.",
+                &["kind", "how"],
+            ),
             jobs: gauge("foretime_jobs", "Jobs in the database, by state.", &["kind", "state"]),
         };
         registry.register(Box::new(metrics.request_seconds.clone())).ok();
@@ -38,7 +48,8 @@ impl Metrics {
 /// # Panics
 /// If the name or a label is not one that Prometheus allows.
 pub fn histogram(name: &str, help: &str, labels: &[&str], buckets: Vec<f64>) -> HistogramVec {
-    HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), labels).expect("the name is a valid metric name")
+    HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), labels)
+        .expect("the name is a valid metric name")
 }
 
 /// A counter with labels.

@@ -107,7 +107,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
         let bytes = Bytes::from_request(request, state).await.map_err(IntoResponse::into_response)?;
         let mut reader = serde_json::Deserializer::from_slice(&bytes);
         let parsed = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-            Problem::from(MalformedBody(format!("the body does not fit at `{}`: {}", error.path(), error.inner())))
+            Problem::from(MalformedBody(format!(
+                "the body does not fit at `{}`: {}",
+                error.path(),
+                error.inner()
+            )))
         });
         parsed.map(Self).map_err(IntoResponse::into_response)
     }

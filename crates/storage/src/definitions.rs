@@ -28,9 +28,12 @@ pub async fn stored(
     conn: &mut PgConnection,
     project: &str,
 ) -> Result<BTreeMap<(String, String), Stored>, Error> {
-    let rows = sqlx::query!("select kind, name, body, format, revision from definitions where project = $1", project)
-        .fetch_all(conn)
-        .await?;
+    let rows = sqlx::query!(
+        "select kind, name, body, format, revision from definitions where project = $1",
+        project
+    )
+    .fetch_all(conn)
+    .await?;
     rows.into_iter()
         .map(|row| match row.format {
             1 => Ok(((row.kind, row.name), Stored { body: row.body, revision: row.revision })),

@@ -18,7 +18,9 @@ pub enum Error {
         what: String,
     },
     /// The database holds a schema that this program does not know.
-    #[error("the database is at migration {found:?}, this program needs {needed}; run `foretime migrate` with the program that is to serve")]
+    #[error(
+        "the database is at migration {found:?}, this program needs {needed}; run `foretime migrate` with the program that is to serve"
+    )]
     UnknownSchema {
         /// The newest migration that was applied.
         found: Option<i64>,

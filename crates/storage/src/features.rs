@@ -58,7 +58,9 @@ pub struct OnlineRows {
 /// # Errors
 /// [`Error::Database`] if the database refuses.
 pub async fn lock_ingest(conn: &mut PgConnection, project: &str) -> Result<(), Error> {
-    sqlx::query!("select pg_advisory_xact_lock(hashtextextended('ingest:' || $1, 0))", project).execute(conn).await?;
+    sqlx::query!("select pg_advisory_xact_lock(hashtextextended('ingest:' || $1, 0))", project)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 
@@ -215,9 +217,12 @@ pub async fn parts_of(
 /// # Errors
 /// [`Error::Database`] if the database refuses.
 pub async fn latest_seq(conn: &mut PgConnection, project: &str) -> Result<i64, Error> {
-    Ok(sqlx::query_scalar!(r#"select coalesce(max(seq), 0) as "seq!" from parts where project = $1"#, project)
-        .fetch_one(conn)
-        .await?)
+    Ok(sqlx::query_scalar!(
+        r#"select coalesce(max(seq), 0) as "seq!" from parts where project = $1"#,
+        project
+    )
+    .fetch_one(conn)
+    .await?)
 }
 
 /// How much of each view is stored: `(view, parts, rows, newest event, newest knowledge)`.

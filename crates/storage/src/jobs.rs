@@ -124,7 +124,9 @@ async fn live_with_key(conn: &mut PgConnection, job: &NewJob) -> Result<JobId, E
     )
     .fetch_optional(conn)
     .await?;
-    id.ok_or_else(|| Error::Conflict { what: format!("a `{}` job ended while another was enqueued; enqueue again", job.kind) })
+    id.ok_or_else(|| Error::Conflict {
+        what: format!("a `{}` job ended while another was enqueued; enqueue again", job.kind),
+    })
 }
 
 /// Claims the next job of one of `kinds` whose time has come, or one whose lease ran out, for `lease`.
@@ -343,9 +345,14 @@ pub async fn counts(conn: &mut PgConnection) -> Result<Vec<(String, String, i64)
 /// # Errors
 /// [`Error::Database`] if the database refuses.
 pub async fn log(conn: &mut PgConnection, id: JobId, line: &str, now: DateTime<Utc>) -> Result<(), Error> {
-    sqlx::query!("insert into job_logs (job_id, logged_at, line) values ($1, $2, $3)", id as JobId, now, line)
-        .execute(conn)
-        .await?;
+    sqlx::query!(
+        "insert into job_logs (job_id, logged_at, line) values ($1, $2, $3)",
+        id as JobId,
+        now,
+        line
+    )
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

@@ -18,10 +18,14 @@ use domain::{Fault, Remedy};
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
     /// No server is installed.
-    #[error("no Postgres server was found in $PG_BINDIR, /usr/lib/postgresql or $PATH; install one (`apt-get install postgresql`, or `make setup`), or set `database_url` to one that runs")]
+    #[error(
+        "no Postgres server was found in $PG_BINDIR, /usr/lib/postgresql or $PATH; install one (`apt-get install postgresql`, or `make setup`), or set `database_url` to one that runs"
+    )]
     NotInstalled,
     /// Root must drop to somebody, and nobody is there.
-    #[error("Postgres refuses to run as root and neither user `postgres` nor `nobody` exists; start foretime as an ordinary user")]
+    #[error(
+        "Postgres refuses to run as root and neither user `postgres` nor `nobody` exists; start foretime as an ordinary user"
+    )]
     NoUnprivilegedUser,
     /// Unix sockets have short names.
     #[error("the socket path `{}` is longer than 107 bytes; choose a shorter data directory", .0.display())]
@@ -134,7 +138,10 @@ impl Drop for PrivatePostgres {
 /// [`PostgresError::NotInstalled`].
 pub fn bin_dir() -> Result<PathBuf, PostgresError> {
     let complete = |dir: &PathBuf| dir.join("postgres").exists() && dir.join("initdb").exists();
-    #[expect(clippy::disallowed_methods, reason = "where programs are installed is not configuration of ours")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "where programs are installed is not configuration of ours"
+    )]
     let (chosen, path) = (std::env::var_os("PG_BINDIR"), std::env::var_os("PATH"));
     if let Some(dir) = chosen {
         return Some(PathBuf::from(dir)).filter(complete).ok_or(PostgresError::NotInstalled);
@@ -170,7 +177,10 @@ fn unprivileged_user() -> Result<Option<User>, PostgresError> {
 }
 
 fn look_up(name: &CStr) -> Option<User> {
-    #[expect(unsafe_code, reason = "getpwnam answers null or a record that is copied before anybody else can ask")]
+    #[expect(
+        unsafe_code,
+        reason = "getpwnam answers null or a record that is copied before anybody else can ask"
+    )]
     unsafe {
         let record = libc::getpwnam(name.as_ptr());
         (!record.is_null()).then(|| User { uid: (*record).pw_uid, gid: (*record).pw_gid })
@@ -272,7 +282,10 @@ impl Cluster {
         }
         command.stdout(log.try_clone().map_err(in_directory)?).stderr(log);
         command.process_group(0); // a terminal's ^C reaches us only; we then stop it in order
-        #[expect(unsafe_code, reason = "between fork and exec only prctl is called, which is async-signal-safe")]
+        #[expect(
+            unsafe_code,
+            reason = "between fork and exec only prctl is called, which is async-signal-safe"
+        )]
         unsafe {
             command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGINT) {
                 0 => Ok(()),
@@ -322,7 +335,10 @@ const SETTINGS: [&str; 6] = [
     "log_min_messages=warning",
 ];
 
-#[expect(clippy::disallowed_methods, reason = "the system offers no event for these two files; both waits have a deadline")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the system offers no event for these two files; both waits have a deadline"
+)]
 fn pause(span: Duration) {
     std::thread::sleep(span);
 }

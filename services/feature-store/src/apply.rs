@@ -87,7 +87,9 @@ fn refuse(changes: &[Change]) -> Result<(), Error> {
     if refused.is_empty() { Ok(()) } else { Err(Error::ChangeRefused(refused)) }
 }
 
-pub(crate) async fn list(State(store): State<FeatureStore>) -> Result<Json<BTreeMap<String, Vec<Value>>>, Problem> {
+pub(crate) async fn list(
+    State(store): State<FeatureStore>,
+) -> Result<Json<BTreeMap<String, Vec<Value>>>, Problem> {
     let mut conn = store.context.db.acquire().await.map_err(storage::Error::from)?;
     let stored = storage::definitions::stored(&mut conn, &store.context.config.project).await?;
     let mut by_kind: BTreeMap<String, Vec<Value>> = BTreeMap::new();

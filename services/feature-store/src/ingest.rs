@@ -1,9 +1,8 @@
 //! Ingest: rows of a source, as an Arrow IPC stream, become parts and online rows of every view that the source feeds.
 
-
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use chrono::{DateTime, Utc};
 use domain::definitions::{Definitions, FeatureView, Object, Shape, Source};
@@ -35,17 +34,43 @@ pub(crate) struct Accepted {
     seq: i64,
 }
 
+/// Which stores take the rows: a history that online reads will never ask for goes offline only, and a replay of rows that
+/// the offline store already has goes online only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum To {
+    /// The online store.
+    Online,
+    /// The offline store.
+    Offline,
+    /// Both, visible together.
+    #[default]
+    OnlineAndOffline,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Options {
+    #[serde(default)]
+    to: To,
+}
+
 #[tracing::instrument(name = "feature_store.ingest", skip_all, fields(source = %name))]
 pub(crate) async fn ingest(
     State(store): State<FeatureStore>,
     Path(name): Path<String>,
+    Query(options): Query<Options>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Accepted>, Problem> {
     let key = idempotency_key(&headers)?;
-    let rows = tokio::task::spawn_blocking(move || frames::wire::read_stream(&body)).await.map_err(Error::from)??;
-    let answer = take_in(&store, &name, key.as_deref(), rows).await?;
-    let count = |how: &str, rows: usize| store.metrics.rows.with_label_values(&[name.as_str(), how]).inc_by(rows as u64);
+    let rows = tokio::task::spawn_blocking(move || frames::wire::read_stream(&body))
+        .await
+        .map_err(Error::from)??;
+    let answer = take_in(&store, &name, options.to, key.as_deref(), rows).await?;
+    let count = |how: &str, rows: usize| {
+        store.metrics.rows.with_label_values(&[name.as_str(), how]).inc_by(rows as u64)
+    };
     count("accepted", answer.accepted);
     count("rejected", answer.rejected_invalid);
     Ok(Json(answer))
@@ -62,6 +87,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Error> {
 async fn take_in(
     store: &FeatureStore,
     name: &str,
+    to: To,
     key: Option<&str>,
     rows: Frame,
 ) -> Result<Accepted, Error> {
@@ -78,8 +104,9 @@ async fn take_in(
     if let Some(key) = key
         && let Some(earlier) = storage::features::earlier_answer(&mut tx, project, name, key).await?
     {
-        return serde_json::from_value(earlier)
-            .map_err(|error| Error::Storage(storage::Error::Unreadable { what: "answer", why: error.to_string() }));
+        return serde_json::from_value(earlier).map_err(|error| {
+            Error::Storage(storage::Error::Unreadable { what: "answer", why: error.to_string() })
+        });
     }
     let now = context.clock.now();
     let (good, rejected) = sort_out(&source, &rows, now)?;
@@ -88,7 +115,13 @@ async fn take_in(
         let schema = schema_of(&definitions, view)?;
         let cut = ViewRows::cut(&schema, &source, &good, seq)?;
         if cut.rows() > 0 {
-            store_view(&mut tx, store, view, schema, cut, seq, now).await?;
+            let view = ViewBatch { view, schema, rows: cut, seq, now };
+            if to != To::Online {
+                view.store_offline(&mut tx, store).await?;
+            }
+            if to != To::Offline {
+                view.store_online(&mut tx, store).await?;
+            }
         }
     }
     storage::features::keep_rejected(&mut tx, project, name, seq, &rejected, now).await?;
@@ -130,62 +163,74 @@ fn sort_out(source: &Source, rows: &Frame, now: DateTime<Utc>) -> Result<(Frame,
         } else if known_time[row] == NO_INTEGER {
             Some(format!("`{}` is null: nobody knows when it was learned", source.known_time))
         } else if known_time[row] > now {
-            Some(format!("`{}` lies in the future: nothing can be known before it is learned", source.known_time))
+            Some(format!(
+                "`{}` lies in the future: nothing can be known before it is learned",
+                source.known_time
+            ))
         } else {
             None
         }
     };
     let reasons: Vec<Option<String>> = (0..rows.rows()).map(reason).collect();
     let good = rows.filter(|row| reasons[row].is_none());
-    let rejected = reasons.into_iter().enumerate().filter_map(|(row, reason)| Some((row as i32, reason?))).collect();
+    let rejected =
+        reasons.into_iter().enumerate().filter_map(|(row, reason)| Some((row as i32, reason?))).collect();
     Ok((good, rejected))
 }
 
-/// File first, rows second: writes the part, then makes it and the online rows visible in the caller's transaction.
-async fn store_view(
-    tx: &mut PgConnection,
-    store: &FeatureStore,
-    view: &FeatureView,
+/// The rows of one batch for one view.
+struct ViewBatch<'a> {
+    view: &'a FeatureView,
     schema: ViewSchema,
     rows: ViewRows,
     seq: i64,
     now: DateTime<Utc>,
-) -> Result<(), Error> {
-    let context = &store.context;
-    let project = context.config.project.as_str();
-    let id = PartId::new();
-    let path = format!("features/{project}/{}/v{VIEW_VERSION}/{seq:012}-{id}.parquet", view.name);
-    let file = context.data_dir.join(&path);
-    let view_of_thread = view.clone();
-    let (written, times, online) = tokio::task::spawn_blocking(move || -> Result<_, frames::Error> {
-        let written = rows.write_part(&schema, &file)?;
-        let online = online_rows(&rows, &schema, &view_of_thread, now)?;
-        Ok((written, Times::of(&rows), online))
-    })
-    .await??;
-    let part = Part {
-        id,
-        view: view.name.clone(),
-        view_version: VIEW_VERSION,
-        seq,
-        path: path.clone(),
-        sha256: written.sha256,
-        size_bytes: written.bytes as i64,
-        rows: times.rows,
-        min_event_time: times.first_event,
-        max_event_time: times.last_event,
-        max_known_time: times.last_known,
-    };
-    storage::features::publish_part(tx, project, &part, now).await?;
-    if online.is_empty() {
-        return Ok(());
+}
+
+impl ViewBatch<'_> {
+    /// File first, row second: writes the part, then makes it visible in the caller's transaction.
+    async fn store_offline(&self, tx: &mut PgConnection, store: &FeatureStore) -> Result<(), Error> {
+        let context = &store.context;
+        let project = context.config.project.as_str();
+        let id = PartId::new();
+        let view = &self.view.name;
+        let path = format!("features/{project}/{view}/v{VIEW_VERSION}/{:012}-{id}.parquet", self.seq);
+        let file = context.data_dir.join(&path);
+        let (rows, schema) = (self.rows.clone(), self.schema.clone());
+        let times = Times::of(&self.rows);
+        let written = tokio::task::spawn_blocking(move || rows.write_part(&schema, &file)).await??;
+        let part = Part {
+            id,
+            view: view.clone(),
+            view_version: VIEW_VERSION,
+            seq: self.seq,
+            path,
+            sha256: written.sha256,
+            size_bytes: written.bytes as i64,
+            rows: times.rows,
+            min_event_time: times.first_event,
+            max_event_time: times.last_event,
+            max_known_time: times.last_known,
+        };
+        storage::features::publish_part(tx, project, &part, self.now).await?;
+        Ok(())
     }
-    if view.shape() == Shape::Latest {
-        storage::features::upsert_latest(tx, project, &view.name, VIEW_VERSION, &online).await?;
-    } else {
-        storage::features::insert_events(tx, project, &view.name, VIEW_VERSION, &online).await?;
+
+    /// Makes the rows that the online store needs visible in the caller's transaction.
+    async fn store_online(&self, tx: &mut PgConnection, store: &FeatureStore) -> Result<(), Error> {
+        let project = store.context.config.project.as_str();
+        let online = online_rows(&self.rows, &self.schema, self.view, self.now)?;
+        if online.is_empty() {
+            return Ok(());
+        }
+        let view = &self.view.name;
+        if self.view.shape() == Shape::Latest {
+            storage::features::upsert_latest(tx, project, view, VIEW_VERSION, &online).await?;
+        } else {
+            storage::features::insert_events(tx, project, view, VIEW_VERSION, &online).await?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 struct Times {

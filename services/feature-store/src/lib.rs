@@ -29,7 +29,7 @@ struct FeatureStore {
 
 /// The feature store's routes.
 pub fn router(context: &Context) -> Router {
-    let store = FeatureStore { context: context.clone(), metrics: metrics::Metrics::of(&context.metrics) };
+    let store = FeatureStore { context: context.clone(), metrics: metrics::Metrics::of(context) };
     Router::new()
         .route("/v1/definitions", put(apply::apply).get(apply::list))
         .route("/v1/sources/{source}/rows", post(ingest::ingest))
@@ -42,7 +42,7 @@ pub fn router(context: &Context) -> Router {
 
 /// Starts the feature store's job loop.
 pub fn start(context: &Context) {
-    let store = FeatureStore { context: context.clone(), metrics: metrics::Metrics::of(&context.metrics) };
+    let store = FeatureStore { context: context.clone(), metrics: metrics::Metrics::of(context) };
     let handlers = Handlers::default().on(JOB_KIND, move |job| training::build(store.clone(), job));
     service_kit::jobs::start(context, handlers);
 }

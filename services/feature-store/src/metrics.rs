@@ -1,6 +1,7 @@
 //! What the feature store measures.
 
 use prometheus::{HistogramVec, IntCounterVec, Registry};
+use service_kit::Context;
 use service_kit::metrics::{counter, histogram};
 
 /// What the feature store measures.
@@ -13,10 +14,18 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Registers the metrics.
-    pub(crate) fn of(registry: &Registry) -> Self {
+    /// The metrics of this process.
+    pub(crate) fn of(context: &Context) -> Self {
+        context.shared(Self::register)
+    }
+
+    fn register(registry: &Registry) -> Self {
         let metrics = Self {
-            rows: counter("foretime_ingest_rows_total", "Rows that were sent to a source.", &["source", "how"]),
+            rows: counter(
+                "foretime_ingest_rows_total",
+                "Rows that were sent to a source.",
+                &["source", "how"],
+            ),
             training_set_seconds: histogram(
                 "foretime_training_set_build_seconds",
                 "How long it took to make training sets.",

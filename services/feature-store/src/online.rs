@@ -60,7 +60,11 @@ async fn fetch(conn: &mut PgConnection, project: &str, read: &Read) -> Result<Fe
 }
 
 /// The dataset of that name.
-pub(crate) fn dataset<'a>(definitions: &'a Definitions, name: &str, project: &str) -> Result<&'a Dataset, Error> {
+pub(crate) fn dataset<'a>(
+    definitions: &'a Definitions,
+    name: &str,
+    project: &str,
+) -> Result<&'a Dataset, Error> {
     definitions.dataset(name).ok_or_else(|| Error::Undefined {
         kind: "dataset",
         name: name.to_owned(),

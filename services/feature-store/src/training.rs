@@ -186,7 +186,8 @@ impl Files {
         max_seq: i64,
     ) -> Result<Self, Error> {
         let needed = frames::assemble::needed(definitions, dataset)?;
-        let views = needed.iter().map(|needed| needed.view.name.as_str()).chain([dataset.spine.view.as_str()]);
+        let views =
+            needed.iter().map(|needed| needed.view.name.as_str()).chain([dataset.spine.view.as_str()]);
         let mut files = std::collections::HashMap::new();
         for view in views {
             let parts = storage::features::parts_of(conn, project, view, max_seq).await?;

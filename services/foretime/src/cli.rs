@@ -133,7 +133,8 @@ async fn run_one(config: Config, service: Service) -> Result<(), Failure> {
     telemetry::start(&config.log);
     if config.database_url.is_none() {
         return Err(Failure(
-            "a service that runs alone needs a database that others share; set FORETIME_DATABASE_URL".to_owned(),
+            "a service that runs alone needs a database that others share; set FORETIME_DATABASE_URL"
+                .to_owned(),
         ));
     }
     let database = Database::open(&config)?;
@@ -172,7 +173,13 @@ async fn push(config: &Config, ingest: Ingest) -> Result<(), Failure> {
     let mut source = demo::declared(&definition_files(&ingest.definitions)?)?
         .source(&ingest.source)
         .cloned()
-        .ok_or_else(|| Failure(format!("no file in `{}` declares source `{}`", ingest.definitions.display(), ingest.source)))?;
+        .ok_or_else(|| {
+            Failure(format!(
+                "no file in `{}` declares source `{}`",
+                ingest.definitions.display(),
+                ingest.source
+            ))
+        })?;
     if let Some(file) = &ingest.file {
         let file = file.canonicalize().map_err(|error| Failure(format!("`{}`: {error}", file.display())))?;
         source.path = Some(file.to_string_lossy().into_owned());
@@ -189,7 +196,8 @@ async fn train(config: &Config, model: &str, promote: bool) -> Result<(), Failur
     let definitions = client.json(reqwest::Method::GET, "/v1/definitions", None).await?;
     let found = definitions["model"].as_array().into_iter().flatten().find(|body| body["name"] == model);
     let dataset = found.and_then(|body| body["dataset"].as_str());
-    let dataset = dataset.ok_or_else(|| Failure(format!("there is no model `{model}`; apply its definition first")))?;
+    let dataset =
+        dataset.ok_or_else(|| Failure(format!("there is no model `{model}`; apply its definition first")))?;
     let set = client.work("/v1/training-sets", &json!({ "dataset": dataset }), |_| {}).await?;
     let request = json!({ "model": model, "training_set": set["training_set"], "promote": promote });
     let trained = client.work("/v1/training-jobs", &request, |_| {}).await?;

@@ -64,13 +64,19 @@ impl Client {
             Failure(format!("nobody answers at {}: {error}; is `foretime up` running there?", self.base))
         })?;
         let status = response.status();
-        let bytes = response.bytes().await.map_err(|error| Failure(format!("the answer was cut off: {error}")))?;
+        let bytes =
+            response.bytes().await.map_err(|error| Failure(format!("the answer was cut off: {error}")))?;
         let text = || Value::String(String::from_utf8_lossy(&bytes).into_owned());
         Ok(Answer { status, body: serde_json::from_slice(&bytes).unwrap_or_else(|_| text()) })
     }
 
     /// Sends JSON; anything but success is an answer too.
-    pub(crate) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, Failure> {
         let request = self.request(method, path);
         self.send(match body {
             Some(body) => request.json(body),
@@ -80,7 +86,12 @@ impl Client {
     }
 
     /// Sends JSON and expects success.
-    pub(crate) async fn json(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    pub(crate) async fn json(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
         self.call(method, path, body).await?.success()
     }
 
@@ -105,13 +116,21 @@ impl Client {
     ///
     /// # Errors
     /// What the server refused.
-    pub async fn push(&self, source: &str, rows: &Frame, to: &str, key: Option<&str>) -> Result<Value, Failure> {
+    pub async fn push(
+        &self,
+        source: &str,
+        rows: &Frame,
+        to: &str,
+        key: Option<&str>,
+    ) -> Result<Value, Failure> {
         let mut request = self.request(Method::POST, &format!("/v1/sources/{source}/rows?to={to}"));
         if let Some(key) = key {
             request = request.header("idempotency-key", key);
         }
         let body = frames::wire::write_stream(rows)?;
-        self.send(request.header("content-type", "application/vnd.apache.arrow.stream").body(body)).await?.success()
+        self.send(request.header("content-type", "application/vnd.apache.arrow.stream").body(body))
+            .await?
+            .success()
     }
 
     /// Waits for a job, telling `watch` what it reports; answers its outcome.
@@ -127,7 +146,10 @@ impl Client {
                 Some("succeeded") => return Ok(row["outcome"].clone()),
                 Some("dead" | "cancelled") => {
                     let why = row["failure"].as_str().unwrap_or("it was cancelled");
-                    return Err(Failure(format!("the job `{}` failed: {why}", row["kind"].as_str().unwrap_or("?"))));
+                    return Err(Failure(format!(
+                        "the job `{}` failed: {why}",
+                        row["kind"].as_str().unwrap_or("?")
+                    )));
                 }
                 _ => watch(&row["progress"]),
             }

@@ -48,7 +48,8 @@ fn data_dir(config: &Config) -> Result<String, String> {
 
 fn disk(config: &Config) -> Result<String, String> {
     const NEEDED_GB: f64 = 2.0;
-    let path = std::ffi::CString::new(config.data_dir.to_string_lossy().as_bytes()).map_err(|e| e.to_string())?;
+    let path =
+        std::ffi::CString::new(config.data_dir.to_string_lossy().as_bytes()).map_err(|e| e.to_string())?;
     #[expect(unsafe_code, reason = "statvfs fills a plain struct of numbers; zeroes are a valid start")]
     let free = unsafe {
         let mut found: libc::statvfs = std::mem::zeroed();
@@ -58,7 +59,9 @@ fn disk(config: &Config) -> Result<String, String> {
         }
     };
     if free < NEEDED_GB {
-        return Err(format!("{free:.1} GB are free, at least {NEEDED_GB} should be; make room or choose another --data-dir"));
+        return Err(format!(
+            "{free:.1} GB are free, at least {NEEDED_GB} should be; make room or choose another --data-dir"
+        ));
     }
     Ok(format!("{free:.1} GB are free"))
 }
@@ -67,7 +70,9 @@ async fn port(config: &Config) -> Result<String, String> {
     let address = config.http.listen;
     match tokio::net::TcpListener::bind(address).await {
         Ok(_) => Ok(format!("{address} is free")),
-        Err(error) => Err(format!("{address}: {error}; stop the other program, or choose another `http.listen`")),
+        Err(error) => {
+            Err(format!("{address}: {error}; stop the other program, or choose another `http.listen`"))
+        }
     }
 }
 
@@ -81,7 +86,9 @@ fn device(config: &Config) -> Result<String, String> {
 async fn database(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     if config.database_url.is_none() {
-        let result = bin_dir().map(|dir| format!("programs in `{}`", dir.display())).map_err(|error| error.to_string());
+        let result = bin_dir()
+            .map(|dir| format!("programs in `{}`", dir.display()))
+            .map_err(|error| error.to_string());
         let missing = result.is_err();
         findings.push(Finding { what: "postgres", result });
         if missing {

@@ -87,7 +87,9 @@ impl Database {
     /// If its process cannot be waited for.
     pub fn close(self) -> Result<(), Failure> {
         match self.private {
-            Some(postgres) => postgres.stop().map_err(|error| Failure(format!("Postgres did not stop: {error}"))),
+            Some(postgres) => {
+                postgres.stop().map_err(|error| Failure(format!("Postgres did not stop: {error}")))
+            }
             None => Ok(()),
         }
     }
@@ -178,6 +180,8 @@ impl Platform {
 async fn connect(url: &str, connections: u32) -> Result<sqlx::PgPool, Failure> {
     storage::connect(url, connections).await.map_err(|error| {
         let Failure(text) = error.into();
-        Failure(format!("no database answers at the configured address: {text}; start it, or correct `database_url`"))
+        Failure(format!(
+            "no database answers at the configured address: {text}; start it, or correct `database_url`"
+        ))
     })
 }

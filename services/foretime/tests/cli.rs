@@ -29,7 +29,9 @@ fn the_help_names_every_command_and_what_it_is_for() {
     let folder = folder();
     let (code, said) = ran(foretime(&["--help"], folder.path()));
     assert_eq!(code, Some(0));
-    for word in ["up", "run", "demo", "apply", "ingest", "train", "migrate", "doctor", "Nothing from the future"] {
+    for word in
+        ["up", "run", "demo", "apply", "ingest", "train", "migrate", "doctor", "Nothing from the future"]
+    {
         assert!(said.contains(word), "`{word}` is missing from:\n{said}");
     }
 }
@@ -41,7 +43,10 @@ fn without_a_postgres_the_start_fails_and_says_how_to_get_one() {
     command.env("PG_BINDIR", folder.path());
     let (code, said) = ran(command);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("no Postgres server was found") && said.contains("apt-get install postgresql"), "{said}");
+    assert!(
+        said.contains("no Postgres server was found") && said.contains("apt-get install postgresql"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -76,7 +81,10 @@ fn a_full_data_directory_is_an_error_that_names_it_and_leaves_no_server_behind()
     let folder = folder();
     // The shell's file size limit stands in for the end of the disk: the kernel refuses the write in the same way.
     let mut command = Command::new("bash");
-    let script = format!("ulimit -f 8; exec {} --listen 127.0.0.1:0 --data-dir data up", env!("CARGO_BIN_EXE_foretime"));
+    let script = format!(
+        "ulimit -f 8; exec {} --listen 127.0.0.1:0 --data-dir data up",
+        env!("CARGO_BIN_EXE_foretime")
+    );
     command.args(["-c", &script]).current_dir(folder.path()).stdin(Stdio::null());
     command.env_remove("DATABASE_URL").env_remove("FORETIME_DATABASE_URL");
     let (code, said) = ran(command);
@@ -98,7 +106,8 @@ fn a_port_in_use_is_named_with_what_to_do() {
 #[test]
 fn an_unknown_setting_is_refused_by_name() {
     let folder = folder();
-    std::fs::write(folder.path().join("foretime.toml"), "[http]\nlisen = \"127.0.0.1:1\"\n").expect("it can be written");
+    std::fs::write(folder.path().join("foretime.toml"), "[http]\nlisen = \"127.0.0.1:1\"\n")
+        .expect("it can be written");
     let (code, said) = ran(foretime(&["doctor"], folder.path()));
     assert_eq!(code, Some(1));
     assert!(said.contains("lisen"), "{said}");
@@ -128,7 +137,8 @@ fn a_folder_without_definitions_and_a_server_that_is_not_there_are_named() {
     let (code, said) = ran(foretime(&["apply", "."], folder.path()));
     assert_eq!(code, Some(1));
     assert!(said.contains("*.toml"), "{said}");
-    std::fs::write(folder.path().join("x.toml"), "[[entity]]\nname = \"a\"\nkeys = [\"a\"]\n").expect("it can be written");
+    std::fs::write(folder.path().join("x.toml"), "[[entity]]\nname = \"a\"\nkeys = [\"a\"]\n")
+        .expect("it can be written");
     let (code, said) = ran(foretime(&["--listen", "127.0.0.1:9", "apply", "."], folder.path()));
     assert_eq!(code, Some(1));
     assert!(said.contains("foretime up"), "{said}");

@@ -34,7 +34,8 @@ impl Process {
         let mut line = String::new();
         let stdout = child.stdout.take().expect("it is piped");
         BufReader::new(stdout).read_line(&mut line).expect("it says where it listens");
-        let url = line.trim().strip_prefix("foretime listens on ").expect("it says where it listens").to_owned();
+        let url =
+            line.trim().strip_prefix("foretime listens on ").expect("it says where it listens").to_owned();
         Self { child, url }
     }
 
@@ -76,7 +77,8 @@ async fn the_demos_thread_runs_through_five_processes_that_share_one_postgres() 
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).expect("it is ours");
-    let postgres = PrivatePostgres::start(&folder.path().join("postgres")).expect("a private Postgres can be started");
+    let postgres =
+        PrivatePostgres::start(&folder.path().join("postgres")).expect("a private Postgres can be started");
     let database = postgres.url("postgres");
     let migrated = Command::new(env!("CARGO_BIN_EXE_foretime"))
         .arg("migrate")
@@ -91,13 +93,24 @@ async fn the_demos_thread_runs_through_five_processes_that_share_one_postgres() 
     let files = definitions();
     store.client().apply(&files, false).await.expect("the definitions fit");
     for source in ["schedule", "departures", "departed_plans", "arrivals", "outcomes", "weather", "planes"] {
-        store.client().push(source, &rows(&files, source), "online_and_offline", None).await.expect("the rows fit");
+        store
+            .client()
+            .push(source, &rows(&files, source), "online_and_offline", None)
+            .await
+            .expect("the rows fit");
     }
-    let set = store.client().work("/v1/training-sets", &json!({ "dataset": "late_2h" }), |_| {}).await.expect("it builds");
+    let set = store
+        .client()
+        .work("/v1/training-sets", &json!({ "dataset": "late_2h" }), |_| {})
+        .await
+        .expect("it builds");
 
     let request = json!({ "model": "late_boosting", "training_set": set["training_set"] });
     let trained = worker.client().work("/v1/training-jobs", &request, |_| {}).await.expect("it trains");
-    assert!(trained["evaluation"]["overall"]["auc"]["value"].as_f64().expect("it was judged") > 0.6, "{trained}");
+    assert!(
+        trained["evaluation"]["overall"]["auc"]["value"].as_f64().expect("it was judged") > 0.6,
+        "{trained}"
+    );
 
     let champion = register(&registry, &trained).await;
     let asked = json!({ "model": "late-arrival", "rows": [question()] });
@@ -117,7 +130,8 @@ async fn register(registry: &Process, trained: &Value) -> String {
     let model = json!({ "name": "late-arrival" });
     client.post(&format!("{base}/registered-models/create"), &model).await.expect("the model is new");
     let version = json!({ "name": "late-arrival", "source": trained["source"], "run_id": trained["run_id"] });
-    let version = client.post(&format!("{base}/model-versions/create"), &version).await.expect("the run exists");
+    let version =
+        client.post(&format!("{base}/model-versions/create"), &version).await.expect("the run exists");
     let version = version["model_version"]["version"].as_str().expect("versions are texts").to_owned();
     let alias = json!({ "name": "late-arrival", "alias": "champion", "version": version });
     client.post(&format!("{base}/registered-models/alias"), &alias).await.expect("the gate lets it pass");

@@ -8,8 +8,8 @@ use domain::definitions::{EventStream, Model, ModelKind, TokenKind};
 use domain::tabular::{History, Table};
 use gpt::tokenizer::CalendarPart;
 use gpt::{
-    Backbone, Device, EventField, EventSpec, EventTokenizer, FieldKind, FusionData, FusionRecipe, Gpt, GptConfig,
-    JointFusion, PretrainRecipe, Pretraining,
+    Backbone, Device, EventField, EventSpec, EventTokenizer, FieldKind, FusionData, FusionRecipe, Gpt,
+    GptConfig, JointFusion, PretrainRecipe, Pretraining,
 };
 use serde::{Deserialize, Serialize};
 
@@ -91,8 +91,13 @@ impl Learned {
         let mut recipe: boosting::Recipe = settings(model)?;
         recipe.seed = model.seed;
         let judge = validation.targets();
-        let trees =
-            Boosting::train(&train.table, &train.targets(), None, Some((&validation.table, &judge)), &recipe)?;
+        let trees = Boosting::train(
+            &train.table,
+            &train.targets(),
+            None,
+            Some((&validation.table, &judge)),
+            &recipe,
+        )?;
         Ok(Self::Boosting(Box::new(trees)))
     }
 
@@ -104,7 +109,8 @@ impl Learned {
         on_step: OnStep<'_>,
     ) -> Result<Self, Error> {
         let no_history = || Error::NoHistory(model.name.clone());
-        let (Some(stream), Some(history), Some(judging)) = (stream, &train.history, &validation.history) else {
+        let (Some(stream), Some(history), Some(judging)) = (stream, &train.history, &validation.history)
+        else {
             return Err(no_history());
         };
         let mut settings: FusionSettings = settings(model)?;
@@ -126,15 +132,16 @@ impl Learned {
             labels: &judge,
             weights: None,
         };
-        let fusion = JointFusion::train(data, later, Some(backbone), settings.fusion, &Device::Cpu, &mut |now| {
-            on_step(Step {
-                stage: format!("{:?}", now.stage).to_lowercase(),
-                step: now.step,
-                steps: now.steps,
-                loss: now.loss,
-                validation_loss: now.round.map(|round| round.validation_loss),
-            })
-        })?;
+        let fusion =
+            JointFusion::train(data, later, Some(backbone), settings.fusion, &Device::Cpu, &mut |now| {
+                on_step(Step {
+                    stage: format!("{:?}", now.stage).to_lowercase(),
+                    step: now.step,
+                    steps: now.steps,
+                    loss: now.loss,
+                    validation_loss: now.round.map(|round| round.validation_loss),
+                })
+            })?;
         Ok(Self::Fusion(Box::new(fusion)))
     }
 
@@ -177,8 +184,10 @@ impl Learned {
         match kind {
             ModelKind::Boosting => {
                 let path = folder.join("boosting.json");
-                let text = std::fs::read_to_string(&path)
-                    .map_err(|error| Error::ModelFile { path: path.display().to_string(), why: error.to_string() })?;
+                let text = std::fs::read_to_string(&path).map_err(|error| Error::ModelFile {
+                    path: path.display().to_string(),
+                    why: error.to_string(),
+                })?;
                 Ok(Self::Boosting(Box::new(Boosting::from_json(&text)?)))
             }
             ModelKind::JointFusion => {

@@ -17,8 +17,8 @@ mod predict;
 mod prediction_log;
 mod record;
 mod requests;
-mod training_data;
 mod train;
+mod training_data;
 
 use axum::Router;
 use axum::routing::post;
@@ -42,7 +42,7 @@ impl Worker {
     pub fn new(context: &Context) -> Self {
         Self {
             context: context.clone(),
-            metrics: metrics::Metrics::of(&context.metrics),
+            metrics: metrics::Metrics::of(context),
             champions: predict::Champions::default(),
             log: prediction_log::PredictionLog::new(context),
         }

@@ -1,6 +1,7 @@
 //! What the worker measures.
 
 use prometheus::{HistogramVec, IntCounterVec, Registry};
+use service_kit::Context;
 use service_kit::metrics::{counter, histogram};
 
 /// What the worker measures.
@@ -15,10 +16,18 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Registers the metrics.
-    pub(crate) fn of(registry: &Registry) -> Self {
+    /// The metrics of this process.
+    pub(crate) fn of(context: &Context) -> Self {
+        context.shared(Self::register)
+    }
+
+    fn register(registry: &Registry) -> Self {
         let metrics = Self {
-            predictions: counter("foretime_predictions_total", "Rows that were answered.", &["model", "version"]),
+            predictions: counter(
+                "foretime_predictions_total",
+                "Rows that were answered.",
+                &["model", "version"],
+            ),
             predict_seconds: histogram(
                 "foretime_predict_duration_seconds",
                 "How long it took to answer a request.",

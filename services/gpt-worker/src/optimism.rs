@@ -43,7 +43,8 @@ struct Report {
 pub(crate) async fn handle(worker: Worker, job: Job) -> Result<Outcome, Failure> {
     let request: Optimism = job.payload()?;
     let data =
-        TrainingData::load(&worker.context, &request.project, &request.model, request.training_set, false).await?;
+        TrainingData::load(&worker.context, &request.project, &request.model, request.training_set, false)
+            .await?;
     let report = tokio::task::spawn_blocking(move || report(&data)).await.map_err(Error::from)??;
     Ok(Outcome { answer: json!(report), next: vec![] })
 }
@@ -79,7 +80,9 @@ fn judge(
     let train = data.rows(sample(train, data.model.max_train_rows, data.model.seed));
     let (validation, test) = (data.rows(validation), data.rows(test));
     let stream = data.dataset.history.as_ref().and_then(|name| data.definitions.event_stream(name));
-    let learned = Learned::train(&data.model, stream, &train, &validation, &mut |_| std::ops::ControlFlow::Continue(()))?;
+    let learned = Learned::train(&data.model, stream, &train, &validation, &mut |_| {
+        std::ops::ControlFlow::Continue(())
+    })?;
     let odds = learned.log_odds(&test.table, test.history.as_ref(), &test.cutoffs)?;
     let probabilities: Vec<f64> = odds.into_iter().map(sigmoid).collect();
     scores(&probabilities, &test.labels)

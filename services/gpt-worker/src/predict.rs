@@ -86,7 +86,11 @@ pub(crate) async fn predict(
     let assembled = assemble(&worker, &mut conn, &definitions, &serving, &request.rows, now).await?;
     drop(conn);
     let answers = answer(&worker, &request.model, &serving, assembled, now).await?;
-    worker.metrics.predict_seconds.with_label_values(&[&request.model]).observe(began.elapsed().as_secs_f64());
+    worker
+        .metrics
+        .predict_seconds
+        .with_label_values(&[&request.model])
+        .observe(began.elapsed().as_secs_f64());
     Ok(Json(PredictAnswer {
         model: request.model,
         version: serving.version,
@@ -149,8 +153,7 @@ async fn answer(
         Ok((probabilities, assembled.features))
     })
     .await??;
-    let predictions: Vec<_> =
-        probabilities.iter().map(|p| prediction_log::answer(Cutoff(now), *p)).collect();
+    let predictions: Vec<_> = probabilities.iter().map(|p| prediction_log::answer(Cutoff(now), *p)).collect();
     let answers = predictions
         .iter()
         .map(|prediction| Answer { prediction_id: prediction.id, probability: prediction.probability })

@@ -57,7 +57,12 @@ impl PredictionLog {
     }
 
     /// Adds answers. Answers whether enough wait for a file.
-    pub(crate) fn add(&self, version: Version, features: Frame, predictions: Vec<Prediction>) -> Result<bool, Error> {
+    pub(crate) fn add(
+        &self,
+        version: Version,
+        features: Frame,
+        predictions: Vec<Prediction>,
+    ) -> Result<bool, Error> {
         let mut waiting = self.waiting.lock().expect("no holder of this lock can panic");
         let rows = match waiting.get_mut(&version) {
             Some(batch) => {
@@ -101,7 +106,8 @@ impl PredictionLog {
         frame.set("cutoff", Values::Time(batch.predictions.iter().map(|p| p.cutoff.micros()).collect()));
         frame.set("probability", Values::Number(batch.predictions.iter().map(|p| p.probability).collect()));
         let file = self.context.data_dir.join(&path);
-        let written = tokio::task::spawn_blocking(move || frames::files::write_arrow(&file, &frame)).await??;
+        let written =
+            tokio::task::spawn_blocking(move || frames::files::write_arrow(&file, &frame)).await??;
         let log = NewLog {
             project,
             registered_model: model.clone(),

@@ -10,10 +10,10 @@ use storage::jobs::NewJob;
 use storage::tracking::Metric;
 use storage::tracking::runs::NewRun;
 
+use crate::Error;
 use crate::kinds::Step;
 use crate::train::{Train, promotion_job};
 use crate::training_data::TrainingData;
-use crate::Error;
 
 /// The experiment that training runs belong to.
 const EXPERIMENT: &str = "foretime";
@@ -29,7 +29,11 @@ pub(crate) struct Run {
 
 impl Run {
     /// Opens a run in the tracking store.
-    pub(crate) async fn begin(context: &Context, request: &Train, data: &TrainingData) -> Result<Self, Error> {
+    pub(crate) async fn begin(
+        context: &Context,
+        request: &Train,
+        data: &TrainingData,
+    ) -> Result<Self, Error> {
         let mut tx = context.db.begin().await?;
         let now_ms = context.clock.now().timestamp_millis();
         let project = request.project.as_str();
@@ -59,7 +63,13 @@ impl Run {
         tx.commit().await?;
         let relative = format!("artifacts/{experiment}/{id}/artifacts/model");
         let model_folder = context.data_dir.join(&relative);
-        Ok(Self { project: request.project.clone(), id, kind: data.model.kind.to_string(), model_folder, relative })
+        Ok(Self {
+            project: request.project.clone(),
+            id,
+            kind: data.model.kind.to_string(),
+            model_folder,
+            relative,
+        })
     }
 
     /// The run's id.
@@ -143,8 +153,16 @@ impl Run {
         let now = context.clock.now();
         let name = &model.registered_model;
         let (source, now_ms) = (self.source(), now.timestamp_millis());
-        let version =
-            storage::models::create_model_version(&mut tx, &self.project, name, &self.id, &source, &[], now_ms).await?;
+        let version = storage::models::create_model_version(
+            &mut tx,
+            &self.project,
+            name,
+            &self.id,
+            &source,
+            &[],
+            now_ms,
+        )
+        .await?;
         tx.commit().await?;
         Ok(promotion_job(request, name, version, now))
     }

@@ -61,9 +61,14 @@ struct Trained {
 pub(crate) async fn handle(worker: Worker, job: Job) -> Result<Outcome, Failure> {
     let request: Train = job.payload()?;
     let began = Instant::now();
-    let data =
-        TrainingData::load(&worker.context, &request.project, &request.model, request.training_set, request.promote)
-            .await?;
+    let data = TrainingData::load(
+        &worker.context,
+        &request.project,
+        &request.model,
+        request.training_set,
+        request.promote,
+    )
+    .await?;
     let run = Run::begin(&worker.context, &request, &data).await?;
     let model = data.model.clone();
     let folder = run.model_folder().to_owned();
@@ -84,7 +89,8 @@ pub(crate) async fn handle(worker: Worker, job: Job) -> Result<Outcome, Failure>
     let seconds = began.elapsed().as_secs_f64();
     worker.metrics.training_seconds.with_label_values(&[&model.name]).observe(seconds);
     run.finish(&worker.context, &trained.evaluation, &trained.curve, trained.train_rows, seconds).await?;
-    let next = if request.promote { vec![run.promotion(&worker.context, &request, &model).await?] } else { vec![] };
+    let next =
+        if request.promote { vec![run.promotion(&worker.context, &request, &model).await?] } else { vec![] };
     tracing::info!(model = model.name, run = run.id(), seconds, "trained a model");
     let answer = json!({
         "run_id": run.id(),
@@ -125,10 +131,15 @@ fn train(
     at_least("test", &test_places, 100)?;
     // The earlier half stops training early and fits the calibrator; the later half says whether the calibrator helps.
     let judging_places = fitting_places.split_off(fitting_places.len() / 2);
-    let trained_through =
-        train_places.iter().chain(&fitting_places).chain(&judging_places).map(|&row| data.set.label_times[row]).max();
+    let trained_through = train_places
+        .iter()
+        .chain(&fitting_places)
+        .chain(&judging_places)
+        .map(|&row| data.set.label_times[row])
+        .max();
     let train = data.rows(sample(train_places, data.model.max_train_rows, data.model.seed));
-    let (fitting, judging, test) = (data.rows(fitting_places), data.rows(judging_places), data.rows(test_places));
+    let (fitting, judging, test) =
+        (data.rows(fitting_places), data.rows(judging_places), data.rows(test_places));
     let stream = data.dataset.history.as_ref().and_then(|name| data.definitions.event_stream(name));
     let mut curve = Vec::new();
     let learned = Learned::train(&data.model, stream, &train, &fitting, &mut |step| {
@@ -139,8 +150,11 @@ fn train(
         go_on
     })?;
     let raw = |rows: &Rows| learned_probabilities(&learned, rows);
-    let (calibrator, choice) =
-        choose(data.model.calibrator, (&raw(&fitting)?, &fitting.labels), (&raw(&judging)?, &judging.labels))?;
+    let (calibrator, choice) = choose(
+        data.model.calibrator,
+        (&raw(&fitting)?, &fitting.labels),
+        (&raw(&judging)?, &judging.labels),
+    )?;
     let card = Card::new(
         data.model.kind,
         data.dataset.name.clone(),
@@ -176,7 +190,8 @@ impl Reference {
         train: &Rows,
         folder: &std::path::Path,
     ) -> Result<Self, Error> {
-        let rate = train.labels.iter().filter(|label| **label).count() as f64 / train.labels.len().max(1) as f64;
+        let rate =
+            train.labels.iter().filter(|label| **label).count() as f64 / train.labels.len().max(1) as f64;
         let rows = data.rows(sample(train.places.clone(), Some(REFERENCE_ROWS), data.model.seed));
         let probabilities = servable.probabilities(&rows.table, rows.history.as_ref(), &rows.cutoffs)?;
         let mut frame = frame_of(&rows.table);

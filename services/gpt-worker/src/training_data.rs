@@ -84,7 +84,9 @@ impl TrainingData {
             .map(|row| {
                 let cutoff = Cutoff::from_micros(self.set.cutoffs[row]);
                 let label_time = LabelTime::from_micros(self.set.label_times[row]);
-                cutoff.zip(label_time).map_or(Window::Purged, |(cutoff, label)| self.split.window(cutoff, label))
+                cutoff
+                    .zip(label_time)
+                    .map_or(Window::Purged, |(cutoff, label)| self.split.window(cutoff, label))
             })
             .collect()
     }

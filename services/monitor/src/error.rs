@@ -36,6 +36,14 @@ pub enum Error {
         /// The version.
         version: i32,
     },
+    /// A batch is too long.
+    #[error("a batch holds at most {most} labels, this one holds {found}; send them in parts")]
+    TooManyLabels {
+        /// The bound.
+        most: usize,
+        /// What was sent.
+        found: usize,
+    },
     /// A schedule cannot be read.
     #[error("schedule `{name}`: {why}")]
     Schedule {
@@ -64,6 +72,7 @@ impl Fault for Error {
             Self::UnknownColumn { .. } | Self::NoReference { .. } | Self::Schedule { .. } => {
                 Remedy::FixRequest
             }
+            Self::TooManyLabels { .. } => Remedy::SendLess,
             Self::Interrupted(_) => Remedy::RetryLater,
         }
     }
@@ -75,6 +84,7 @@ impl Fault for Error {
             Self::Statistics(_) => "statistics",
             Self::UnknownColumn { .. } => "unknown-column",
             Self::NoReference { .. } => "no-reference",
+            Self::TooManyLabels { .. } => "too-many-labels",
             Self::Schedule { .. } => "invalid-schedule",
             Self::Interrupted(_) => "interrupted",
         }

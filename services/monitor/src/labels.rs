@@ -11,6 +11,11 @@ use serde::{Deserialize, Serialize};
 use service_kit::{Context, JsonBody, Problem};
 use storage::labels::{Known, Label};
 
+use crate::Error;
+
+/// The most labels of one batch.
+const MOST: usize = 100_000;
+
 /// One label as it is sent. The id is a text, so that one malformed id does not refuse a whole batch.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,6 +65,9 @@ pub(crate) async fn take(
     State(context): State<Context>,
     JsonBody(sent): JsonBody<Vec<Sent>>,
 ) -> Result<Json<Answer>, Problem> {
+    if sent.len() > MOST {
+        return Err(Error::TooManyLabels { most: MOST, found: sent.len() }.into());
+    }
     let mut answer = Answer::default();
     let labels: Vec<Label> = sent.into_iter().filter_map(|row| read(row, &mut answer)).collect();
     let ids: Vec<PredictionId> = labels.iter().map(|label| label.prediction).collect();

@@ -51,7 +51,7 @@ pub fn router(context: Context) -> Router {
 /// # Errors
 /// If the client that delivers notifications cannot be made.
 pub fn start(context: &Context) -> anyhow::Result<()> {
-    let metrics = Metrics::register(&context.metrics);
+    let metrics = Metrics::of(context);
     service_kit::jobs::start(context, runs(context, &metrics));
     let client = notify::client()?;
     for _ in 0..DELIVERIES {

@@ -1,6 +1,7 @@
 //! What the monitor shows at `/metrics`.
 
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+use service_kit::Context;
 use service_kit::metrics::{counter, gauge};
 
 /// The monitor's own metrics.
@@ -21,8 +22,12 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Makes and registers the metrics; a process does so once.
-    pub(crate) fn register(registry: &Registry) -> Self {
+    /// The metrics of this process.
+    pub(crate) fn of(context: &Context) -> Self {
+        context.shared(Self::register)
+    }
+
+    fn register(registry: &Registry) -> Self {
         let metrics = Self {
             windows: counter(
                 "foretime_monitor_windows_total",

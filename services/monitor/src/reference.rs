@@ -70,7 +70,7 @@ async fn evaluation(
     storage::model_evidence::find(conn, project, &run).await?.ok_or_else(none)
 }
 
-/// The columns that the monitor names, or all; and the score.
+/// The columns that the monitor names, or all but the ignored ones; and the score.
 fn watched_columns(rows: &Table, monitor: &Monitor, version: i32) -> Result<Vec<String>, Error> {
     let inputs: Vec<String> = rows
         .columns()
@@ -78,7 +78,8 @@ fn watched_columns(rows: &Table, monitor: &Monitor, version: i32) -> Result<Vec<
         .map(|(name, _)| name.clone())
         .filter(|name| name != SCORE && !NOT_INPUTS.contains(&name.as_str()))
         .collect();
-    if let Some(unknown) = monitor.columns.iter().find(|column| !inputs.contains(column)) {
+    let mut named = monitor.columns.iter().chain(&monitor.ignore);
+    if let Some(unknown) = named.find(|column| !inputs.contains(column)) {
         return Err(Error::UnknownColumn {
             monitor: monitor.name.clone(),
             column: unknown.clone(),
@@ -87,6 +88,7 @@ fn watched_columns(rows: &Table, monitor: &Monitor, version: i32) -> Result<Vec<
         });
     }
     let mut watched = if monitor.columns.is_empty() { inputs } else { monitor.columns.clone() };
+    watched.retain(|column| !monitor.ignore.contains(column));
     watched.push(SCORE.to_owned());
     Ok(watched)
 }

@@ -36,6 +36,8 @@ pub(crate) struct Summary {
     pub(crate) windows: usize,
     /// Windows judged by their labels, for the first time or again.
     pub(crate) labelled_windows: usize,
+    /// Versions that served and cannot be judged: they came without an evaluation of this platform.
+    pub(crate) versions_without_reference: usize,
 }
 
 /// Judges what has ended by `until`.
@@ -59,7 +61,14 @@ pub(crate) async fn run(
         Run { context, metrics, definitions: &definitions, monitor, project, judged: by_window(judged) };
     let mut summary = Summary::default();
     for (version, windows) in by_version(watched) {
-        let reference = reference::load(context, &run.project, monitor, version).await?;
+        let reference = match reference::load(context, &run.project, monitor, version).await {
+            Err(error @ Error::NoReference { .. }) => {
+                tracing::warn!(monitor = monitor.name, %error, "a version is not watched");
+                summary.versions_without_reference += 1;
+                continue;
+            }
+            found => found?,
+        };
         summary.windows += run.judge_inputs(&reference, &windows).await?;
         summary.labelled_windows += run.judge_labels(&reference, &windows, until).await?;
     }

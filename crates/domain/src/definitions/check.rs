@@ -81,7 +81,8 @@ fn check_source(source: &Source) -> Vec<String> {
         None => Some(format!("it derives `{column}`, which is not among its columns")),
         Some(_) => expression.parse::<Expression>().err().map(|error| error.to_string()),
     });
-    let filter = source.filter.iter().filter_map(|text| text.parse::<Expression>().err()).map(|e| e.to_string());
+    let filter =
+        source.filter.iter().filter_map(|text| text.parse::<Expression>().err()).map(|e| e.to_string());
     times.chain(derived).chain(filter).collect()
 }
 
@@ -96,12 +97,15 @@ fn check_view(all: &Definitions, view: &FeatureView) -> Vec<String> {
         return missing.chain(reference(all, "source", &view.source)).collect();
     };
     let mut said = Vec::new();
-    let shapes = [!view.features.is_empty(), !view.windows.is_empty(), view.last_k.is_some(), !view.log.is_empty()];
+    let shapes =
+        [!view.features.is_empty(), !view.windows.is_empty(), view.last_k.is_some(), !view.log.is_empty()];
     if shapes.iter().filter(|given| **given).count() != 1 {
         said.push("give exactly one of `features`, `windows`, `last_k` and `log`".to_owned());
     }
     let named = entity.keys.iter().cloned().chain(view.columns());
-    said.extend(named.filter(|name| !source.columns.contains_key(name)).map(|name| unknown_column(&name, source)));
+    said.extend(
+        named.filter(|name| !source.columns.contains_key(name)).map(|name| unknown_column(&name, source)),
+    );
     for window in &view.windows {
         let without = |aggregate: &Aggregate| matches!(aggregate, Aggregate::Count | Aggregate::Age);
         if window.column.is_none() && !window.aggregates.iter().all(without) {
@@ -109,7 +113,10 @@ fn check_view(all: &Definitions, view: &FeatureView) -> Vec<String> {
         }
         let kind = window.column.as_ref().and_then(|name| source.columns.get(name));
         if kind.is_some_and(|kind| !matches!(kind, ValueType::Number | ValueType::Integer)) {
-            said.push(format!("`{}` is no number, so no window can aggregate it", window.column.as_deref().unwrap_or("")));
+            said.push(format!(
+                "`{}` is no number, so no window can aggregate it",
+                window.column.as_deref().unwrap_or("")
+            ));
         }
     }
     said
@@ -118,7 +125,8 @@ fn check_view(all: &Definitions, view: &FeatureView) -> Vec<String> {
 impl FeatureView {
     /// The features it gives, with their types, in order.
     pub fn outputs(&self, source: &Source) -> Vec<(String, ValueType)> {
-        let typed = |name: &String| (name.clone(), source.columns.get(name).copied().unwrap_or(ValueType::Number));
+        let typed =
+            |name: &String| (name.clone(), source.columns.get(name).copied().unwrap_or(ValueType::Number));
         match self.shape() {
             Shape::Windows => self.window_outputs(),
             Shape::Latest => self.features.iter().map(typed).collect(),
@@ -141,7 +149,8 @@ impl FeatureView {
 }
 
 fn check_dataset(all: &Definitions, dataset: &Dataset) -> Vec<String> {
-    let mut said: Vec<String> = dataset.views.iter().flat_map(|name| reference(all, "feature_view", name)).collect();
+    let mut said: Vec<String> =
+        dataset.views.iter().flat_map(|name| reference(all, "feature_view", name)).collect();
     said.extend(dataset.history.iter().flat_map(|name| reference(all, "event_stream", name)));
     said.extend(reference(all, "feature_view", &dataset.spine.view));
     if dataset.split.train_until >= dataset.split.validation_until {
@@ -153,8 +162,12 @@ fn check_dataset(all: &Definitions, dataset: &Dataset) -> Vec<String> {
     let columns = dataset_columns(all, dataset);
     let expect = |text: &str, wanted: Option<Type>| match typed(text, &columns) {
         Err(message) => Some(message),
-        Ok(found) if wanted.is_some_and(|wanted| wanted != found) => Some(format!("`{text}` must be true or false")),
-        Ok(Type::Time | Type::Duration) => Some(format!("`{text}` is a time; make it a number with minutes_between(…)")),
+        Ok(found) if wanted.is_some_and(|wanted| wanted != found) => {
+            Some(format!("`{text}` must be true or false"))
+        }
+        Ok(Type::Time | Type::Duration) => {
+            Some(format!("`{text}` is a time; make it a number with minutes_between(…)"))
+        }
         Ok(_) => None,
     };
     said.extend(expect(&dataset.label, Some(Type::Boolean)));
@@ -174,13 +187,17 @@ fn check_join(all: &Definitions, dataset: &Dataset, name: &str) -> Vec<String> {
     let spine = spine_columns(all, dataset);
     let keys = all.entity(&view.entity).map(|entity| entity.keys.clone()).unwrap_or_default();
     for key in keys.iter().filter(|key| !spine.iter().any(|(known, _)| known == *key)) {
-        said.push(format!("view `{name}` is joined by `{key}`, which spine `{}` does not hold", dataset.spine.view));
+        said.push(format!(
+            "view `{name}` is joined by `{key}`, which spine `{}` does not hold",
+            dataset.spine.view
+        ));
     }
     said
 }
 
 fn typed(text: &str, columns: &[(String, ValueType)]) -> Result<Type, String> {
-    let expression: Expression = text.parse().map_err(|error: crate::expression::ExpressionError| error.to_string())?;
+    let expression: Expression =
+        text.parse().map_err(|error: crate::expression::ExpressionError| error.to_string())?;
     type_of(text, &expression, columns).map_err(|error| error.to_string())
 }
 
@@ -206,7 +223,8 @@ pub fn dataset_columns(all: &Definitions, dataset: &Dataset) -> Vec<(String, Val
     for name in &dataset.views {
         let Some(view) = all.feature_view(name) else { continue };
         let Some(source) = all.source(&view.source) else { continue };
-        let joined = view.outputs(source).into_iter().map(|(feature, kind)| (format!("{name}__{feature}"), kind));
+        let joined =
+            view.outputs(source).into_iter().map(|(feature, kind)| (format!("{name}__{feature}"), kind));
         columns.extend(joined);
     }
     columns

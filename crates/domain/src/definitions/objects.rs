@@ -444,6 +444,9 @@ pub struct Monitor {
     /// Input columns to watch; all if empty.
     #[serde(default)]
     pub columns: Vec<String>,
+    /// Input columns not to watch: parts of the calendar, say, which no short window can share with a year.
+    #[serde(default)]
+    pub ignore: Vec<String>,
     /// The smallest distance (KS or total variation) worth calling drift.
     #[serde(default = "min_effect")]
     pub min_effect: f64,

@@ -62,7 +62,10 @@ impl Definitions {
         for located in objects {
             let key = (located.object.kind(), located.object.name().to_owned());
             if let Some(first) = self.0.get(&key) {
-                let message = format!("{} `{}` is already declared at {}:{}; rename one", key.0, key.1, first.file, first.line);
+                let message = format!(
+                    "{} `{}` is already declared at {}:{}; rename one",
+                    key.0, key.1, first.file, first.line
+                );
                 twice.push(DefinitionError { file: located.file, line: located.line, message });
             } else {
                 self.0.insert(key, located);
@@ -73,7 +76,9 @@ impl Definitions {
 
     /// All objects, in the order in which they build on each other.
     pub fn objects(&self) -> impl Iterator<Item = &Located> {
-        KINDS.iter().flat_map(|kind| self.0.iter().filter(move |((k, _), _)| k == kind).map(|(_, located)| located))
+        KINDS
+            .iter()
+            .flat_map(|kind| self.0.iter().filter(move |((k, _), _)| k == kind).map(|(_, located)| located))
     }
 
     /// The names of one kind.
@@ -97,7 +102,9 @@ pub fn parse_file(file: &str, text: &str) -> Result<Vec<Located>, Invalid> {
         for entry in entries {
             let start = entry.span().start;
             match parse_object(&kind, text, start, entry.into_inner()) {
-                Ok(object) => objects.push(Located { object, file: file.to_owned(), line: line_at(text, start) }),
+                Ok(object) => {
+                    objects.push(Located { object, file: file.to_owned(), line: line_at(text, start) })
+                }
                 Err((line, message)) => errors.push(error_at(file, line, message)),
             }
         }
@@ -123,7 +130,10 @@ fn parse_object(kind: &str, text: &str, start: usize, table: toml::Table) -> Res
         "schedule" => read(table).map(Object::Schedule),
         "channel" => read(table).map(Object::Channel),
         other => {
-            return Err((line, format!("`{other}` is no kind of definition{}", did_you_mean(other, KINDS.iter().copied()))));
+            return Err((
+                line,
+                format!("`{other}` is no kind of definition{}", did_you_mean(other, KINDS.iter().copied())),
+            ));
         }
     };
     let object = object.map_err(|error| explain(text, start, &what, &error))?;
@@ -139,7 +149,8 @@ fn read<T: DeserializeOwned>(table: toml::Table) -> Result<T, toml::de::Error> {
 fn explain(text: &str, start: usize, what: &str, error: &toml::de::Error) -> Misfit {
     let said = error.message();
     let quoted: Vec<&str> = said.split('`').skip(1).step_by(2).collect();
-    let line = quoted.first().and_then(|key| line_of_key(text, start, key)).unwrap_or_else(|| line_at(text, start));
+    let line =
+        quoted.first().and_then(|key| line_of_key(text, start, key)).unwrap_or_else(|| line_at(text, start));
     let hint = match quoted.split_first() {
         Some((unknown, known)) if said.starts_with("unknown") => did_you_mean(unknown, known.iter().copied()),
         _ => String::new(),

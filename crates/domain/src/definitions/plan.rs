@@ -93,8 +93,12 @@ fn changed_keys(before: &Value, after: &Value) -> Vec<String> {
     let (Some(before), Some(after)) = (before.as_object(), after.as_object()) else {
         return if before == after { vec![] } else { vec!["body".to_owned()] };
     };
-    let mut keys: Vec<String> =
-        before.keys().chain(after.keys()).filter(|key| before.get(*key) != after.get(*key)).cloned().collect();
+    let mut keys: Vec<String> = before
+        .keys()
+        .chain(after.keys())
+        .filter(|key| before.get(*key) != after.get(*key))
+        .cloned()
+        .collect();
     keys.sort();
     keys.dedup();
     keys

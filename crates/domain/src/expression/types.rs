@@ -66,7 +66,8 @@ fn check(expression: &Expression, columns: &[(String, ValueType)]) -> Result<Typ
         }
         Expression::Call(Function::Time, arguments) => instant(arguments),
         Expression::Call(function, arguments) => {
-            let types = arguments.iter().map(|argument| check(argument, columns)).collect::<Result<Vec<_>, _>>()?;
+            let types =
+                arguments.iter().map(|argument| check(argument, columns)).collect::<Result<Vec<_>, _>>()?;
             call(*function, &types)
         }
     }
@@ -132,7 +133,9 @@ fn call(function: Function, types: &[Type]) -> Result<Type, String> {
         (Function::Number, [Boolean]) => Ok(Number),
         (Function::Number, _) => Err(misfit("number(condition)")),
         (Function::Seconds | Function::Minutes | Function::Hours | Function::Days, [Number]) => Ok(Duration),
-        (Function::Seconds | Function::Minutes | Function::Hours | Function::Days, _) => Err(misfit("f(number)")),
+        (Function::Seconds | Function::Minutes | Function::Hours | Function::Days, _) => {
+            Err(misfit("f(number)"))
+        }
         (Function::MinutesBetween, [Time, Time]) => Ok(Number),
         (Function::MinutesBetween, _) => Err(misfit("minutes_between(later, earlier)")),
         (Function::MinuteOfDay | Function::Weekday | Function::Month, [Time, Text]) => Ok(Number),

@@ -1,7 +1,8 @@
 //! The same operations, written with candle's own differentiable ones: easy to read, any device, slower.
 //!
-//! candle-nn's layer norm, softmax over the last dimension, RMS norm, rotary and scaled-dot-product operations have no
-//! backward pass and give no error, so none of them is used.
+//! candle-nn's `softmax` and `cross_entropy` are composed of differentiable operations and used as they are. Its layer norm,
+//! softmax over the last dimension, RMS norm, rotary and scaled-dot-product operations have no backward pass and give no
+//! error, so none of those is used.
 
 use std::sync::Arc;
 
@@ -26,13 +27,6 @@ pub(crate) fn gelu(x: &Tensor) -> Result<Tensor> {
     (x * 0.5)?.mul(&(inner.tanh()? + 1.0)?)
 }
 
-/// Softmax over the last dimension.
-pub(crate) fn softmax(x: &Tensor) -> Result<Tensor> {
-    let top = x.detach().max_keepdim(D::Minus1)?;
-    let mass = x.broadcast_sub(&top)?.exp()?;
-    mass.broadcast_div(&mass.sum_keepdim(D::Minus1)?)
-}
-
 pub(crate) fn causal_attention(qkv: &Tensor, heads: usize, offsets: &Arc<[usize]>) -> Result<Tensor> {
     let (tokens, packed) = qkv.dims2()?;
     let (batch, e) = (offsets.len() - 1, packed / 3 / heads);
@@ -48,7 +42,7 @@ pub(crate) fn causal_attention(qkv: &Tensor, heads: usize, offsets: &Arc<[usize]
     let future: Vec<f32> =
         (0..time * time).map(|at| if at % time > at / time { f32::NEG_INFINITY } else { 0.0 }).collect();
     let scores = scores.broadcast_add(&Tensor::from_vec(future, (time, time), device)?)?;
-    let mixed = softmax(&scores)?.matmul(&v)?; // [batch, heads, time, e]
+    let mixed = candle_nn::ops::softmax(&scores, D::Minus1)?.matmul(&v)?; // [batch, heads, time, e]
     let mixed = mixed.transpose(1, 2)?.contiguous()?.reshape((batch * time, heads * e))?;
     mixed.index_select(&scatter, 0) // [tokens, d]
 }
@@ -72,10 +66,7 @@ pub(crate) fn cross_entropy(logits: &Tensor, targets: &[u32]) -> Result<Tensor> 
     let wanted: Vec<u32> = rows.iter().map(|&row| targets[row as usize]).collect();
     let count = rows.len();
     let logits = logits.index_select(&Tensor::from_vec(rows, count, device)?, 0)?; // [counted, vocabulary]
-    let top = logits.detach().max_keepdim(1)?;
-    let mass = logits.broadcast_sub(&top)?.exp()?.sum_keepdim(1)?.log()?;
-    let wanted = logits.gather(&Tensor::from_vec(wanted, (count, 1), device)?, 1)?; // [counted, 1]
-    ((mass + top)? - wanted)?.mean_all()
+    candle_nn::loss::cross_entropy(&logits, &Tensor::from_vec(wanted, count, device)?)
 }
 
 pub(crate) fn dropout(x: &Tensor, rate: f32, key: u64) -> Result<Tensor> {

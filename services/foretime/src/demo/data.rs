@@ -50,7 +50,8 @@ impl Feed {
         let mut order: Vec<u32> = (0..rows.rows() as u32).collect();
         order.sort_by_key(|&row| known[row as usize]);
         let rows = rows.take(&order);
-        let (known, events) = (rows.times(&source.known_time)?.to_vec(), rows.times(&source.event_time)?.to_vec());
+        let (known, events) =
+            (rows.times(&source.known_time)?.to_vec(), rows.times(&source.event_time)?.to_vec());
         Ok(Self { source: source.name.clone(), rows, known, events, next: 0 })
     }
 

@@ -82,7 +82,8 @@ pub async fn run(options: DemoOptions) -> Result<(), Failure> {
     let log = service_kit::config::LogConfig { filter: "warn,sqlx=error".to_owned(), json: false };
     telemetry::start(&log);
     let stop = CancellationToken::new();
-    shutdown::on_signal(stop.clone()).map_err(|error| Failure(format!("signals cannot be handled: {error}")))?;
+    shutdown::on_signal(stop.clone())
+        .map_err(|error| Failure(format!("signals cannot be handled: {error}")))?;
     let folder = std::env::temp_dir().join(format!("foretime-demo-{}", std::process::id()));
     let outcome = thread(&options, &folder, &stop).await;
     if let Err(error) = std::fs::remove_dir_all(&folder)
@@ -124,7 +125,8 @@ pub async fn thread(
         definitions: &definitions,
         stop: stop.clone(),
     };
-    let unscheduled = files.iter().filter(|(name, _)| *name != SCHEDULES).map(|(n, t)| (n.clone(), t.clone())).collect();
+    let unscheduled =
+        files.iter().filter(|(name, _)| *name != SCHEDULES).map(|(n, t)| (n.clone(), t.clone())).collect();
     let studied = study::run(&stage, &unscheduled, &mut steps).await;
     platform.stop().await?;
     let studied = match studied {
@@ -137,7 +139,12 @@ pub async fn thread(
 
     let clock = Arc::new(ManualClock::starting_at(at(REPLAY_FROM)));
     let platform = Platform::start(config, database.url(), Some(clock.clone()), &Service::ALL, false).await?;
-    let stage = Stage { client: Client::new(&platform.url(), None)?, context: platform.context.clone(), clock, ..stage };
+    let stage = Stage {
+        client: Client::new(&platform.url(), None)?,
+        context: platform.context.clone(),
+        clock,
+        ..stage
+    };
     let told = tell(&stage, studied, &mut sink, &mut steps, began).await;
     if told.is_ok() && options.keep {
         println!("\neverything is left running at {}; Ctrl-C stops it", platform.url());

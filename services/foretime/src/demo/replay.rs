@@ -83,7 +83,8 @@ pub(super) async fn run(stage: &Stage<'_>, steps: &mut Steps) -> Result<Replayed
         }
     }
     let labelled = replay.served.iter().filter(|served| served.late.is_some()).count();
-    let measured = format!("{} predictions in {ticks} ticks, {labelled} labels as flights landed", replay.served.len());
+    let measured =
+        format!("{} predictions in {ticks} ticks, {labelled} labels as flights landed", replay.served.len());
     steps.done("replay November and December", &measured, began);
     Ok(Replayed { served: replay.served })
 }
@@ -112,7 +113,17 @@ impl<'a> Replay<'a> {
             .filter(|source| *source != "outcomes")
             .map(|source| read(source))
             .collect::<Result<_, _>>()?;
-        Ok(Self { stage, feeds, schedule, planned, by_departure, asked, outcomes, waiting: vec![], served: vec![] })
+        Ok(Self {
+            stage,
+            feeds,
+            schedule,
+            planned,
+            by_departure,
+            asked,
+            outcomes,
+            waiting: vec![],
+            served: vec![],
+        })
     }
 
     /// Fills the online store with what was known when the replay begins.
@@ -150,7 +161,11 @@ impl<'a> Replay<'a> {
         let version = answer["version"].as_i64().unwrap_or_default() as i32;
         let predictions = answer["predictions"].as_array().cloned().unwrap_or_default();
         if predictions.len() != rows.len() {
-            return Err(Failure(format!("{} rows were asked about and {} answered", rows.len(), predictions.len())));
+            return Err(Failure(format!(
+                "{} rows were asked about and {} answered",
+                rows.len(),
+                predictions.len()
+            )));
         }
         for (row, prediction) in rows.iter().zip(predictions) {
             let probability = prediction["probability"].as_f64().unwrap_or(f64::NAN);
@@ -204,7 +219,10 @@ impl<'a> Replay<'a> {
             self.stage.check()?;
             let mut conn = self.stage.context.db.acquire().await.map_err(storage::Error::from)?;
             let counts = storage::jobs::counts(&mut conn).await?;
-            if counts.iter().all(|(_, state, jobs)| *jobs == 0 || !matches!(state.as_str(), "queued" | "running")) {
+            if counts
+                .iter()
+                .all(|(_, state, jobs)| *jobs == 0 || !matches!(state.as_str(), "queued" | "running"))
+            {
                 return Ok(());
             }
         }

@@ -18,7 +18,8 @@ pub(super) struct Sink {
 
 impl Sink {
     pub(super) async fn start() -> Result<Self, Failure> {
-        let refused = |error: std::io::Error| Failure(format!("no port is free for the webhook sink: {error}"));
+        let refused =
+            |error: std::io::Error| Failure(format!("no port is free for the webhook sink: {error}"));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         let received: Arc<Mutex<Vec<Value>>> = Arc::default();

@@ -44,7 +44,10 @@ pub(super) async fn run(
     ingest(stage, steps).await?;
     let (training_set, manifest) = training_set(stage, "late_2h", steps).await?;
     if manifest.leaked_values != 0 {
-        return Err(Failure(format!("{} values come from the future: {:?}", manifest.leaked_values, manifest.leak_audit)));
+        return Err(Failure(format!(
+            "{} values come from the future: {:?}",
+            manifest.leaked_values, manifest.leak_audit
+        )));
     }
     let mut models = Vec::new();
     for name in ["late_fusion", "late_boosting"] {
@@ -56,7 +59,11 @@ pub(super) async fn run(
     Ok(Studied { optimism, manifest, training_set, models })
 }
 
-async fn apply(stage: &Stage<'_>, files: &BTreeMap<String, String>, steps: &mut Steps) -> Result<(), Failure> {
+async fn apply(
+    stage: &Stage<'_>,
+    files: &BTreeMap<String, String>,
+    steps: &mut Steps,
+) -> Result<(), Failure> {
     let began = Instant::now();
     let answer = stage.client.apply(files, false).await?;
     let objects = answer["plan"].as_array().map_or(0, Vec::len);
@@ -86,7 +93,11 @@ async fn ingest(stage: &Stage<'_>, steps: &mut Steps) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn training_set(stage: &Stage<'_>, dataset: &str, steps: &mut Steps) -> Result<(String, Manifest), Failure> {
+async fn training_set(
+    stage: &Stage<'_>,
+    dataset: &str,
+    steps: &mut Steps,
+) -> Result<(String, Manifest), Failure> {
     let began = Instant::now();
     let outcome = stage.client.work("/v1/training-sets", &json!({ "dataset": dataset }), |_| {}).await?;
     let id = outcome["training_set"].as_str().unwrap_or_default().to_owned();
@@ -106,7 +117,12 @@ async fn training_set(stage: &Stage<'_>, dataset: &str, steps: &mut Steps) -> Re
     Ok((id, manifest))
 }
 
-async fn train(stage: &Stage<'_>, name: &str, training_set: &str, steps: &mut Steps) -> Result<Trained, Failure> {
+async fn train(
+    stage: &Stage<'_>,
+    name: &str,
+    training_set: &str,
+    steps: &mut Steps,
+) -> Result<Trained, Failure> {
     let began = Instant::now();
     let request = json!({ "model": name, "training_set": training_set });
     let stop = stage.stop.clone();
@@ -117,8 +133,14 @@ async fn train(stage: &Stage<'_>, name: &str, training_set: &str, steps: &mut St
     };
     let evaluation: Evaluation = read(answer["evaluation"].clone(), "evaluation")?;
     let Scores { log_loss, ece, auc, .. } = evaluation.overall;
-    let auc = auc.map_or_else(|| "undefined".to_owned(), |auc| format!("{:.4} [{:.4}, {:.4}]", auc.value, auc.low, auc.high));
-    let measured = format!("test AUC {auc}, log-loss {log_loss:.4}, ECE {ece:.4}, {} training rows", answer["train_rows"]);
+    let auc = auc.map_or_else(
+        || "undefined".to_owned(),
+        |auc| format!("{:.4} [{:.4}, {:.4}]", auc.value, auc.low, auc.high),
+    );
+    let measured = format!(
+        "test AUC {auc}, log-loss {log_loss:.4}, ECE {ece:.4}, {} training rows",
+        answer["train_rows"]
+    );
     steps.done(&format!("train `{name}`, calibrate, evaluate"), &measured, began);
     Ok(Trained { name: name.to_owned(), answer })
 }
@@ -183,9 +205,11 @@ async fn offer(stage: &Stage<'_>, trained: Trained) -> Result<Registered, Failur
     let version = json!({ "name": model, "source": answer["source"], "run_id": answer["run_id"] });
     let version =
         stage.client.json(Method::POST, &format!("{MLFLOW}/model-versions/create"), Some(&version)).await?;
-    let version: i32 = version["model_version"]["version"].as_str().and_then(|text| text.parse().ok()).unwrap_or_default();
+    let version: i32 =
+        version["model_version"]["version"].as_str().and_then(|text| text.parse().ok()).unwrap_or_default();
     let alias = json!({ "name": model, "alias": "champion", "version": version.to_string() });
-    let moved = stage.client.call(Method::POST, &format!("{MLFLOW}/registered-models/alias"), Some(&alias)).await?;
+    let moved =
+        stage.client.call(Method::POST, &format!("{MLFLOW}/registered-models/alias"), Some(&alias)).await?;
     if !moved.status.is_success() && moved.status.as_u16() != 409 {
         return Err(Failure(moved.said()));
     }

@@ -36,7 +36,8 @@ pub(super) async fn report(
     let windows = windows(stage).await?;
     let incidents = incidents(stage).await?;
     let champion = findings.models.iter().find(|model| model.report.gate.passed);
-    let champion = champion.ok_or_else(|| Failure("no model passed the gate, so nothing could serve".to_owned()))?;
+    let champion =
+        champion.ok_or_else(|| Failure("no model passed the gate, so nothing could serve".to_owned()))?;
     Ok(Report {
         rows_in: findings.manifest.rows_in,
         rows_out: findings.manifest.rows_out,
@@ -101,11 +102,13 @@ async fn retraining(stage: &Stage<'_>, incidents: &[IncidentReport]) -> Result<R
     };
     let incident = trained.payload["reason"]["incident"].as_str().unwrap_or_default();
     let promoted = jobs.iter().rev().find(|job| {
-        job.kind == registry::JOB_KIND && job.payload["reason"].as_str().is_some_and(|why| why.contains(incident))
+        job.kind == registry::JOB_KIND
+            && job.payload["reason"].as_str().is_some_and(|why| why.contains(incident))
     });
     let known = incidents.iter().find(|known| known.id == incident);
     Ok(Retraining {
-        triggered_by: known.map_or_else(|| incident.to_owned(), |known| format!("incident {} ({})", known.id, known.cause)),
+        triggered_by: known
+            .map_or_else(|| incident.to_owned(), |known| format!("incident {} ({})", known.id, known.cause)),
         gate: promoted.map_or_else(|| failure_of(trained), gate_of),
         version: promoted.and_then(|job| job.payload["version"].as_i64()).map(|version| version as i32),
         outcome: known.map_or_else(String::new, outcome_of),
@@ -172,15 +175,18 @@ fn one_day(day: &str, served: &[&Served], windows: &[Value]) -> Day {
             && window["verdict"] == "drift"
             && window["window_start"].as_str().is_some_and(|start| start.starts_with(day))
     });
-    let columns: std::collections::BTreeSet<&str> = drifted.filter_map(|window| window["column"].as_str()).collect();
+    let columns: std::collections::BTreeSet<&str> =
+        drifted.filter_map(|window| window["column"].as_str()).collect();
     Day {
         day: day.to_owned(),
         predictions: served.len() as u64,
         mean_probability: served.iter().map(|served| served.probability).sum::<f64>() / served.len() as f64,
         late_rate: (!labels.is_empty()).then(|| late as f64 / labels.len() as f64),
-        auc: auc(&probabilities, &labels)
-            .ok()
-            .map(|auc| Interval { value: auc.value, low: auc.interval.low, high: auc.interval.high }),
+        auc: auc(&probabilities, &labels).ok().map(|auc| Interval {
+            value: auc.value,
+            low: auc.interval.low,
+            high: auc.interval.high,
+        }),
         drifted_columns: columns.len() as u64,
         version: served.last().map_or(0, |served| served.version),
     }
@@ -201,7 +207,9 @@ fn drift_by_month(windows: &[Value]) -> BTreeMap<String, BTreeMap<String, f64>> 
     let share = |(drifted, all): (u64, u64)| drifted as f64 / all as f64;
     counts
         .into_iter()
-        .map(|(column, months)| (column, months.into_iter().map(|(month, count)| (month, share(count))).collect()))
+        .map(|(column, months)| {
+            (column, months.into_iter().map(|(month, count)| (month, share(count))).collect())
+        })
         .collect()
 }
 
@@ -225,13 +233,25 @@ pub(super) fn print(report: &Report, folder: &Path, kept: bool) {
     for model in &report.models {
         let gate = if model.gate.passed { "passed" } else { "refused" };
         let interval = format!("[{:.3}, {:.3}]", model.auc_low, model.auc_high);
-        println!("{:<14} {:>7.4} {interval:>16} {:>8.4} {:>7.4}  {gate}", model.name, model.auc, model.log_loss, model.ece);
+        println!(
+            "{:<14} {:>7.4} {interval:>16} {:>8.4} {:>7.4}  {gate}",
+            model.name, model.auc, model.log_loss, model.ece
+        );
     }
     for incident in &report.incidents {
-        println!("incident: {} ({}, {}) since {}: {}", incident.cause, incident.severity, incident.state, incident.first_seen, incident.summary);
+        println!(
+            "incident: {} ({}, {}) since {}: {}",
+            incident.cause, incident.severity, incident.state, incident.first_seen, incident.summary
+        );
     }
-    println!("retraining: by {}; gate: {}; {}", report.retraining.triggered_by, report.retraining.gate, report.retraining.outcome);
-    println!("{} messages delivered, {:.0} s, {:.0} MB at most", report.notifications_delivered, report.seconds, report.peak_rss_mb);
+    println!(
+        "retraining: by {}; gate: {}; {}",
+        report.retraining.triggered_by, report.retraining.gate, report.retraining.outcome
+    );
+    println!(
+        "{} messages delivered, {:.0} s, {:.0} MB at most",
+        report.notifications_delivered, report.seconds, report.peak_rss_mb
+    );
     println!("report: {}", folder.join("report.html").display());
     if !kept {
         println!("everything was stopped; `foretime demo --keep` leaves it running to look around");

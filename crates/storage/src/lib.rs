@@ -1,0 +1,32 @@
+//! Every SQL statement of the product, one module per aggregate, one function per statement.
+//!
+//! Belongs here: queries, row types, migrations, the private Postgres. Not here: what *should* happen (`domain`), HTTP
+//! (`service-kit`), files (`frames`).
+//!
+//! Invariants: only this crate holds SQL. No function opens its own connection, so callers compose transactions; nothing
+//! reads a clock, so every moment is an argument.
+
+pub mod definitions;
+mod error;
+pub mod features;
+pub mod incidents;
+pub mod jobs;
+pub mod labels;
+pub mod leases;
+pub mod model_evidence;
+pub mod models;
+pub mod monitors;
+pub mod notifications;
+pub mod pool;
+pub mod predictions;
+pub mod private_postgres;
+pub mod schedules;
+pub mod search;
+pub mod tracking;
+pub mod training_sets;
+
+pub use error::Error;
+pub use pool::{connect, migrate};
+
+/// Every migration, embedded. They are append-only.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
