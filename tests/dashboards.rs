@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -105,6 +106,17 @@ fn every_metric_that_is_shown_or_alerted_on_exists() {
     }
 }
 
+#[test]
+fn every_alert_fires_on_what_it_names_and_only_then() {
+    let promtool = prometheus::program().with_file_name("promtool");
+    let asked = Command::new(&promtool)
+        .args(["test", "rules", "rules.test.yml"])
+        .current_dir(folder().join("prometheus"))
+        .output();
+    let answer = asked.unwrap_or_else(|error| panic!("{}: {error}", promtool.display()));
+    assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+}
+
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../dashboards")
@@ -191,7 +203,7 @@ fn metric_names(text: &str) -> BTreeSet<String> {
 mod prometheus {
     //! A Prometheus of our own on a free port of the loopback; it ends when it is dropped.
 
-    use tokio::process::{Child, Command};
+    use tokio::process::Child;
 
     use super::*;
 
@@ -200,6 +212,14 @@ mod prometheus {
     const SCRAPES: f64 = 4.0;
     /// How long it may take to have seen enough.
     const PATIENCE: Duration = Duration::from_secs(60);
+
+    const REMEDY: &str = "`.ci/setup tests` installs it, or set FORETIME_TEST_PROMETHEUS";
+
+    /// Where the server is; its `promtool` lies beside it.
+    pub(super) fn program() -> PathBuf {
+        std::env::var_os("FORETIME_TEST_PROMETHEUS")
+            .map_or_else(|| "/usr/bin/prometheus".into(), PathBuf::from)
+    }
 
     pub(super) struct Prometheus {
         _process: Child, // killed by its id when dropped
@@ -217,20 +237,15 @@ mod prometheus {
             let configuration = folder.path().join("prometheus.yml");
             fs::write(&configuration, settings(base_url)).expect("the folder is ours");
             let address = free_address();
-            let program = std::env::var("FORETIME_TEST_PROMETHEUS")
-                .unwrap_or_else(|_| "/usr/bin/prometheus".to_owned());
-            let process = Command::new(&program)
+            let program = program();
+            let process = tokio::process::Command::new(&program)
                 .arg(format!("--config.file={}", configuration.display()))
                 .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
                 .arg(format!("--web.listen-address={address}"))
                 .arg("--log.level=error")
                 .kill_on_drop(true)
                 .spawn()
-                .unwrap_or_else(|error| {
-                    panic!(
-                        "`{program}`: {error}; `.ci/setup tests` installs it, or set FORETIME_TEST_PROMETHEUS"
-                    )
-                });
+                .unwrap_or_else(|error| panic!("{}: {error}; {REMEDY}", program.display()));
             let http = reqwest::Client::new();
             let started =
                 Self { _process: process, _folder: folder, http, url: format!("http://{address}/api/v1") };

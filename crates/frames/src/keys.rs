@@ -46,7 +46,7 @@ impl Keys {
         for part in parts {
             match part {
                 Values::Integer(values) if values[row] != NO_INTEGER => {
-                    push_integer(&mut self.bytes, values[row])
+                    push_integer(&mut self.bytes, values[row]);
                 }
                 Values::Text(codes, levels) if (codes[row] as usize) < levels.len() => {
                     push_text(&mut self.bytes, &levels[codes[row] as usize]);

@@ -146,7 +146,7 @@ impl Config {
         let defaults = Serialized::defaults(Defaults::from(Self::default()));
         let figment = Figment::from(defaults)
             .merge(Toml::file(file))
-            .merge(Env::prefixed("FORETIME_").split("__").ignore(&["config"]));
+            .merge(environment());
         let config: Self = figment.extract().map_err(|error| ConfigError::Unreadable(Box::new(error)))?;
         config.checked()
     }
@@ -161,6 +161,14 @@ impl Config {
         }
         Ok(self)
     }
+}
+
+/// `FORETIME_…` variables, but not those that name this file or what tests need.
+fn environment() -> Env {
+    let ours = |key: &figment::value::UncasedStr| {
+        key != "config" && !key.as_str().to_ascii_lowercase().starts_with("test_")
+    };
+    Env::prefixed("FORETIME_").filter(ours).split("__")
 }
 
 /// The defaults as figment wants them: secrets are never serialised, and none has a default.

@@ -186,7 +186,7 @@ impl Worker {
             }
             Ok(false) => tracing::warn!("the lease had been lost; another worker has the job"),
             Err(error) => {
-                tracing::error!(%error, causes = causes(&error), "the job's end could not be stored")
+                tracing::error!(%error, causes = causes(&error), "the job's end could not be stored");
             }
         }
     }

@@ -138,10 +138,6 @@ impl Drop for PrivatePostgres {
 /// [`PostgresError::NotInstalled`].
 pub fn bin_dir() -> Result<PathBuf, PostgresError> {
     let complete = |dir: &PathBuf| dir.join("postgres").exists() && dir.join("initdb").exists();
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "where programs are installed is not configuration of ours"
-    )]
     let (chosen, path) = (std::env::var_os("PG_BINDIR"), std::env::var_os("PATH"));
     if let Some(dir) = chosen {
         return Some(PathBuf::from(dir)).filter(complete).ok_or(PostgresError::NotInstalled);

@@ -235,7 +235,7 @@ fn push_condition(query: &mut QueryBuilder<Postgres>, shape: &Shape, condition: 
         Subject::Param(key) => push_child(query, shape.params.as_ref(), Some(key), "c.value", test),
         Subject::Metric(key) => push_child(query, shape.metrics.as_ref(), Some(key), "c.value", test),
         Subject::Dataset(field) => {
-            push_child(query, shape.datasets.as_ref(), None, dataset_column(*field), test)
+            push_child(query, shape.datasets.as_ref(), None, dataset_column(*field), test);
         }
     }
 }

@@ -69,7 +69,7 @@ pub(crate) async fn ingest(
         .map_err(Error::from)??;
     let answer = take_in(&store, &name, options.to, key.as_deref(), rows).await?;
     let count = |how: &str, rows: usize| {
-        store.metrics.rows.with_label_values(&[name.as_str(), how]).inc_by(rows as u64)
+        store.metrics.rows.with_label_values(&[name.as_str(), how]).inc_by(rows as u64);
     };
     count("accepted", answer.accepted);
     count("rejected", answer.rejected_invalid);

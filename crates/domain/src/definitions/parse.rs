@@ -103,7 +103,7 @@ pub fn parse_file(file: &str, text: &str) -> Result<Vec<Located>, Invalid> {
             let start = entry.span().start;
             match parse_object(&kind, text, start, entry.into_inner()) {
                 Ok(object) => {
-                    objects.push(Located { object, file: file.to_owned(), line: line_at(text, start) })
+                    objects.push(Located { object, file: file.to_owned(), line: line_at(text, start) });
                 }
                 Err((line, message)) => errors.push(error_at(file, line, message)),
             }

@@ -85,7 +85,13 @@ pub async fn run(options: DemoOptions) -> Result<(), Failure> {
     shutdown::on_signal(stop.clone())
         .map_err(|error| Failure(format!("signals cannot be handled: {error}")))?;
     let folder = std::env::temp_dir().join(format!("foretime-demo-{}", std::process::id()));
-    let outcome = thread(&options, &folder, &stop).await;
+    let look = async |url: &str, _: &sqlx::PgPool| {
+        if options.keep {
+            println!("\neverything is left running at {url}; Ctrl-C stops it");
+            stop.cancelled().await;
+        }
+    };
+    let outcome = thread(&options, &folder, &stop, look).await;
     if let Err(error) = std::fs::remove_dir_all(&folder)
         && folder.exists()
     {
@@ -94,7 +100,8 @@ pub async fn run(options: DemoOptions) -> Result<(), Failure> {
     outcome.map(|_| ())
 }
 
-/// The whole thread over a fresh data directory; everything is stopped when it ends.
+/// The whole thread over a fresh data directory; everything is stopped when it ends. `look` may look around before that: it
+/// gets the platform's address and its database.
 ///
 /// # Errors
 /// What went wrong, and what to do.
@@ -102,6 +109,7 @@ pub async fn thread(
     options: &DemoOptions,
     folder: &Path,
     stop: &CancellationToken,
+    look: impl AsyncFnOnce(&str, &sqlx::PgPool),
 ) -> Result<report::Report, Failure> {
     let began = Instant::now();
     let mut steps = Steps::start();
@@ -146,9 +154,8 @@ pub async fn thread(
         ..stage
     };
     let told = tell(&stage, studied, &mut sink, &mut steps, began).await;
-    if told.is_ok() && options.keep {
-        println!("\neverything is left running at {}; Ctrl-C stops it", platform.url());
-        stop.cancelled().await;
+    if told.is_ok() {
+        look(&platform.url(), &platform.context.db).await;
     }
     platform.stop().await?;
     database.close()?;

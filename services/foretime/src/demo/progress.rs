@@ -56,9 +56,9 @@ impl Steps {
         let seconds = began.elapsed().as_secs_f64();
         let line = format!("{:>3}. {name} ({seconds:.1} s): {measured}", self.done.len() + 1);
         if self.fancy {
-            self.bar.println(line)
+            self.bar.println(line);
         } else {
-            println!("{line}")
+            println!("{line}");
         }
         self.done.push(Step { name: name.to_owned(), measured: measured.to_owned(), seconds });
     }

@@ -265,7 +265,8 @@ fn drift(report: &Report) -> String {
     if report.days.is_empty() {
         return lead + "<p>No day was replayed.</p>";
     }
-    lead + &plots::over_time(&report.days, &report.incidents)
+    let key = r#"<p class="key"><span class="truth">came late</span><span class="claim">mean predicted probability</span></p>"#;
+    lead + key + &plots::over_time(&report.days, &report.incidents)
 }
 
 fn columns(report: &Report) -> String {
@@ -275,13 +276,19 @@ fn columns(report: &Report) -> String {
     let months: std::collections::BTreeSet<&str> =
         report.drift_by_month.values().flat_map(|by_month| by_month.keys().map(String::as_str)).collect();
     let head: String = months.iter().map(|month| format!("<th>{}</th>", text(month))).collect();
+    let most = |column: &str| report.drift_by_month[column].values().copied().fold(0.0, f64::max);
+    let mut moved: Vec<&String> = report.drift_by_month.keys().filter(|column| most(column) > 0.0).collect();
+    moved.sort_by(|a, b| most(b).total_cmp(&most(a)));
     let mut rows = String::new();
-    for (column, by_month) in &report.drift_by_month {
+    for column in &moved {
+        let by_month = &report.drift_by_month[*column];
         let cells: String = months.iter().map(|month| heat(by_month.get(*month).copied())).collect();
         let _ = write!(rows, "<tr><td>{}</td>{cells}</tr>", text(column));
     }
-    lead("Share of a month's windows in which a column was called drifted.")
+    let still = report.drift_by_month.len() - moved.len();
+    lead("Share of a month's windows in which a column was called drifted, most first.")
         + &format!(r#"<table class="heat"><tr><th></th>{head}</tr>{rows}</table>"#)
+        + &format!("<p>{still} of {} columns never were.</p>", report.drift_by_month.len())
 }
 
 fn heat(share: Option<f64>) -> String {

@@ -128,36 +128,56 @@ fn rates(area: &Area<'_>, days: &[Day], incidents: &[IncidentReport]) -> Drawn {
     let top = extent(late.iter().chain(&said).map(|point| point.1)).1.max(0.05) * 1.3;
     let mut chart = ChartBuilder::on(area)
         .margin(12)
+        .margin_right(48)
         .x_label_area_size(26)
         .y_label_area_size(66)
         .build_cartesian_2d(0.0..last_day(days), 0.0..top)?;
     axes(&mut chart, "", "share late", 8, &|x| day_at(days, *x), &|y| format!("{:.0} %", y * 100.0))?;
-    chart
-        .draw_series(LineSeries::new(late, TRUTH.stroke_width(2)))?
-        .label("came late")
-        .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], TRUTH.stroke_width(2)));
-    chart
-        .draw_series(LineSeries::new(said, CLAIM.stroke_width(2)))?
-        .label("mean predicted probability")
-        .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], CLAIM.stroke_width(2)));
-    for incident in incidents {
-        if let Some(at) = position(days, &incident.first_seen) {
-            mark(&mut chart, at, top, incident)?;
-        }
+    chart.draw_series(LineSeries::new(late, TRUTH.stroke_width(2)))?;
+    chart.draw_series(LineSeries::new(said, CLAIM.stroke_width(2)))?;
+    for mark in marks(days, incidents) {
+        draw_mark(&mut chart, &mark, top)?;
     }
-    legend(&mut chart, SeriesLabelPosition::UpperLeft)
+    Ok(())
 }
 
-fn mark<X, Y>(chart: &mut Chart<'_, '_, X, Y>, at: f64, top: f64, incident: &IncidentReport) -> Drawn
+/// The incidents that began on one day.
+struct Mark {
+    at: usize,
+    causes: String,
+    severity: String,
+}
+
+/// One mark a day: its causes, coloured by the most severe.
+fn marks(days: &[Day], incidents: &[IncidentReport]) -> Vec<Mark> {
+    let mut marks: Vec<Mark> = Vec::new();
+    for incident in incidents {
+        let Some(at) = position(days, &incident.first_seen) else { continue };
+        match marks.iter_mut().find(|mark| mark.at == at) {
+            Some(mark) => {
+                mark.causes = format!("{}, {}", mark.causes, incident.cause);
+                if rank(&incident.severity) > rank(&mark.severity) {
+                    mark.severity.clone_from(&incident.severity);
+                }
+            }
+            None => {
+                marks.push(Mark { at, causes: incident.cause.clone(), severity: incident.severity.clone() });
+            }
+        }
+    }
+    marks
+}
+
+fn draw_mark<X, Y>(chart: &mut Chart<'_, '_, X, Y>, mark: &Mark, top: f64) -> Drawn
 where
     X: Ranged<ValueType = f64>,
     Y: Ranged<ValueType = f64>,
 {
-    let color = severity(&incident.severity);
+    let (at, color) = (mark.at as f64, severity(&mark.severity));
     chart.draw_series(DashedLineSeries::new([(at, 0.0), (at, top)], 4, 3, color.stroke_width(1)))?;
     chart.draw_series([TriangleMarker::new((at, top * 0.015), 6, color.filled())])?;
     let style = (FONT, 15).into_font().transform(FontTransform::Rotate90).color(&color).pos(beside());
-    chart.draw_series([Text::new(incident.cause.clone(), (at, top * 0.98), style)])?;
+    chart.draw_series([Text::new(mark.causes.clone(), (at, top * 0.98), style)])?;
     Ok(())
 }
 
@@ -166,6 +186,7 @@ fn drifted(area: &Area<'_>, days: &[Day]) -> Drawn {
     let mut chart = ChartBuilder::on(area)
         .margin(12)
         .margin_top(4)
+        .margin_right(48)
         .x_label_area_size(40)
         .y_label_area_size(66)
         .build_cartesian_2d(0.0..last_day(days), 0.0..top)?;
@@ -209,8 +230,9 @@ fn stage_curve(area: &Area<'_>, stage: &str, curve: &[CurvePoint]) -> Drawn {
         .y_label_area_size(72)
         .build_cartesian_2d(0.0..steps as f64, (low - room)..(high + room * 2.0))?;
     axes(&mut chart, "step", "loss in nats", 5, &|x| format!("{x:.0}"), &|y| format!("{y:.3}"))?;
+    let dots = if loss.len() > 12 { 0 } else { 2 }; // a line through one point cannot be seen
     chart
-        .draw_series(LineSeries::new(loss, TRUTH.stroke_width(2)))?
+        .draw_series(LineSeries::new(loss, TRUTH.stroke_width(2)).point_size(dots))?
         .label("training")
         .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], TRUTH.stroke_width(2)));
     if !validation.is_empty() {
@@ -287,6 +309,14 @@ fn beside() -> plotters::style::text_anchor::Pos {
     Pos::new(HPos::Left, VPos::Bottom)
 }
 
+fn rank(severity: &str) -> u8 {
+    match severity {
+        "page" => 2,
+        "ticket" => 1,
+        _ => 0,
+    }
+}
+
 fn severity(name: &str) -> RGBColor {
     match name {
         "page" => RGBColor(190, 38, 51),
@@ -321,7 +351,7 @@ fn day_at(days: &[Day], at: f64) -> String {
 }
 
 /// Where a moment lies among the days: the first day that is not before its date.
-fn position(days: &[Day], moment: &str) -> Option<f64> {
+fn position(days: &[Day], moment: &str) -> Option<usize> {
     let date = moment.get(..10)?;
-    days.iter().position(|day| day.day.as_str() >= date).map(|at| at as f64)
+    days.iter().position(|day| day.day.as_str() >= date)
 }

@@ -154,6 +154,7 @@ fn sample() -> Report {
         incidents: vec![
             incident("label-rate", "page", "2013-12-05T00:00:00Z"),
             incident("input-drift", "ticket", "2013-12-16T00:00:00Z"),
+            incident("calibration", "page", "2013-12-16T00:00:00Z"),
         ],
         notifications_delivered: 4,
         retraining: Retraining {
@@ -279,8 +280,17 @@ fn a_refused_model_shows_why() {
 }
 
 #[test]
-fn an_incident_stands_at_its_day() {
+fn incidents_of_one_day_share_a_mark() {
     let page = html(&sample());
-    assert!(page.contains("label-rate") && page.contains("2013-12-05T00:00:00Z"));
-    assert!(!page.contains("<within days>"));
+    let chart = drawings(&page).into_iter().find(|drawing| drawing.contains("columns drifted")).unwrap();
+    assert!(chart.contains("label-rate") && chart.contains("input-drift, calibration"));
+    assert!(!page.contains("<within days>") && page.contains("2013-12-05T00:00:00Z"));
+}
+
+#[test]
+fn columns_that_never_drifted_are_counted_not_listed() {
+    let page = html(&sample());
+    let section = page.split("<section id=\"columns\">").nth(1).unwrap().split("</section>").next().unwrap();
+    assert!(section.contains("temp") && !section.contains("wind_speed"), "{section}");
+    assert!(section.contains("1 of 2 columns never were."));
 }

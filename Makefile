@@ -1,0 +1,38 @@
+# `make` says what there is to make. Everything here also works as the plain command behind it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Outside the clone, so that a fresh clone finds what the last one built.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/foretime/target
+# Statements are checked against crates/storage/.sqlx: no database is needed to compile.
+export SQLX_OFFLINE ?= true
+
+ARGS ?=
+
+.PHONY: help setup demo test lint fmt sqlx
+
+help: ## say what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing to run Foretime: a Postgres server
+	@.ci/setup
+
+demo: setup ## see it all at work on real flights; ARGS=--quick takes a minute and a half
+	. .ci/env; cargo build --release --bin foretime
+	. .ci/env; "$$CARGO_TARGET_DIR/release/foretime" demo $(ARGS)
+
+test: ## run all tests, after installing what they need
+	@.ci/setup tests
+	. .ci/env; cargo test --workspace --no-fail-fast
+
+lint: ## what a change must pass besides its tests
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+fmt: ## lay out the code
+	cargo fmt --all
+
+sqlx: setup ## write crates/storage/.sqlx anew, after a change of SQL or a migration
+	@.ci/sqlx

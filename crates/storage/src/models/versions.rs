@@ -1,0 +1,400 @@
+//! SQL over `model_versions` and their tags. Numbers come from a counter in the model's row, so they never collide.
+
+use std::collections::HashMap;
+
+use sqlx::PgConnection;
+
+use super::registered;
+use crate::Error;
+use crate::tracking::Pair;
+
+/// A version of a registered model.
+#[derive(Clone, Debug)]
+pub struct Version {
+    /// The registered model.
+    pub model: String,
+    /// Its number, from 1.
+    pub version: i32,
+    /// What people wrote about it.
+    pub description: String,
+    /// `None`, `Staging`, `Production` or `Archived`.
+    pub stage: String,
+    /// Where it came from, as the client named it.
+    pub source: String,
+    /// Where its files are.
+    pub storage_uri: String,
+    /// The run that made it.
+    pub run_id: Option<String>,
+    /// A link to that run elsewhere.
+    pub run_link: String,
+    /// The files are known to be that run's own, so its evidence speaks for them.
+    pub made_by_run: bool,
+    /// When it was created, in milliseconds.
+    pub created_ms: i64,
+    /// When it last changed, in milliseconds.
+    pub updated_ms: i64,
+    /// Its tags, by key.
+    pub tags: Vec<Pair>,
+}
+
+/// What is known of a version when it is created.
+#[derive(Clone, Debug)]
+pub struct NewVersion<'a> {
+    /// Where it came from, as the client named it.
+    pub source: &'a str,
+    /// Where its files are.
+    pub storage_uri: &'a str,
+    /// The run that made it.
+    pub run_id: Option<&'a str>,
+    /// A link to that run elsewhere.
+    pub run_link: &'a str,
+    /// The logged model that it is.
+    pub logged_model_id: Option<&'a str>,
+    /// The files are known to be that run's own.
+    pub made_by_run: bool,
+    /// What people wrote about it.
+    pub description: &'a str,
+    /// Its first tags.
+    pub tags: &'a [Pair],
+}
+
+/// Registers what a run of this platform made, creating the registered model if needed; answers the version's number.
+/// `source` says where the files are, best as a URI below the run's artifacts.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn create_model_version(
+    conn: &mut PgConnection,
+    project: &str,
+    model: &str,
+    run_id: &str,
+    source: &str,
+    tags: &[Pair],
+    now_ms: i64,
+) -> Result<i32, Error> {
+    registered::create(conn, project, model, "", &[], now_ms).await?;
+    let new = NewVersion {
+        source,
+        storage_uri: source,
+        run_id: Some(run_id),
+        run_link: "",
+        logged_model_id: None,
+        made_by_run: true,
+        description: "",
+        tags,
+    };
+    add_version(conn, project, model, &new, now_ms)
+        .await?
+        .ok_or_else(|| Error::not_found(format!("model `{model}`")))
+}
+
+/// Adds a version; answers its number, or `None` if there is no such model.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn add_version(
+    conn: &mut PgConnection,
+    project: &str,
+    model: &str,
+    new: &NewVersion<'_>,
+    now_ms: i64,
+) -> Result<Option<i32>, Error> {
+    let Some(version) = next_number(conn, project, model, now_ms).await? else { return Ok(None) };
+    sqlx::query!(
+        r#"
+        insert into model_versions (project, model, version, description, source, storage_uri, run_id, run_link,
+                                    logged_model_id, made_by_run, created_ms, updated_ms)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
+        "#,
+        project,
+        model,
+        version,
+        new.description,
+        new.source,
+        new.storage_uri,
+        new.run_id,
+        new.run_link,
+        new.logged_model_id,
+        new.made_by_run,
+        now_ms,
+    )
+    .execute(&mut *conn)
+    .await?;
+    set_version_tags(conn, project, model, version, new.tags).await?;
+    Ok(Some(version))
+}
+
+/// Takes the next number; the model's row stays locked until the transaction ends.
+async fn next_number(
+    conn: &mut PgConnection,
+    project: &str,
+    model: &str,
+    now_ms: i64,
+) -> Result<Option<i32>, Error> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        update registered_models set last_version = last_version + 1, updated_ms = $3
+        where project = $1 and name = $2 returning last_version
+        "#,
+        project,
+        model,
+        now_ms,
+    )
+    .fetch_optional(conn)
+    .await?)
+}
+
+/// Sets the description.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn set_version_description(
+    conn: &mut PgConnection,
+    project: &str,
+    model: &str,
+    version: i32,
+    description: &str,
+    now_ms: i64,
+) -> Result<(), Error> {
+    sqlx::query!(
+        r#"
+        update model_versions set description = $4, updated_ms = $5
+        where project = $1 and model = $2 and version = $3
+        "#,
+        project,
+        model,
+        version,
+        description,
+        now_ms,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Sets the stage; with `archive`, the other versions in that stage are archived.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn set_version_stage(
+    conn: &mut PgConnection,
+    project: &str,
+    model: &str,
+    version: i32,
+    stage: &str,
+    archive: bool,
+    now_ms: i64,
+) -> Result<(), Error> {
+    sqlx::query!(
+        r#"
+        update model_versions set stage = case when version = $3 then $4 else 'Archived' end, updated_ms = $6
+        where project = $1 and model = $2 and (version = $3 or ($5 and stage = $4))
+        "#,
+        project,
+        model,
+        version,
+        stage,
+        archive,
+        now_ms,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Removes a version with its aliases. Its number is never used again.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn delete_version(
+    conn: &mut PgConnection,
+    project: &str,
+    model: &str,
+    version: i32,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "delete from model_versions where project = $1 and model = $2 and version = $3",
+        project,
+        model,
+        version,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Sets tags.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn set_version_tags(
+    conn: &mut PgConnection,
+    project: &str,
+    model: &str,
+    version: i32,
+    tags: &[Pair],
+) -> Result<(), Error> {
+    let (keys, values): (Vec<_>, Vec<_>) =
+        tags.iter().cloned().collect::<std::collections::BTreeMap<_, _>>().into_iter().unzip();
+    sqlx::query!(
+        r#"
+        insert into model_version_tags (project, model, version, key, value)
+        select $1, $2, $3, key, value from unnest($4::text[], $5::text[]) as given (key, value)
+        on conflict (project, model, version, key) do update set value = excluded.value
+        "#,
+        project,
+        model,
+        version,
+        &keys,
+        &values,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Removes a tag, if it is there.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn delete_version_tag(
+    conn: &mut PgConnection,
+    project: &str,
+    model: &str,
+    version: i32,
+    key: &str,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "delete from model_version_tags where project = $1 and model = $2 and version = $3 and key = $4",
+        project,
+        model,
+        version,
+        key,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// One version, if it is there.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn find_version(
+    conn: &mut PgConnection,
+    project: &str,
+    model: &str,
+    version: i32,
+) -> Result<Option<Version>, Error> {
+    Ok(load_versions(conn, project, &[(model.to_owned(), version)]).await?.pop())
+}
+
+/// All versions of these models, by model and number.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn versions_of(
+    conn: &mut PgConnection,
+    project: &str,
+    models: &[String],
+) -> Result<Vec<Version>, Error> {
+    let keys = sqlx::query!(
+        "select model, version from model_versions where project = $1 and model = any($2) order by model, version",
+        project,
+        models,
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    let keys: Vec<(String, i32)> = keys.into_iter().map(|row| (row.model, row.version)).collect();
+    load_versions(conn, project, &keys).await
+}
+
+/// The newest version of a model that a run made.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn newest_of_run(
+    conn: &mut PgConnection,
+    project: &str,
+    model: &str,
+    run_id: &str,
+) -> Result<Option<i32>, Error> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        select version from model_versions where project = $1 and model = $2 and run_id = $3
+        order by version desc limit 1
+        "#,
+        project,
+        model,
+        run_id,
+    )
+    .fetch_optional(conn)
+    .await?)
+}
+
+/// These versions, in that order; those that are not there are left out.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn load_versions(
+    conn: &mut PgConnection,
+    project: &str,
+    keys: &[(String, i32)],
+) -> Result<Vec<Version>, Error> {
+    let (models, numbers): (Vec<String>, Vec<i32>) = keys.iter().cloned().unzip();
+    let mut tags = tags_of(conn, project, &models, &numbers).await?;
+    let rows = sqlx::query!(
+        r#"
+        select v.model, v.version, description, stage, source, storage_uri, run_id, run_link, made_by_run,
+               created_ms, updated_ms
+        from unnest($2::text[], $3::integer[]) with ordinality as wanted (model, version, position)
+        join model_versions v on v.project = $1 and v.model = wanted.model and v.version = wanted.version
+        order by wanted.position
+        "#,
+        project,
+        &models,
+        &numbers,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Version {
+            tags: tags.remove(&(row.model.clone(), row.version)).unwrap_or_default(),
+            model: row.model,
+            version: row.version,
+            description: row.description,
+            stage: row.stage,
+            source: row.source,
+            storage_uri: row.storage_uri,
+            run_id: row.run_id,
+            run_link: row.run_link,
+            made_by_run: row.made_by_run,
+            created_ms: row.created_ms,
+            updated_ms: row.updated_ms,
+        })
+        .collect())
+}
+
+async fn tags_of(
+    conn: &mut PgConnection,
+    project: &str,
+    models: &[String],
+    numbers: &[i32],
+) -> Result<HashMap<(String, i32), Vec<Pair>>, Error> {
+    let rows = sqlx::query!(
+        r#"
+        select t.model, t.version, key, value from unnest($2::text[], $3::integer[]) as wanted (model, version)
+        join model_version_tags t on t.project = $1 and t.model = wanted.model and t.version = wanted.version
+        order by key
+        "#,
+        project,
+        models,
+        numbers,
+    );
+    let mut tags: HashMap<(String, i32), Vec<Pair>> = HashMap::new();
+    for row in rows.fetch_all(conn).await? {
+        tags.entry((row.model, row.version)).or_default().push((row.key, row.value));
+    }
+    Ok(tags)
+}

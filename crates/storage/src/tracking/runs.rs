@@ -1,0 +1,237 @@
+//! SQL over `runs`: what each is and how it ended. What was logged into it: `run_contents`.
+
+use std::collections::HashMap;
+
+use sqlx::PgConnection;
+
+use super::run_contents::{Contents, contents_of};
+use super::{Dataset, Metric, ModelLink, Pair};
+use crate::Error;
+
+/// A run with all that its clients logged, save the history of its metrics.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Which one.
+    pub id: String,
+    /// The experiment it belongs to.
+    pub experiment_id: i64,
+    /// Its name.
+    pub name: String,
+    /// Who started it, as the client said.
+    pub user_id: String,
+    /// `RUNNING`, `SCHEDULED`, `FINISHED`, `FAILED` or `KILLED`.
+    pub status: String,
+    /// When it began, in milliseconds.
+    pub start_ms: i64,
+    /// When it ended, in milliseconds.
+    pub end_ms: Option<i64>,
+    /// Where its files are, as a URI.
+    pub artifact_uri: String,
+    /// `active` or `deleted`.
+    pub lifecycle_stage: String,
+    /// The latest point of each metric, by key.
+    pub metrics: Vec<Metric>,
+    /// Its parameters, by key.
+    pub params: Vec<Pair>,
+    /// Its tags, by key.
+    pub tags: Vec<Pair>,
+    /// The data sets it read.
+    pub datasets: Vec<Dataset>,
+    /// The logged models it read or wrote.
+    pub models: Vec<ModelLink>,
+}
+
+/// What is known of a run when it begins.
+#[derive(Clone, Debug)]
+pub struct NewRun<'a> {
+    /// The experiment it belongs to.
+    pub experiment_id: i64,
+    /// Its name.
+    pub name: &'a str,
+    /// Who started it.
+    pub user_id: &'a str,
+    /// When it began, in milliseconds.
+    pub start_ms: i64,
+    /// Its first tags.
+    pub tags: &'a [Pair],
+}
+
+/// Begins a run; answers its id. Its files go below its experiment's location, in `<run id>/artifacts`.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is no such experiment.
+pub async fn create(conn: &mut PgConnection, project: &str, run: &NewRun<'_>) -> Result<String, Error> {
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    let done = sqlx::query!(
+        r#"
+        insert into runs (project, run_id, experiment_id, name, user_id, status, start_ms, artifact_uri)
+        select $1, $2, experiment_id, $4, $5, 'RUNNING', $6, rtrim(artifact_location, '/') || '/' || $2 || '/artifacts'
+        from experiments where project = $1 and experiment_id = $3
+        "#,
+        project,
+        id,
+        run.experiment_id,
+        run.name,
+        run.user_id,
+        run.start_ms,
+    )
+    .execute(&mut *conn)
+    .await?;
+    if done.rows_affected() == 0 {
+        return Err(Error::not_found(format!("experiment {}", run.experiment_id)));
+    }
+    super::set_tags(conn, project, &id, run.tags).await?;
+    super::set_tags(conn, project, &id, &[("mlflow.runName".to_owned(), run.name.to_owned())]).await?;
+    Ok(id)
+}
+
+/// Ends a run.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is none of that id.
+pub async fn finish(
+    conn: &mut PgConnection,
+    project: &str,
+    run_id: &str,
+    status: &str,
+    end_ms: i64,
+) -> Result<(), Error> {
+    update(conn, project, run_id, Some(status), Some(end_ms), None).await
+}
+
+/// Changes what is given.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is no run of that id.
+pub async fn update(
+    conn: &mut PgConnection,
+    project: &str,
+    run_id: &str,
+    status: Option<&str>,
+    end_ms: Option<i64>,
+    name: Option<&str>,
+) -> Result<(), Error> {
+    let done = sqlx::query!(
+        r#"
+        update runs set status = coalesce($3, status), end_ms = coalesce($4, end_ms), name = coalesce($5, name)
+        where project = $1 and run_id = $2
+        "#,
+        project,
+        run_id,
+        status,
+        end_ms,
+        name,
+    )
+    .execute(conn)
+    .await?;
+    if done.rows_affected() == 0 {
+        return Err(Error::not_found(format!("run {run_id}")));
+    }
+    Ok(())
+}
+
+/// Sets the life stage of a run.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn set_lifecycle(
+    conn: &mut PgConnection,
+    project: &str,
+    run_id: &str,
+    stage: &str,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "update runs set lifecycle_stage = $3 where project = $1 and run_id = $2",
+        project,
+        run_id,
+        stage,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The life stage of a run, if it is there.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn lifecycle_of(
+    conn: &mut PgConnection,
+    project: &str,
+    run_id: &str,
+) -> Result<Option<String>, Error> {
+    Ok(sqlx::query_scalar!(
+        "select lifecycle_stage from runs where project = $1 and run_id = $2",
+        project,
+        run_id,
+    )
+    .fetch_optional(conn)
+    .await?)
+}
+
+/// Where a run's files are, if it is there.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn artifact_uri_of(
+    conn: &mut PgConnection,
+    project: &str,
+    run_id: &str,
+) -> Result<Option<String>, Error> {
+    Ok(sqlx::query_scalar!(
+        "select artifact_uri from runs where project = $1 and run_id = $2",
+        project,
+        run_id,
+    )
+    .fetch_optional(conn)
+    .await?)
+}
+
+/// One run, if it is there.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn find(conn: &mut PgConnection, project: &str, run_id: &str) -> Result<Option<Run>, Error> {
+    Ok(load(conn, project, &[run_id.to_owned()]).await?.pop())
+}
+
+/// The runs of these ids, in that order; those that are not there are left out.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn load(conn: &mut PgConnection, project: &str, ids: &[String]) -> Result<Vec<Run>, Error> {
+    let mut contents: HashMap<String, Contents> = contents_of(conn, project, ids).await?;
+    let rows = sqlx::query!(
+        r#"
+        select run_id, experiment_id, name, user_id, status, start_ms, end_ms, artifact_uri, lifecycle_stage
+        from runs where project = $1 and run_id = any($2) order by array_position($2, run_id)
+        "#,
+        project,
+        ids,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let Contents { metrics, params, tags, datasets, models } =
+                contents.remove(&row.run_id).unwrap_or_default();
+            Run {
+                id: row.run_id,
+                experiment_id: row.experiment_id,
+                name: row.name,
+                user_id: row.user_id,
+                status: row.status,
+                start_ms: row.start_ms,
+                end_ms: row.end_ms,
+                artifact_uri: row.artifact_uri,
+                lifecycle_stage: row.lifecycle_stage,
+                metrics,
+                params,
+                tags,
+                datasets,
+                models,
+            }
+        })
+        .collect())
+}

@@ -1,0 +1,61 @@
+//! The registry: MLflow-compatible tracking and model registry, artifacts, gates, lineage, alias history.
+//!
+//! Belongs here: parsing requests, the order of "judge, then move, and write down either", answers. Not here: SQL
+//! (`storage`), what a gate asks (`domain`), how two models are compared (`statistics`).
+//!
+//! Invariants: an alias moves in one place, [`aliases`], under the lock of its model's row; a guarded alias moves only if its
+//! gate passes, and is never merely taken away; every move and every refusal is a row of the hash-chained history; a path
+//! that a client names never leaves the artifact root.
+
+mod aliases;
+mod artifacts;
+mod chain;
+mod challenge;
+mod error;
+mod lineage;
+mod metrics;
+mod mlflow;
+mod promotion;
+mod v1;
+
+use axum::Router;
+use service_kit::Context;
+use service_kit::jobs::Handlers;
+
+pub use aliases::Ask;
+pub use error::Error;
+pub use promotion::{JOB_KIND, PromoteJob, promote};
+
+/// What the handlers share.
+#[derive(Clone)]
+struct Registry {
+    context: Context,
+}
+
+impl Registry {
+    fn project(&self) -> &str {
+        &self.context.config.project
+    }
+
+    /// Now, as MLflow counts it.
+    fn now_ms(&self) -> i64 {
+        self.context.clock.now().timestamp_millis()
+    }
+
+    fn artifacts(&self) -> artifacts::Store {
+        artifacts::Store::below(&self.context.data_dir)
+    }
+}
+
+/// The registry's routes: MLflow's own, and `/v1/models`.
+pub fn router(context: &Context) -> Router {
+    let registry = Registry { context: context.clone() };
+    mlflow::routes().merge(v1::routes()).with_state(registry)
+}
+
+/// Starts the registry's job loop.
+pub fn start(context: &Context) {
+    let shared = context.clone();
+    let handlers = Handlers::default().on(JOB_KIND, move |job| promotion::work(shared.clone(), job));
+    service_kit::jobs::start(context, handlers);
+}

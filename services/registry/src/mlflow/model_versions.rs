@@ -1,0 +1,223 @@
+//! `model-versions/…`, and the version that an alias points at.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use storage::models::{self, NewVersion, Version};
+use storage::search::{self, Lifecycle, Search, VERSIONS};
+use storage::tracking::{self, Pair};
+
+use super::input::Input;
+use super::paging::{Page, answer};
+use super::refusal::Refusal;
+use super::registered_models::without_prompts;
+use super::sources::{self, Source};
+use super::{Answer, done, filter, logged_models, rules, views};
+use crate::aliases::{self, Ask};
+use crate::v1::actor_of;
+use crate::{Error, Registry};
+
+/// The tag of a logged model that lists the versions it became.
+const REGISTRATIONS: &str = "mlflow.modelVersions";
+
+pub(crate) async fn create(State(registry): State<Registry>, input: Input) -> Answer {
+    let (name, source) = (input.required("name")?, input.required("source")?);
+    rules::model_name(name)?;
+    let tags = input.pairs("tags")?;
+    tags.iter().try_for_each(rules::registry_tag)?;
+    let mut tx = registry.context.db.begin().await?;
+    models::find(&mut tx, registry.project(), name).await?.ok_or_else(|| Error::no_model(name))?;
+    let found = source_of(&registry, &mut tx, &input, source, &tags).await?;
+    let new = NewVersion {
+        source,
+        storage_uri: &found.storage_uri,
+        run_id: found.run_id.as_deref(),
+        run_link: input.text("run_link")?.unwrap_or_default(),
+        logged_model_id: found.logged_model_id.as_deref(),
+        made_by_run: found.made_by_run,
+        description: input.text("description")?.unwrap_or_default(),
+        tags: &tags,
+    };
+    let number = models::add_version(&mut tx, registry.project(), name, &new, registry.now_ms()).await?;
+    let number = number.ok_or_else(|| Error::no_model(name))?;
+    if let Some(model_id) = &found.logged_model_id {
+        note_registration(&registry, &mut tx, model_id, name, number).await?;
+    }
+    let answer = shown(&registry, &mut tx, name, number).await;
+    tx.commit().await?;
+    answer
+}
+
+async fn source_of(
+    registry: &Registry,
+    conn: &mut PgConnection,
+    input: &Input,
+    source: &str,
+    tags: &[Pair],
+) -> Result<Source, Refusal> {
+    if tags.iter().any(|(key, value)| key == "mlflow.prompt.is_prompt" && value == "true") {
+        // A prompt has no files: its text is a tag.
+        let storage_uri = source.to_owned();
+        return Ok(Source { storage_uri, run_id: None, logged_model_id: None, made_by_run: false });
+    }
+    let named = |key| Ok::<_, Refusal>(input.text(key)?.filter(|id| !id.is_empty()));
+    let (run_id, model_id) = (named("run_id")?, named("model_id")?);
+    run_id.map_or(Ok(()), |id| rules::id("run_id", id))?;
+    sources::resolve(registry, conn, source, run_id, model_id).await
+}
+
+async fn note_registration(
+    registry: &Registry,
+    conn: &mut PgConnection,
+    model_id: &str,
+    name: &str,
+    version: i32,
+) -> Result<(), Refusal> {
+    let model = logged_models::find(registry, conn, model_id).await?;
+    let noted = model.tags.iter().find(|(key, _)| key == REGISTRATIONS).map(|(_, value)| value.as_str());
+    let mut noted: Vec<Value> = noted.and_then(|noted| serde_json::from_str(noted).ok()).unwrap_or_default();
+    noted.push(json!({ "name": name, "version": version }));
+    let tag = (REGISTRATIONS.to_owned(), Value::Array(noted).to_string());
+    Ok(tracking::logged_models::set_tags(conn, registry.project(), model_id, &[tag]).await?)
+}
+
+async fn find(
+    registry: &Registry,
+    conn: &mut PgConnection,
+    model: &str,
+    version: i32,
+) -> Result<Version, Refusal> {
+    let found = models::find_version(conn, registry.project(), model, version).await?;
+    found.ok_or_else(|| Error::no_version(model, version).into())
+}
+
+async fn shown(registry: &Registry, conn: &mut PgConnection, model: &str, version: i32) -> Answer {
+    let version = find(registry, conn, model, version).await?;
+    let aliases = models::aliases_of(conn, registry.project(), &[model.to_owned()]).await?;
+    Ok(Json(json!({ "model_version": views::version(&version, &aliases) })))
+}
+
+/// The model and version that a request names.
+fn named(input: &Input) -> Result<(&str, i32), Refusal> {
+    Ok((input.required("name")?, rules::version(input.required("version")?)?))
+}
+
+pub(crate) async fn get(State(registry): State<Registry>, input: Input) -> Answer {
+    let (model, version) = named(&input)?;
+    shown(&registry, &mut *registry.context.db.acquire().await?, model, version).await
+}
+
+pub(crate) async fn get_by_alias(State(registry): State<Registry>, input: Input) -> Answer {
+    let (model, alias) = (input.required("name")?, input.required("alias")?);
+    rules::readable_alias(alias)?;
+    let mut conn = registry.context.db.acquire().await?;
+    models::find(&mut conn, registry.project(), model).await?.ok_or_else(|| Error::no_model(model))?;
+    let version = if alias.eq_ignore_ascii_case("latest") {
+        let versions = models::versions_of(&mut conn, registry.project(), &[model.to_owned()]).await?;
+        let newest = versions.last().map(|version| version.version);
+        newest.ok_or_else(|| Refusal::missing(format!("Latest version not found for model {model}.")))?
+    } else {
+        let version = models::alias_of(&mut conn, registry.project(), model, alias).await?;
+        version.ok_or_else(|| Refusal::invalid(format!("Registered model alias {alias} not found.")))?
+    };
+    shown(&registry, &mut conn, model, version).await
+}
+
+pub(crate) async fn update(State(registry): State<Registry>, input: Input) -> Answer {
+    let (model, version) = named(&input)?;
+    let description = input.text("description")?.unwrap_or_default();
+    let mut tx = registry.context.db.begin().await?;
+    find(&registry, &mut tx, model, version).await?;
+    let now_ms = registry.now_ms();
+    models::set_version_description(&mut tx, registry.project(), model, version, description, now_ms).await?;
+    let answer = shown(&registry, &mut tx, model, version).await;
+    tx.commit().await?;
+    answer
+}
+
+pub(crate) async fn delete(State(registry): State<Registry>, headers: HeaderMap, input: Input) -> Answer {
+    let (model, version) = named(&input)?;
+    let (actor, reason) = (actor_of(&headers), format!("version {version} was deleted"));
+    let ask = Ask { project: registry.project(), model, alias: "", actor: &actor, reason: Some(&reason) };
+    let mut tx = registry.context.db.begin().await?;
+    aliases::remove_all(&registry.context, &mut tx, &ask, Some(version)).await?;
+    find(&registry, &mut tx, model, version).await?;
+    models::delete_version(&mut tx, registry.project(), model, version).await?;
+    models::touch(&mut tx, registry.project(), model, registry.now_ms()).await?;
+    tx.commit().await?;
+    done()
+}
+
+pub(crate) async fn download_uri(State(registry): State<Registry>, input: Input) -> Answer {
+    let (model, version) = named(&input)?;
+    let found = find(&registry, &mut *registry.context.db.acquire().await?, model, version).await?;
+    Ok(Json(json!({ "artifact_uri": found.storage_uri })))
+}
+
+pub(crate) async fn transition_stage(State(registry): State<Registry>, input: Input) -> Answer {
+    let (model, version) = named(&input)?;
+    let stage = rules::stage(input.required("stage")?)?;
+    let archive = input.flag("archive_existing_versions")?;
+    if archive && !matches!(stage, "Staging" | "Production") {
+        return Err(Refusal::invalid(format!(
+            "Model version transition cannot archive existing model versions because '{stage}' is not an Active stage. \
+             Valid stages are Staging, Production"
+        )));
+    }
+    let mut tx = registry.context.db.begin().await?;
+    find(&registry, &mut tx, model, version).await?;
+    let now_ms = registry.now_ms();
+    models::set_version_stage(&mut tx, registry.project(), model, version, stage, archive, now_ms).await?;
+    models::touch(&mut tx, registry.project(), model, now_ms).await?;
+    let answer = shown(&registry, &mut tx, model, version).await;
+    tx.commit().await?;
+    answer
+}
+
+pub(crate) async fn set_tag(State(registry): State<Registry>, input: Input) -> Answer {
+    let (model, version) = named(&input)?;
+    let tag = (input.required("key")?.to_owned(), input.text("value")?.unwrap_or_default().to_owned());
+    rules::registry_tag(&tag)?;
+    let mut tx = registry.context.db.begin().await?;
+    find(&registry, &mut tx, model, version).await?;
+    models::set_version_tags(&mut tx, registry.project(), model, version, &[tag]).await?;
+    tx.commit().await?;
+    done()
+}
+
+pub(crate) async fn delete_tag(State(registry): State<Registry>, input: Input) -> Answer {
+    let ((model, version), key) = (named(&input)?, input.required("key")?);
+    let mut tx = registry.context.db.begin().await?;
+    find(&registry, &mut tx, model, version).await?;
+    models::delete_version_tag(&mut tx, registry.project(), model, version, key).await?;
+    tx.commit().await?;
+    done()
+}
+
+pub(crate) async fn search(State(registry): State<Registry>, input: Input) -> Answer {
+    let page = Page::of(&input, 200_000, 200_000)?;
+    let conditions = filter::filter(&VERSIONS, input.text("filter")?.unwrap_or_default())?;
+    let search = Search {
+        conditions: without_prompts(conditions),
+        order: filter::order_by(&VERSIONS, &input.texts("order_by")?)?,
+        experiments: None,
+        lifecycle: Lifecycle::None,
+        limit: page.limit(),
+        offset: page.offset,
+    };
+    let mut conn = registry.context.db.acquire().await?;
+    let mut keys = search::find(&mut conn, &VERSIONS, registry.project(), &search).await?;
+    let token = page.cut(&mut keys);
+    let key = |key: &String| {
+        let (version, model) = key.split_once('/')?;
+        Some((model.to_owned(), version.parse().ok()?))
+    };
+    let keys: Vec<(String, i32)> = keys.iter().filter_map(key).collect();
+    let found = models::load_versions(&mut conn, registry.project(), &keys).await?;
+    let names: Vec<String> = found.iter().map(|version| version.model.clone()).collect();
+    let aliases = models::aliases_of(&mut conn, registry.project(), &names).await?;
+    let shown = found.iter().map(|version| views::version(version, &aliases)).collect();
+    Ok(Json(answer("model_versions", shown, token)))
+}

@@ -1,0 +1,193 @@
+//! `registered-models/…`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use storage::models;
+use storage::search::{self, Comparison, Condition, Lifecycle, MODELS, Search, Subject, Test};
+
+use super::input::Input;
+use super::paging::{Page, answer};
+use super::refusal::Refusal;
+use super::{Answer, done, filter, rules, views};
+use crate::aliases::{self, Ask};
+use crate::v1::actor_of;
+use crate::{Error, Registry};
+
+/// The tag by which MLflow tells prompts from models.
+const PROMPT: &str = "mlflow.prompt.is_prompt";
+
+pub(crate) async fn create(State(registry): State<Registry>, input: Input) -> Answer {
+    let name = input.required("name")?;
+    rules::model_name(name)?;
+    let tags = input.pairs("tags")?;
+    tags.iter().try_for_each(rules::registry_tag)?;
+    let description = input.text("description")?.unwrap_or_default();
+    let mut tx = registry.context.db.begin().await?;
+    if !models::create(&mut tx, registry.project(), name, description, &tags, registry.now_ms()).await? {
+        return Err(Refusal::exists(format!("Registered Model (name={name}) already exists.")));
+    }
+    let answer = shown(&registry, &mut tx, name).await;
+    tx.commit().await?;
+    answer
+}
+
+async fn shown(registry: &Registry, conn: &mut PgConnection, name: &str) -> Answer {
+    let view = all(registry, conn, &[name.to_owned()]).await?.pop().ok_or_else(|| Error::no_model(name))?;
+    Ok(Json(json!({ "registered_model": view })))
+}
+
+async fn all(registry: &Registry, conn: &mut PgConnection, names: &[String]) -> Result<Vec<Value>, Refusal> {
+    let found = models::load(conn, registry.project(), names).await?;
+    let versions = models::versions_of(conn, registry.project(), names).await?;
+    let aliases = models::aliases_of(conn, registry.project(), names).await?;
+    Ok(found.iter().map(|model| views::registered_model(model, &versions, &aliases)).collect())
+}
+
+/// Refuses a model that is not there; holds its row.
+async fn lock(registry: &Registry, conn: &mut PgConnection, name: &str) -> Result<(), Refusal> {
+    if models::lock(conn, registry.project(), name).await? {
+        Ok(())
+    } else {
+        Err(Error::no_model(name).into())
+    }
+}
+
+pub(crate) async fn get(State(registry): State<Registry>, input: Input) -> Answer {
+    let name = input.required("name")?;
+    rules::model_name(name)?;
+    shown(&registry, &mut *registry.context.db.acquire().await?, name).await
+}
+
+fn ask<'a>(registry: &'a Registry, model: &'a str, alias: &'a str, actor: &'a str) -> Ask<'a> {
+    Ask { project: registry.project(), model, alias, actor, reason: None }
+}
+
+pub(crate) async fn rename(State(registry): State<Registry>, headers: HeaderMap, input: Input) -> Answer {
+    let (name, new_name) = (input.required("name")?, input.required("new_name")?);
+    rules::model_name(new_name)?;
+    let actor = actor_of(&headers);
+    let mut tx = registry.context.db.begin().await?;
+    match aliases::rename(&registry.context, &mut tx, &ask(&registry, name, "", &actor), new_name).await {
+        Err(Error::Storage(storage::Error::Conflict { what })) => return Err(Refusal::exists(what)),
+        other => other?,
+    }
+    let answer = shown(&registry, &mut tx, new_name).await;
+    tx.commit().await?;
+    answer
+}
+
+pub(crate) async fn update(State(registry): State<Registry>, input: Input) -> Answer {
+    let name = input.required("name")?;
+    let description = input.text("description")?.unwrap_or_default();
+    let mut tx = registry.context.db.begin().await?;
+    lock(&registry, &mut tx, name).await?;
+    models::set_description(&mut tx, registry.project(), name, description, registry.now_ms()).await?;
+    let answer = shown(&registry, &mut tx, name).await;
+    tx.commit().await?;
+    answer
+}
+
+pub(crate) async fn delete(State(registry): State<Registry>, headers: HeaderMap, input: Input) -> Answer {
+    let (name, actor) = (input.required("name")?, actor_of(&headers));
+    let ask = Ask { reason: Some("the model was deleted"), ..ask(&registry, name, "", &actor) };
+    let mut tx = registry.context.db.begin().await?;
+    aliases::remove_all(&registry.context, &mut tx, &ask, None).await?;
+    models::delete(&mut tx, registry.project(), name).await?;
+    tx.commit().await?;
+    done()
+}
+
+/// Models without the prompt tag count as `!= 'true'` and as `= 'false'`; without a word about it, prompts are hidden.
+pub(crate) fn without_prompts(mut conditions: Vec<Condition>) -> Vec<Condition> {
+    let about = Subject::Tag(PROMPT.to_owned());
+    let lacks = Test::Lacks("true".to_owned());
+    for condition in conditions.iter_mut().filter(|condition| condition.subject == about) {
+        if matches!(&condition.test, Test::Text(Comparison::NotEqual, value) if value == "true")
+            || matches!(&condition.test, Test::Text(Comparison::Equal, value) if value == "false")
+        {
+            condition.test = lacks.clone();
+        }
+    }
+    if !conditions.iter().any(|condition| condition.subject == about) {
+        conditions.push(Condition { subject: about, test: lacks });
+    }
+    conditions
+}
+
+pub(crate) async fn search(State(registry): State<Registry>, input: Input) -> Answer {
+    let page = Page::of(&input, 100, 1_000)?;
+    let conditions = filter::filter(&MODELS, input.text("filter")?.unwrap_or_default())?;
+    let search = Search {
+        conditions: without_prompts(conditions),
+        order: filter::order_by(&MODELS, &input.texts("order_by")?)?,
+        experiments: None,
+        lifecycle: Lifecycle::None,
+        limit: page.limit(),
+        offset: page.offset,
+    };
+    let mut conn = registry.context.db.acquire().await?;
+    let mut names = search::find(&mut conn, &MODELS, registry.project(), &search).await?;
+    let token = page.cut(&mut names);
+    Ok(Json(answer("registered_models", all(&registry, &mut conn, &names).await?, token)))
+}
+
+pub(crate) async fn latest_versions(State(registry): State<Registry>, input: Input) -> Answer {
+    let name = input.required("name")?;
+    let stages =
+        input.texts("stages")?.iter().map(|stage| rules::stage(stage)).collect::<Result<Vec<_>, _>>()?;
+    let mut conn = registry.context.db.acquire().await?;
+    models::find(&mut conn, registry.project(), name).await?.ok_or_else(|| Error::no_model(name))?;
+    let names = [name.to_owned()];
+    let versions = models::versions_of(&mut conn, registry.project(), &names).await?;
+    let aliases = models::aliases_of(&mut conn, registry.project(), &names).await?;
+    let wanted = views::latest(&versions, name)
+        .filter(|version| stages.is_empty() || stages.contains(&version.stage.as_str()))
+        .map(|version| views::version(version, &aliases));
+    Ok(Json(answer("model_versions", wanted.collect(), None)))
+}
+
+pub(crate) async fn set_tag(State(registry): State<Registry>, input: Input) -> Answer {
+    let name = input.required("name")?;
+    let tag = (input.required("key")?.to_owned(), input.text("value")?.unwrap_or_default().to_owned());
+    rules::registry_tag(&tag)?;
+    let mut tx = registry.context.db.begin().await?;
+    lock(&registry, &mut tx, name).await?;
+    models::set_tags(&mut tx, registry.project(), name, &[tag]).await?;
+    tx.commit().await?;
+    done()
+}
+
+pub(crate) async fn delete_tag(State(registry): State<Registry>, input: Input) -> Answer {
+    let (name, key) = (input.required("name")?, input.required("key")?);
+    let mut tx = registry.context.db.begin().await?;
+    lock(&registry, &mut tx, name).await?;
+    models::delete_tag(&mut tx, registry.project(), name, key).await?;
+    tx.commit().await?;
+    done()
+}
+
+pub(crate) async fn set_alias(State(registry): State<Registry>, headers: HeaderMap, input: Input) -> Answer {
+    let (name, alias) = (input.required("name")?, input.required("alias")?);
+    rules::alias(alias)?;
+    let version = rules::version(input.required("version")?)?;
+    let actor = actor_of(&headers);
+    aliases::point_at(&registry.context, &ask(&registry, name, alias, &actor), version).await?;
+    done()
+}
+
+pub(crate) async fn delete_alias(
+    State(registry): State<Registry>,
+    headers: HeaderMap,
+    input: Input,
+) -> Answer {
+    let (name, alias) = (input.required("name")?, input.required("alias")?);
+    rules::readable_alias(alias)?;
+    let actor = actor_of(&headers);
+    let mut tx = registry.context.db.begin().await?;
+    aliases::remove(&registry.context, &mut tx, &ask(&registry, name, alias, &actor)).await?;
+    tx.commit().await?;
+    done()
+}

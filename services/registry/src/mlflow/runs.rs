@@ -1,0 +1,137 @@
+//! `runs/create`, `get`, `update`, `delete`, `restore`, `search`.
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::json;
+use sqlx::PgConnection;
+use storage::search::{self, RUNS, Search};
+use storage::tracking::runs::{self, NewRun, Run};
+
+use super::input::Input;
+use super::paging::{Page, answer};
+use super::refusal::Refusal;
+use super::{Answer, done, experiments, filter, rules, views};
+use crate::Registry;
+
+/// The tag that holds a run's name.
+pub(crate) const RUN_NAME: &str = "mlflow.runName";
+
+pub(crate) async fn create(State(registry): State<Registry>, input: Input) -> Answer {
+    let tags = input.pairs("tags")?;
+    let tags = tags.into_iter().map(|tag| rules::run_tag("key", tag)).collect::<Result<Vec<_>, _>>()?;
+    let tagged = tags.iter().find(|(key, _)| key == RUN_NAME).map(|(_, name)| name.as_str());
+    let named = input.text("run_name")?.filter(|name| !name.is_empty());
+    if let (Some(named), Some(tagged)) = (named, tagged)
+        && named != tagged
+    {
+        return Err(Refusal::invalid(format!(
+            "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values \
+             (run_name='{named}', mlflow.runName='{tagged}')."
+        )));
+    }
+    let mut tx = registry.context.db.begin().await?;
+    let experiment =
+        experiments::find_active(&registry, &mut tx, input.text("experiment_id")?.unwrap_or("0")).await?;
+    let unnamed = format!("run-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
+    let new = NewRun {
+        experiment_id: experiment.id,
+        name: named.or(tagged).unwrap_or(&unnamed),
+        user_id: input.text("user_id")?.unwrap_or_default(),
+        start_ms: input.whole("start_time")?.unwrap_or_else(|| registry.now_ms()),
+        tags: &tags,
+    };
+    let id = runs::create(&mut tx, registry.project(), &new).await?;
+    let run = find(&registry, &mut tx, &id).await?;
+    tx.commit().await?;
+    Ok(Json(json!({ "run": views::run(&run) })))
+}
+
+pub(crate) fn no_run(id: &str) -> Refusal {
+    Refusal::missing(format!("Run with id={id} not found"))
+}
+
+async fn find(registry: &Registry, conn: &mut PgConnection, id: &str) -> Result<Run, Refusal> {
+    runs::find(conn, registry.project(), id).await?.ok_or_else(|| no_run(id))
+}
+
+/// Refuses a run that is not there or was deleted.
+pub(crate) async fn require_active(
+    registry: &Registry,
+    conn: &mut PgConnection,
+    id: &str,
+) -> Result<(), Refusal> {
+    let stage = runs::lifecycle_of(conn, registry.project(), id).await?.ok_or_else(|| no_run(id))?;
+    if stage == "active" {
+        return Ok(());
+    }
+    Err(Refusal::invalid(format!("The run {id} must be in the 'active' state. Current state is {stage}.")))
+}
+
+pub(crate) async fn get(State(registry): State<Registry>, input: Input) -> Answer {
+    let mut conn = registry.context.db.acquire().await?;
+    let run = find(&registry, &mut conn, input.run_id()?).await?;
+    Ok(Json(json!({ "run": views::run(&run) })))
+}
+
+/// A status by its name or its number.
+fn status(input: &Input) -> Result<Option<&'static str>, Refusal> {
+    const STATUSES: [&str; 5] = ["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"];
+    if let Ok(number) = input.whole("status") {
+        let Some(number) = number else { return Ok(None) };
+        let named = usize::try_from(number - 1).ok().and_then(|index| STATUSES.get(index).copied());
+        return named.map(Some).ok_or_else(|| Refusal::invalid(format!("Invalid run status {number}")));
+    }
+    let text = input.text("status")?.unwrap_or_default();
+    let named = STATUSES.into_iter().find(|status| *status == text);
+    named.map(Some).ok_or_else(|| Refusal::invalid(format!("Invalid run status '{text}'")))
+}
+
+pub(crate) async fn update(State(registry): State<Registry>, input: Input) -> Answer {
+    let (id, status, end_ms) = (input.run_id()?, status(&input)?, input.whole("end_time")?);
+    let name = input.text("run_name")?.filter(|name| !name.is_empty());
+    let mut tx = registry.context.db.begin().await?;
+    require_active(&registry, &mut tx, id).await?;
+    runs::update(&mut tx, registry.project(), id, status, end_ms, name).await?;
+    if let Some(name) = name {
+        let tag = rules::run_tag("key", (RUN_NAME.to_owned(), name.to_owned()))?;
+        storage::tracking::set_tags(&mut tx, registry.project(), id, &[tag]).await?;
+    }
+    let run = find(&registry, &mut tx, id).await?;
+    tx.commit().await?;
+    Ok(Json(json!({ "run_info": views::run_info(&run) })))
+}
+
+pub(crate) async fn delete(State(registry): State<Registry>, input: Input) -> Answer {
+    set_lifecycle(&registry, &input, "deleted").await
+}
+
+pub(crate) async fn restore(State(registry): State<Registry>, input: Input) -> Answer {
+    set_lifecycle(&registry, &input, "active").await
+}
+
+async fn set_lifecycle(registry: &Registry, input: &Input, stage: &str) -> Answer {
+    let id = input.required("run_id")?;
+    let mut conn = registry.context.db.acquire().await?;
+    runs::lifecycle_of(&mut conn, registry.project(), id).await?.ok_or_else(|| no_run(id))?;
+    runs::set_lifecycle(&mut conn, registry.project(), id, stage).await?;
+    done()
+}
+
+pub(crate) async fn search(State(registry): State<Registry>, input: Input) -> Answer {
+    let page = Page::of(&input, 1_000, 50_000)?;
+    let ids = input.texts("experiment_ids")?;
+    let experiments = ids.iter().map(|id| rules::experiment_id(id)).collect::<Result<Vec<_>, _>>()?;
+    let search = Search {
+        conditions: filter::filter(&RUNS, input.text("filter")?.unwrap_or_default())?,
+        order: filter::order_by(&RUNS, &input.texts("order_by")?)?,
+        experiments: Some(experiments),
+        lifecycle: experiments::lifecycle(&input, "run_view_type")?,
+        limit: page.limit(),
+        offset: page.offset,
+    };
+    let mut conn = registry.context.db.acquire().await?;
+    let mut ids = search::find(&mut conn, &RUNS, registry.project(), &search).await?;
+    let token = page.cut(&mut ids);
+    let found = runs::load(&mut conn, registry.project(), &ids).await?;
+    Ok(Json(answer("runs", found.iter().map(views::run).collect(), token)))
+}

@@ -1,0 +1,43 @@
+//! The registry under MLflow's own, unmodified Python client.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use journeys::Platform;
+use serde_json::json;
+
+/// The Python that has `mlflow-skinny`: of `FORETIME_TEST_PYTHON`, or of the environment beside the target directory.
+fn python() -> PathBuf {
+    if let Ok(python) = std::env::var("FORETIME_TEST_PYTHON") {
+        return PathBuf::from(python);
+    }
+    let test_program = std::env::current_exe().expect("a running program has a path");
+    let beside_target = |folder: &std::path::Path| {
+        let python = folder.join("venv/bin/python");
+        python.exists().then_some(python)
+    };
+    test_program.ancestors().find_map(beside_target).unwrap_or_else(|| {
+        panic!("no Python with `mlflow-skinny` was found: run `make setup`, or set FORETIME_TEST_PYTHON to one that has it")
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_unmodified_client_tracks_registers_loads_and_meets_the_gate() {
+    let platform = Platform::start().await;
+    let gate = json!({ "name": "late", "model": "late-arrival", "champion_margin": 0.002 });
+    let mut conn = platform.context.db.acquire().await.unwrap();
+    let now = platform.context.clock.now();
+    storage::definitions::save(&mut conn, "default", "gate", "late", &gate, now).await.unwrap();
+    let url = platform.serve().await;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/mlflow_client.py");
+    let output = tokio::task::spawn_blocking(move || {
+        Command::new(python())
+            .args([script, &url, "late-arrival"])
+            .output()
+            .expect("the Python program starts")
+    })
+    .await
+    .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && output.stdout.ends_with(b"ok\n"), "{said}");
+}
