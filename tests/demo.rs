@@ -14,8 +14,11 @@ async fn the_quick_demo_runs_through_every_room_and_reports_what_it_found() {
     let folder = journeys::folder();
     let out = folder.path().join("out");
     let options = DemoOptions { quick: true, keep: false, out: out.clone(), example: example() };
-    let look = async |url: &str, database: &sqlx::PgPool| crate::dashboards::every_query_answers(url, database).await;
-    let report = thread(&options, &folder.path().join("data"), &CancellationToken::new(), look).await.unwrap();
+    let look = async |url: &str, database: &sqlx::PgPool| {
+        crate::dashboards::every_query_answers(url, database).await;
+    };
+    let report =
+        thread(&options, &folder.path().join("data"), &CancellationToken::new(), look).await.unwrap();
 
     assert_eq!(report.rows_in, report.rows_out);
     assert_eq!(report.leaked_values, 0);

@@ -24,7 +24,7 @@ pub fn encode(frame: &Frame, row: usize) -> Vec<u8> {
         match values {
             Values::Number(values) => bytes.extend_from_slice(&values[row].to_le_bytes()),
             Values::Integer(values) | Values::Time(values) => {
-                bytes.extend_from_slice(&values[row].to_le_bytes())
+                bytes.extend_from_slice(&values[row].to_le_bytes());
             }
             Values::Boolean(values) => bytes.push(u8::from(values[row] == Some(true))),
             Values::Text(..) => {

@@ -144,9 +144,7 @@ impl Config {
     /// [`ConfigError`] names the key and where it came from.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let defaults = Serialized::defaults(Defaults::from(Self::default()));
-        let figment = Figment::from(defaults)
-            .merge(Toml::file(file))
-            .merge(environment());
+        let figment = Figment::from(defaults).merge(Toml::file(file)).merge(environment());
         let config: Self = figment.extract().map_err(|error| ConfigError::Unreadable(Box::new(error)))?;
         config.checked()
     }

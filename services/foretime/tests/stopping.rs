@@ -25,7 +25,11 @@ fn start(arguments: &[&str], folder: &Path) -> (Child, BufReader<ChildStdout>) {
 fn line_with(stdout: &mut BufReader<ChildStdout>, word: &str) -> String {
     loop {
         let mut line = String::new();
-        assert_ne!(stdout.read_line(&mut line).expect("it can be read"), 0, "it ended before it said `{word}`");
+        assert_ne!(
+            stdout.read_line(&mut line).expect("it can be read"),
+            0,
+            "it ended before it said `{word}`"
+        );
         if line.contains(word) {
             return line;
         }
@@ -33,7 +37,8 @@ fn line_with(stdout: &mut BufReader<ChildStdout>, word: &str) -> String {
 }
 
 fn interrupt(child: &Child) {
-    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill is everywhere");
+    let sent =
+        Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill is everywhere");
     assert!(sent.success());
 }
 
@@ -47,12 +52,16 @@ fn folder() -> tempfile::TempDir {
 fn up_stops_in_order_on_ctrl_c_and_starts_again_on_the_same_data() {
     let folder = folder();
     for _ in 0..2 {
-        let (mut child, mut stdout) = start(&["--listen", "127.0.0.1:0", "--data-dir", "data", "up"], folder.path());
+        let (mut child, mut stdout) =
+            start(&["--listen", "127.0.0.1:0", "--data-dir", "data", "up"], folder.path());
         line_with(&mut stdout, "listens on");
         assert!(folder.path().join("data/postgres/data/postmaster.pid").exists());
         interrupt(&child);
         assert!(child.wait().expect("it ends").success());
-        assert!(!folder.path().join("data/postgres/data/postmaster.pid").exists(), "Postgres was left behind");
+        assert!(
+            !folder.path().join("data/postgres/data/postmaster.pid").exists(),
+            "Postgres was left behind"
+        );
     }
 }
 
@@ -65,6 +74,7 @@ fn the_demo_stops_on_ctrl_c_and_leaves_neither_process_nor_data() {
     line_with(&mut stdout, "training set");
     interrupt(&child); // in the middle of a training
     assert!(!child.wait().expect("it ends").success(), "an interrupted demo has not succeeded");
-    let left: Vec<_> = std::fs::read_dir(folder.path()).expect("it can be read").flatten().map(|e| e.path()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(folder.path()).expect("it can be read").flatten().map(|e| e.path()).collect();
     assert!(left.is_empty(), "left behind: {left:?}");
 }
