@@ -17,7 +17,7 @@ fn python() -> PathBuf {
         python.exists().then_some(python)
     };
     test_program.ancestors().find_map(beside_target).unwrap_or_else(|| {
-        panic!("no Python with `mlflow-skinny` was found: run `make setup`, or set FORETIME_TEST_PYTHON to one that has it")
+        panic!("no Python with `mlflow-skinny` was found: run `make test`, which makes one, or set FORETIME_TEST_PYTHON")
     })
 }
 

@@ -155,7 +155,8 @@ fn temporal_order(evaluation: &Evaluation) -> Check {
         "learned from outcomes through {}, judged on cutoffs from {}",
         evaluation.trained_through, evaluation.evaluated_from
     );
-    check("temporal-order", evaluation.trained_through.0 < evaluation.evaluated_from.0, evidence)
+    // An outcome that became known at the very moment of a question was known to whoever asked: equality is in order.
+    check("temporal-order", evaluation.trained_through.0 <= evaluation.evaluated_from.0, evidence)
 }
 
 fn auc_at_least(evaluation: &Evaluation, least: f64) -> Check {
@@ -241,6 +242,11 @@ mod tests {
     fn a_version_judged_on_what_it_learned_from_does_not_pass() {
         let verdict = gate().judge(Some(&evaluation("2013-11-05", "2013-11-01")), &Reigning::Nobody);
         assert!(!verdict.passed && verdict.reasons().contains("2013-11-05"), "{verdict:?}");
+    }
+
+    #[test]
+    fn an_outcome_known_at_the_moment_of_the_first_question_is_in_order() {
+        assert!(gate().judge(Some(&evaluation("2013-11-01", "2013-11-01")), &Reigning::Nobody).passed);
     }
 
     #[test]

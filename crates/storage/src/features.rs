@@ -408,29 +408,6 @@ async fn read_events(
     Ok(read)
 }
 
-/// Forgets online events of a view that no window reaches any more. Answers how many.
-///
-/// # Errors
-/// [`Error::Database`] if the database refuses.
-pub async fn forget_events(
-    conn: &mut PgConnection,
-    project: &str,
-    view: &str,
-    view_version: i32,
-    before: DateTime<Utc>,
-) -> Result<u64, Error> {
-    let done = sqlx::query!(
-        "delete from online_events where project = $1 and view = $2 and view_version = $3 and event_time < $4",
-        project,
-        view,
-        view_version,
-        before,
-    )
-    .execute(conn)
-    .await?;
-    Ok(done.rows_affected())
-}
-
 impl OnlineRows {
     /// Adds a row.
     #[expect(clippy::too_many_arguments, reason = "one argument a column; a struct would only rename them")]

@@ -13,6 +13,8 @@ use crate::Error;
 
 /// Bins of every expected calibration error that we report.
 const BINS: usize = 15;
+/// The fewest rows that make a month worth scoring.
+const MONTH_ROWS: usize = 100;
 /// Repetitions behind a null band.
 const REPETITIONS: usize = 200;
 
@@ -40,7 +42,7 @@ pub(crate) fn scores(probabilities: &[f64], labels: &[bool]) -> Result<Scores, E
     })
 }
 
-/// Scores by calendar month of the cutoff (UTC).
+/// Scores by calendar month of the cutoff (UTC). A month with fewer than [`MONTH_ROWS`] rows says nothing and is left out.
 ///
 /// # Errors
 /// [`Error::Statistics`] does not occur: every month has a row.
@@ -56,7 +58,8 @@ pub(crate) fn by_month(
         p.push(probabilities[row]);
         y.push(labels[row]);
     }
-    months.into_iter().map(|(month, (p, y))| Ok((month, scores(&p, &y)?))).collect()
+    let worth_scoring = months.into_iter().filter(|(_, (p, _))| p.len() >= MONTH_ROWS);
+    worth_scoring.map(|(month, (p, y))| Ok((month, scores(&p, &y)?))).collect()
 }
 
 /// The reliability diagram.

@@ -86,7 +86,7 @@ async fn incidents(stage: &Stage<'_>) -> Result<Vec<IncidentReport>, Failure> {
     Ok(incidents)
 }
 
-/// The first retraining that an incident asked for, and what became of it.
+/// The latest retraining that an incident asked for, and what became of it.
 async fn retraining(stage: &Stage<'_>, incidents: &[IncidentReport]) -> Result<Retraining, Failure> {
     let mut conn = stage.context.db.acquire().await.map_err(storage::Error::from)?;
     let jobs = storage::jobs::latest(&mut conn, &stage.context.config.project, 10_000).await?;
@@ -94,7 +94,7 @@ async fn retraining(stage: &Stage<'_>, incidents: &[IncidentReport]) -> Result<R
     let of_incident = |job: &&storage::jobs::JobRow| {
         job.kind == gpt_worker::TRAIN_JOB && job.payload["reason"]["incident"].is_string()
     };
-    let Some(trained) = jobs.iter().rev().find(of_incident) else {
+    let Some(trained) = jobs.iter().find(of_incident) else {
         return Ok(Retraining {
             triggered_by: "no incident asked for a retraining".to_owned(),
             ..Retraining::default()
