@@ -16,7 +16,7 @@ pub mod incident;
 pub mod split;
 pub mod tabular;
 pub mod time;
-mod words;
+pub mod words;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use fault::{Fault, Remedy};

@@ -1,7 +1,7 @@
 //! Guessing what was meant by a misspelt word.
 
 /// ` (did you mean `x`?)`, or the list of `known` words if none is near.
-pub(crate) fn did_you_mean<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+pub fn did_you_mean<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
     let nearest = known.iter().map(|word| (distance(written, word), *word)).min();
     match nearest {

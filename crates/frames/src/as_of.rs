@@ -22,6 +22,21 @@ pub enum Status {
     Deleted = 3,
 }
 
+impl Status {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Present, Self::Expired, Self::NotFound, Self::Deleted];
+
+    /// The status as it is written in files and answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Present => "PRESENT",
+            Self::Expired => "EXPIRED",
+            Self::NotFound => "NOT_FOUND",
+            Self::Deleted => "DELETED",
+        }
+    }
+}
+
 /// What an as-of join takes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rule {

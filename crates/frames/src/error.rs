@@ -43,6 +43,17 @@ pub enum Error {
         /// What the reader said.
         why: String,
     },
+    /// A file does not hold what is asked of it.
+    #[error("`{}`: {cause}", path.display())]
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: Box<Error>,
+    },
+    /// A join of plain files is written down wrongly, or its files do not fit together.
+    #[error("{0}")]
+    Join(String),
     /// An expression cannot be evaluated.
     #[error(transparent)]
     Expression(#[from] domain::expression::ExpressionError),
@@ -75,11 +86,20 @@ impl Error {
         let path = path.into();
         move |cause| Self::File { path, cause }
     }
+
+    pub(crate) fn in_file(path: impl Into<PathBuf>) -> impl FnOnce(Self) -> Self {
+        let path = path.into();
+        move |cause| match cause {
+            named @ Self::File { .. } => named,
+            cause => Self::InFile { path, cause: Box::new(cause) },
+        }
+    }
 }
 
 impl Fault for Error {
     fn remedy(&self) -> Remedy {
         match self {
+            Self::InFile { cause, .. } => cause.remedy(),
             Self::File { .. } | Self::Altered { .. } => Remedy::ReportBug,
             _ => Remedy::FixRequest,
         }
@@ -91,6 +111,8 @@ impl Fault for Error {
             Self::WrongType { .. } => "wrong-type",
             Self::NaiveTime { .. } => "naive-time",
             Self::Unreadable { .. } => "unreadable",
+            Self::InFile { cause, .. } => cause.code(),
+            Self::Join(_) => "invalid-join",
             Self::Expression(_) => "invalid-expression",
             Self::File { .. } => "file",
             Self::Altered { .. } => "altered-file",

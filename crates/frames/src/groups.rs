@@ -3,7 +3,11 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use crate::frame::NO_INTEGER;
 use crate::keys::Keys;
+
+/// The `as_of` of a question that may see whatever was learned, and whenever.
+pub const WHENEVER_LEARNED: i64 = i64::MAX;
 
 /// Whether a row brings values or takes the entity away.
 pub const PUT: bool = false;
@@ -15,7 +19,7 @@ pub const TOMBSTONE: bool = true;
 pub struct Moments<'a> {
     /// When each row happened, in microseconds.
     pub event_time: &'a [i64],
-    /// When it was learned.
+    /// When it was learned; [`NO_INTEGER`] if nobody knows, which only [`WHENEVER_LEARNED`] sees.
     pub known_time: &'a [i64],
     /// The order in which rows were accepted.
     pub seq: &'a [i64],
@@ -88,7 +92,8 @@ impl<'a> Groups<'a> {
 
     /// Whether the question's moment of knowledge could see the row at a position.
     pub fn known(&self, position: usize, question: &Question<'_>) -> bool {
-        self.moments.known_time[self.row(position)] <= question.as_of
+        let known_time = self.known_time(position);
+        known_time <= question.as_of && (known_time != NO_INTEGER || question.as_of == WHENEVER_LEARNED)
     }
 
     /// When the row at a position was learned.

@@ -19,6 +19,7 @@ pub mod judged;
 pub mod keys;
 pub mod online;
 pub mod payload;
+pub mod plain_join;
 pub mod rows;
 pub mod source_file;
 pub mod training_set;

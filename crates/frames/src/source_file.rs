@@ -22,7 +22,7 @@ pub fn read(source: &Source, folder: &Path) -> Result<Frame, Error> {
             format!("`{}` names no file; push its rows instead", source.name),
         ));
     };
-    let raw = scan(&folder.join(path))?;
+    let raw = scan(&folder.join(path), Rounding::Up)?;
     let kept = match &source.filter {
         Some(condition) => filter(condition, &raw)?,
         None => raw,
@@ -64,29 +64,39 @@ pub fn conform(name: &str, values: Values, kind: ValueType) -> Result<Values, Er
     }
 }
 
-fn scan(path: &Path) -> Result<Frame, Error> {
+/// What becomes of nanoseconds, so that nothing moves from the future into the past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rounding {
+    /// Of moments from which somebody looks.
+    Down,
+    /// Of moments at which something happened or was learned.
+    Up,
+}
+
+/// All columns of a Parquet file.
+pub(crate) fn scan(path: &Path, rounding: Rounding) -> Result<Frame, Error> {
     std::fs::metadata(path).map_err(Error::file(path))?;
     let unreadable = |error: polars::error::PolarsError| Error::unreadable("Parquet file", error);
     let text = path.to_string_lossy();
     let frame = LazyFrame::scan_parquet(PlRefPath::new(text.as_ref()), ScanArgsParquet::default())
         .and_then(LazyFrame::collect)
         .map_err(unreadable)?;
-    from_polars(&frame)
+    from_polars(&frame, rounding)
 }
 
-fn from_polars(frame: &DataFrame) -> Result<Frame, Error> {
+fn from_polars(frame: &DataFrame, rounding: Rounding) -> Result<Frame, Error> {
     let columns = frame
         .columns()
         .iter()
         .map(|column| {
             let series = column.as_materialized_series();
-            Ok((series.name().to_string(), from_series(series)?))
+            Ok((series.name().to_string(), from_series(series, rounding)?))
         })
         .collect::<Result<_, Error>>()?;
     Ok(Frame::new(frame.height(), columns))
 }
 
-fn from_series(series: &Series) -> Result<Values, Error> {
+fn from_series(series: &Series, rounding: Rounding) -> Result<Values, Error> {
     let name = series.name().to_string();
     let unreadable = |error: polars::error::PolarsError| Error::unreadable("column", error);
     match series.dtype() {
@@ -97,7 +107,7 @@ fn from_series(series: &Series) -> Result<Values, Error> {
             ))
         }
         kind if kind.is_integer() => {
-            let integers = series.cast(&DataType::Int64).map_err(unreadable)?;
+            let integers = series.strict_cast(&DataType::Int64).map_err(unreadable)?;
             Ok(Values::Integer(
                 integers.i64().map_err(unreadable)?.iter().map(|v| v.unwrap_or(NO_INTEGER)).collect(),
             ))
@@ -110,7 +120,7 @@ fn from_series(series: &Series) -> Result<Values, Error> {
         DataType::Boolean => Ok(Values::Boolean(series.bool().map_err(unreadable)?.iter().collect())),
         DataType::Datetime(_, None) => Err(Error::NaiveTime { column: name }),
         DataType::Datetime(unit, Some(_)) => {
-            Ok(Values::Time(series.iter().map(|v| micros(&v, *unit)).collect()))
+            Ok(Values::Time(series.iter().map(|v| micros(&v, *unit, rounding)).collect()))
         }
         other => Err(Error::WrongType {
             column: name,
@@ -120,14 +130,16 @@ fn from_series(series: &Series) -> Result<Values, Error> {
     }
 }
 
-/// Microseconds; nanoseconds are rounded up, so that nothing moves from the future into the past.
-fn micros(value: &AnyValue<'_>, unit: TimeUnit) -> i64 {
+fn micros(value: &AnyValue<'_>, unit: TimeUnit, rounding: Rounding) -> i64 {
     let raw = match value {
         AnyValue::Datetime(raw, ..) | AnyValue::DatetimeOwned(raw, ..) => *raw,
         _ => return NO_INTEGER,
     };
     match unit {
-        TimeUnit::Nanoseconds => raw.div_euclid(1_000) + i64::from(raw.rem_euclid(1_000) != 0),
+        TimeUnit::Nanoseconds => {
+            let up = rounding == Rounding::Up && raw.rem_euclid(1_000) != 0;
+            raw.div_euclid(1_000) + i64::from(up)
+        }
         TimeUnit::Microseconds => raw,
         TimeUnit::Milliseconds => raw.saturating_mul(1_000),
     }

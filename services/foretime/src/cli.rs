@@ -8,6 +8,7 @@ use serde_json::json;
 use service_kit::{Config, shutdown, telemetry};
 
 use crate::client::{Client, definition_files};
+use crate::dataset::{self, Dataset};
 use crate::demo::{self, DemoOptions};
 use crate::up::{Database, Platform, Service};
 use crate::{Failure, doctor};
@@ -59,6 +60,9 @@ enum Action {
         #[arg(long)]
         promote: bool,
     },
+    /// Make training sets out of plain files, without a server.
+    #[command(subcommand)]
+    Dataset(Dataset),
     /// Apply the migrations that `database_url` lacks.
     Migrate,
     /// Say what is wrong with this machine or configuration, and how to mend it.
@@ -116,6 +120,7 @@ async fn act(command: Command) -> Result<(), Failure> {
         Action::Apply { folder, dry_run } => apply(&config, &folder, dry_run).await,
         Action::Ingest(ingest) => push(&config, ingest).await,
         Action::Train { model, promote } => train(&config, &model, promote).await,
+        Action::Dataset(dataset) => dataset::run(dataset),
         Action::Migrate => migrate(&config).await,
         Action::Doctor => doctor::run(&config).await,
     }

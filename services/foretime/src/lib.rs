@@ -6,6 +6,7 @@
 
 pub mod cli;
 mod client;
+mod dataset;
 pub mod demo;
 mod doctor;
 mod failure;

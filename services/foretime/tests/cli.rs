@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use frames::files::{read_parquet, write_parquet};
+use frames::{Frame, Values};
+
 fn foretime(arguments: &[&str], folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_foretime"));
     command.args(arguments).current_dir(folder).stdin(Stdio::null());
@@ -29,9 +32,18 @@ fn the_help_names_every_command_and_what_it_is_for() {
     let folder = folder();
     let (code, said) = ran(foretime(&["--help"], folder.path()));
     assert_eq!(code, Some(0));
-    for word in
-        ["up", "run", "demo", "apply", "ingest", "train", "migrate", "doctor", "Nothing from the future"]
-    {
+    for word in [
+        "up",
+        "run",
+        "demo",
+        "apply",
+        "ingest",
+        "train",
+        "dataset",
+        "migrate",
+        "doctor",
+        "Nothing from the future",
+    ] {
         assert!(said.contains(word), "`{word}` is missing from:\n{said}");
     }
 }
@@ -142,4 +154,92 @@ fn a_folder_without_definitions_and_a_server_that_is_not_there_are_named() {
     let (code, said) = ran(foretime(&["--listen", "127.0.0.1:9", "apply", "."], folder.path()));
     assert_eq!(code, Some(1));
     assert!(said.contains("foretime up"), "{said}");
+}
+
+const DAY: i64 = 86_400_000_000;
+
+/// Three labels of two shops, and three rows of what was sold there, of which one was learned late.
+fn sales(folder: &Path) {
+    let labels = vec![
+        ("shop".to_owned(), Values::text([Some("north"), Some("south"), Some("north")])),
+        ("decided".to_owned(), Values::Time(vec![9 * DAY, 9 * DAY, 2 * DAY])),
+        ("closed".to_owned(), Values::Boolean(vec![Some(true), Some(false), None])),
+    ];
+    write_parquet(&folder.join("labels.parquet"), &Frame::new(3, labels)).expect("it can be written");
+    let sales = vec![
+        ("shop".to_owned(), Values::text([Some("north"), Some("north"), Some("south")])),
+        ("day".to_owned(), Values::Time(vec![DAY, 8 * DAY, DAY])),
+        ("learned".to_owned(), Values::Time(vec![DAY, 30 * DAY, DAY])),
+        ("sold".to_owned(), Values::Integer(vec![10, 20, 30])),
+    ];
+    write_parquet(&folder.join("sales.parquet"), &Frame::new(3, sales)).expect("it can be written");
+}
+
+fn join(folder: &Path, view: &str, more: &[&str]) -> (Option<i32>, String) {
+    let asked = ["dataset", "join", "--labels", "labels.parquet", "--cutoff", "decided", "--view", view];
+    ran(foretime(&[&asked, ["--out", "out.parquet"].as_slice(), more].concat(), folder))
+}
+
+const SALES: &str = "name=s,path=sales.parquet,keys=shop,event_time=day,known_time=learned";
+
+#[test]
+fn plain_files_are_joined_without_a_server_and_without_the_future() {
+    let folder = folder();
+    sales(folder.path());
+    let (code, said) = join(folder.path(), &format!("{SALES},max_age=8d"), &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("3 rows in, 3 rows out"), "{said}");
+    assert!(said.contains("s: PRESENT 3, EXPIRED 0, NOT_FOUND 0, DELETED 0"), "{said}");
+    let out = read_parquet(&folder.path().join("out.parquet")).expect("it was written");
+    let names: Vec<&str> = out.columns().iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["shop", "decided", "closed", "s__sold", "s__status"]);
+    assert_eq!(out.find("s__sold"), Some(&Values::Integer(vec![10, 30, 10])));
+    assert_eq!(out.find("closed"), Some(&Values::Boolean(vec![Some(true), Some(false), None])));
+}
+
+#[test]
+fn a_join_that_may_look_later_sees_what_was_learned_later() {
+    let folder = folder();
+    sales(folder.path());
+    let (code, said) = join(folder.path(), &format!("{SALES},max_age=7d"), &["--as-of", "off"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("s: PRESENT 2, EXPIRED 1, NOT_FOUND 0, DELETED 0"), "{said}");
+    let out = read_parquet(&folder.path().join("out.parquet")).expect("it was written");
+    let sold = out.find("s__sold").expect("it was joined");
+    assert_eq!(sold, &Values::Integer(vec![20, frames::NO_INTEGER, 10]));
+}
+
+#[test]
+fn a_second_view_without_keys_is_about_every_label() {
+    let folder = folder();
+    sales(folder.path());
+    let newest = "name=newest,path=sales.parquet,keys=,event_time=day,boundary=exclusive";
+    let (code, said) = join(folder.path(), SALES, &["--view", newest]);
+    assert_eq!(code, Some(0), "{said}");
+    let out = read_parquet(&folder.path().join("out.parquet")).expect("it was written");
+    let names: Vec<&str> = out.columns().iter().skip(5).map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["newest__shop", "newest__learned", "newest__sold", "newest__status"]);
+    assert_eq!(out.find("newest__sold"), Some(&Values::Integer(vec![20, 20, 30])));
+}
+
+#[test]
+fn a_join_of_a_column_that_is_not_there_fails_and_names_file_and_columns() {
+    let folder = folder();
+    sales(folder.path());
+    let (code, said) = join(folder.path(), &SALES.replace("day", "dya"), &[]);
+    assert_eq!(code, Some(1), "{said}");
+    let expected = "`sales.parquet`: there is no column `dya`; there are: shop, day, learned, sold";
+    assert!(said.contains(expected), "{said}");
+    assert!(!folder.path().join("out.parquet").exists());
+    let (code, said) = join(folder.path(), SALES, &["--as-of", "column:seen"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("`labels.parquet`: there is no column `seen`"), "{said}");
+}
+
+#[test]
+fn a_misspelt_setting_of_a_joined_view_is_refused_with_the_right_one() {
+    let folder = folder();
+    let (code, said) = join(folder.path(), &format!("{SALES},maxage=7d"), &[]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("did you mean `max_age`?"), "{said}");
 }
