@@ -160,15 +160,20 @@ async fn a_body_that_does_not_fit_names_the_place() {
 }
 
 #[test]
-fn a_parquet_file_with_a_missing_column_is_refused_by_name() {
+fn a_parquet_file_with_a_missing_or_retyped_column_is_refused_by_name() {
     let folder = journeys::folder();
-    let file = folder.path().join("visits.parquet");
-    frames::files::write_parquet(&file, &Frame::new(1, vec![("shop".into(), Values::text([Some("a")]))]))
-        .unwrap();
-    let source = serde_json::from_value(json!({
-        "name": "visits", "columns": { "shop": "text", "amount": "number" }, "event_time": "at", "known_time": "at",
-        "path": "visits.parquet",
-    }));
-    let said = frames::source_file::read(&source.unwrap(), folder.path()).unwrap_err().to_string();
+    let read = |columns: Vec<(String, Values)>| {
+        frames::files::write_parquet(&folder.path().join("visits.parquet"), &Frame::new(1, columns)).unwrap();
+        let source = json!({
+            "name": "visits", "columns": { "shop": "text", "amount": "number" }, "event_time": "at",
+            "known_time": "at", "path": "visits.parquet",
+        });
+        let source = serde_json::from_value(source).unwrap();
+        frames::source_file::read(&source, folder.path()).unwrap_err().to_string()
+    };
+    let shop = ("shop".to_owned(), Values::text([Some("a")]));
+    let said = read(vec![shop.clone()]);
     assert!(said.contains("`amount`"), "{said}");
+    let said = read(vec![shop, ("amount".to_owned(), Values::text([Some("much")]))]);
+    assert!(said.contains("`amount`") && said.contains("texts"), "{said}");
 }
