@@ -73,21 +73,4 @@ impl Context {
         let entry = known.entry(TypeId::of::<T>()).or_insert_with(|| Box::new(make(&self.metrics)));
         entry.downcast_ref::<T>().expect("it is stored under its own type").clone()
     }
-
-    /// Runs `work` until it ends or the process stops; the process waits for it.
-    pub fn spawn<F>(&self, name: &'static str, work: F)
-    where
-        F: Future<Output = anyhow::Result<()>> + Send + 'static,
-    {
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                ended = work => if let Err(error) = ended {
-                    tracing::error!(task = name, error = format!("{error:#}"), "a background task ended; the process stops");
-                    stop.cancel();
-                }
-            }
-        });
-    }
 }

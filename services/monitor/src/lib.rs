@@ -58,7 +58,7 @@ pub fn start(context: &Context) -> anyhow::Result<()> {
         service_kit::jobs::start(context, deliveries(context, &metrics, &client));
     }
     let scheduling = context.clone();
-    // Not under `Context::spawn`, which drops its work when the process stops: the scheduler has to be shut down first.
+    // The scheduler hears of the stop by itself: it has to be shut down before its task may end.
     context.tasks.spawn(async move {
         if let Err(error) = schedule::tick(scheduling.clone()).await {
             tracing::error!(error = format!("{error:#}"), "the scheduler ended; the process stops");
