@@ -7,6 +7,8 @@ pub enum Remedy {
     FixRequest,
     /// The thing does not exist: name another (404).
     LookElsewhere,
+    /// Whoever asks may not: ask somebody who may (403).
+    AskPermission,
     /// The request meets a state that forbids it: look at the state first (409).
     ResolveConflict,
     /// The request is larger than a stated bound: send less (413).

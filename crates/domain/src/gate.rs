@@ -23,6 +23,19 @@ pub struct Gate {
     pub min_auc: Option<f64>,
     /// The expected calibration error must be at most this.
     pub max_ece: Option<f64>,
+    /// No feature may surely have drifted by more than this since the training: the lower end of its effect
+    /// (Kolmogorov–Smirnov distance of numbers, total variation of categories), training rows against rows served later.
+    pub max_drift: Option<f64>,
+    /// The version must read the features as its dataset defines them now.
+    #[serde(default = "yes")]
+    pub same_schema: bool,
+    /// Somebody else than the version's author must have approved it.
+    #[serde(default)]
+    pub approval: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn champion() -> String {
@@ -56,10 +69,50 @@ pub enum Reigning {
     },
 }
 
+/// How far the features have moved between a version's training and now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Drift {
+    /// Nobody asked.
+    Unasked,
+    /// Too little was served since the training to tell.
+    Unknown {
+        /// Rows that were served since.
+        rows: u64,
+        /// Rows that are needed.
+        needed: u64,
+    },
+    /// The feature that moved most surely.
+    Worst {
+        /// Its name.
+        column: String,
+        /// How far it moved.
+        effect: Interval,
+        /// Rows that were served since.
+        rows: u64,
+    },
+}
+
+/// Everything that a gate looks at.
+#[derive(Clone, Debug)]
+pub struct Case<'a> {
+    /// What its run found about the candidate.
+    pub evaluation: Option<&'a Evaluation>,
+    /// The champion it must beat.
+    pub reigning: Reigning,
+    /// What became of the features since the training.
+    pub drift: Drift,
+    /// The fingerprint of the features as the dataset defines them now; or why there is none.
+    pub schema: Result<String, String>,
+    /// Who made the version.
+    pub author: Option<&'a str>,
+    /// Who approved it.
+    pub approved_by: &'a [String],
+}
+
 /// One question of a gate and its answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Check {
-    /// Stable, kebab-case: `evaluated`, `temporal-order`, `champion`, `auc` or `calibration`.
+    /// Stable, kebab-case: `evaluated`, `temporal-order`, `champion`, `auc`, `calibration`, `drift`, `schema` or `approval`.
     pub check: String,
     /// Whether the evidence suffices.
     pub passed: bool,
@@ -113,14 +166,17 @@ impl Verdict {
 
 impl Gate {
     /// Judges a candidate. Without an evaluation nothing is known, and nothing passes.
-    pub fn judge(&self, evaluation: Option<&Evaluation>, reigning: &Reigning) -> Verdict {
-        let Some(evaluation) = evaluation else {
+    pub fn judge(&self, case: &Case<'_>) -> Verdict {
+        let Some(evaluation) = case.evaluation else {
             let check = check("evaluated", false, "the version was never evaluated on later data".to_owned());
             return Verdict { gate: self.name.clone(), passed: false, checks: vec![check] };
         };
-        let mut checks = vec![temporal_order(evaluation), self.against_champion(reigning)];
+        let mut checks = vec![temporal_order(evaluation), self.against_champion(&case.reigning)];
         checks.extend(self.min_auc.map(|least| auc_at_least(evaluation, least)));
         checks.extend(self.max_ece.map(|most| ece_at_most(evaluation, most)));
+        checks.extend(self.max_drift.map(|most| drift_at_most(&case.drift, most)));
+        checks.extend(self.same_schema.then(|| same_schema(evaluation, &case.schema)));
+        checks.extend(self.approval.then(|| approved(case.author, case.approved_by)));
         let passed = checks.iter().all(|check| check.passed);
         Verdict { gate: self.name.clone(), passed, checks }
     }
@@ -173,6 +229,52 @@ fn ece_at_most(evaluation: &Evaluation, most: f64) -> Check {
     check("calibration", ece <= most, format!("ECE is {ece:.4}, must be at most {most}"))
 }
 
+/// Drift that nobody can see yet refuses nothing: a model trained on the newest rows has served none.
+fn drift_at_most(drift: &Drift, most: f64) -> Check {
+    let (passed, evidence) = match drift {
+        Drift::Unasked => (true, "no feature was compared".to_owned()),
+        Drift::Unknown { rows, needed } => {
+            (true, format!("{rows} rows were served since the training, {needed} are needed to tell"))
+        }
+        Drift::Worst { column, effect: Interval { value, low, high }, rows } => (
+            *low <= most,
+            format!(
+                "`{column}` moved most: by {value:.3} [{low:.3}, {high:.3}] between the training and {rows} rows served \
+                 since; the lower end must be at most {most}"
+            ),
+        ),
+    };
+    check("drift", passed, evidence)
+}
+
+fn same_schema(evaluation: &Evaluation, schema: &Result<String, String>) -> Check {
+    let dataset = &evaluation.dataset;
+    match schema {
+        Ok(now) if *now == evaluation.schema_fingerprint => {
+            check("schema", true, format!("it reads the features as dataset `{dataset}` defines them"))
+        }
+        Ok(now) => check(
+            "schema",
+            false,
+            format!(
+                "it was trained on features {:.12}, dataset `{dataset}` now defines {now:.12}: train it anew",
+                evaluation.schema_fingerprint
+            ),
+        ),
+        Err(why) => check("schema", false, format!("the features of dataset `{dataset}` are unknown: {why}")),
+    }
+}
+
+fn approved(author: Option<&str>, approved_by: &[String]) -> Check {
+    let other = approved_by.iter().find(|name| Some(name.as_str()) != author);
+    let evidence = match (other, author) {
+        (Some(other), _) => format!("approved by {other}"),
+        (None, Some(author)) => format!("nobody but its author ({author}) approved it"),
+        (None, None) => "nobody approved it".to_owned(),
+    };
+    check("approval", other.is_some(), evidence)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,7 +290,25 @@ mod tests {
             champion_margin: 0.002,
             min_auc: Some(0.7),
             max_ece: Some(0.03),
+            max_drift: None,
+            same_schema: true,
+            approval: false,
         }
+    }
+
+    fn case(evaluation: Option<&Evaluation>, reigning: Reigning) -> Case<'_> {
+        Case {
+            evaluation,
+            reigning,
+            drift: Drift::Unasked,
+            schema: Ok(String::new()),
+            author: Some("ana"),
+            approved_by: &[],
+        }
+    }
+
+    fn judge(gate: &Gate, evaluation: Option<&Evaluation>, reigning: Reigning) -> Verdict {
+        gate.judge(&case(evaluation, reigning))
     }
 
     fn evaluation(trained_through: &str, evaluated_from: &str) -> Evaluation {
@@ -235,34 +355,70 @@ mod tests {
 
     #[test]
     fn a_version_that_was_never_evaluated_does_not_pass() {
-        assert!(!gate().judge(None, &Reigning::Nobody).passed);
+        assert!(!judge(&gate(), None, Reigning::Nobody).passed);
     }
 
     #[test]
     fn a_version_judged_on_what_it_learned_from_does_not_pass() {
-        let verdict = gate().judge(Some(&evaluation("2013-11-05", "2013-11-01")), &Reigning::Nobody);
+        let verdict = judge(&gate(), Some(&evaluation("2013-11-05", "2013-11-01")), Reigning::Nobody);
         assert!(!verdict.passed && verdict.reasons().contains("2013-11-05"), "{verdict:?}");
     }
 
     #[test]
     fn an_outcome_known_at_the_moment_of_the_first_question_is_in_order() {
-        assert!(gate().judge(Some(&evaluation("2013-11-01", "2013-11-01")), &Reigning::Nobody).passed);
+        assert!(judge(&gate(), Some(&evaluation("2013-11-01", "2013-11-01")), Reigning::Nobody).passed);
     }
 
     #[test]
     fn a_version_clearly_below_the_champion_does_not_pass_and_the_reason_has_the_interval() {
-        let verdict = gate().judge(Some(&evaluation("2013-10-31", "2013-11-01")), &challenge(-0.02));
+        let verdict = judge(&gate(), Some(&evaluation("2013-10-31", "2013-11-01")), challenge(-0.02));
         assert!(!verdict.passed && verdict.reasons().contains("[-0.0200, -0.0140]"), "{verdict:?}");
     }
 
     #[test]
     fn a_version_within_the_margin_of_the_champion_passes() {
-        assert!(gate().judge(Some(&evaluation("2013-10-31", "2013-11-01")), &challenge(-0.001)).passed);
+        assert!(judge(&gate(), Some(&evaluation("2013-10-31", "2013-11-01")), challenge(-0.001)).passed);
     }
 
     #[test]
     fn a_champion_that_cannot_be_compared_stands() {
         let reigning = Reigning::Incomparable { champion_version: 3, why: "no shared rows".into() };
-        assert!(!gate().judge(Some(&evaluation("2013-10-31", "2013-11-01")), &reigning).passed);
+        assert!(!judge(&gate(), Some(&evaluation("2013-10-31", "2013-11-01")), reigning).passed);
+    }
+
+    #[test]
+    fn features_that_changed_since_the_training_do_not_pass() {
+        let evaluation = evaluation("2013-10-31", "2013-11-01");
+        let mut case = case(Some(&evaluation), Reigning::Nobody);
+        case.schema = Ok("other".into());
+        assert!(gate().judge(&case).reasons().contains("train it anew"));
+        case.schema = Err("it is no longer defined".into());
+        assert!(!gate().judge(&case).passed);
+        assert!(Gate { same_schema: false, ..gate() }.judge(&case).passed);
+    }
+
+    #[test]
+    fn only_drift_that_is_sure_refuses() {
+        let evaluation = evaluation("2013-10-31", "2013-11-01");
+        let gate = Gate { max_drift: Some(0.1), ..gate() };
+        let judged = |low: f64| {
+            let effect = Interval { value: 0.2, low, high: 0.3 };
+            let drift = Drift::Worst { column: "fare".into(), effect, rows: 900 };
+            gate.judge(&Case { drift, ..case(Some(&evaluation), Reigning::Nobody) })
+        };
+        assert!(judged(0.09).passed);
+        assert!(judged(0.11).reasons().contains("`fare` moved most"));
+        let drift = Drift::Unknown { rows: 3, needed: 500 };
+        assert!(gate.judge(&Case { drift, ..case(Some(&evaluation), Reigning::Nobody) }).passed);
+    }
+
+    #[test]
+    fn an_author_cannot_approve_alone() {
+        let evaluation = evaluation("2013-10-31", "2013-11-01");
+        let gate = Gate { approval: true, ..gate() };
+        let judged = |approved_by: &[String]| {
+            gate.judge(&Case { approved_by, ..case(Some(&evaluation), Reigning::Nobody) }).passed
+        };
+        assert!(!judged(&[]) && !judged(&["ana".into()]) && judged(&["ana".into(), "ben".into()]));
     }
 }

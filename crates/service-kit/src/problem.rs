@@ -31,6 +31,7 @@ pub fn status_of(remedy: Remedy) -> StatusCode {
     match remedy {
         Remedy::FixRequest => StatusCode::UNPROCESSABLE_ENTITY,
         Remedy::LookElsewhere => StatusCode::NOT_FOUND,
+        Remedy::AskPermission => StatusCode::FORBIDDEN,
         Remedy::ResolveConflict => StatusCode::CONFLICT,
         Remedy::SendLess => StatusCode::PAYLOAD_TOO_LARGE,
         Remedy::RetryLater => StatusCode::SERVICE_UNAVAILABLE,

@@ -9,6 +9,7 @@
 pub mod definitions;
 mod error;
 pub mod features;
+pub mod governance;
 pub mod incidents;
 pub mod jobs;
 pub mod labels;

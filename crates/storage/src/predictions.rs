@@ -173,6 +173,33 @@ pub async fn logs(
     .await?)
 }
 
+/// The newest files of a model's versions that hold cutoffs after `after`, newest first.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn newest_logs(
+    conn: &mut PgConnection,
+    project: &str,
+    registered_model: &str,
+    after: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<Log>, Error> {
+    Ok(sqlx::query_as!(
+        Log,
+        r#"
+        select path, sha256 from prediction_logs
+        where project = $1 and registered_model = $2 and last_cutoff > $3
+        order by last_cutoff desc, prediction_log_id limit $4
+        "#,
+        project,
+        registered_model,
+        after,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
 /// The windows of length `window` (counted from 1970) that ended by `until` and hold predictions, by version, oldest first.
 ///
 /// # Errors

@@ -1,5 +1,6 @@
 //! Training sets: asked for over HTTP or by a schedule, built by a job, immutable afterwards.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -15,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service_kit::jobs::{Failure, Job, Outcome};
 use service_kit::{JsonBody, Problem};
+use sqlx::Connection;
+use storage::governance::inputs::PartUsed;
 use storage::jobs::NewJob;
 use storage::training_sets::TrainingSet;
 
@@ -139,6 +142,7 @@ async fn make(store: &FeatureStore, request: &BuildTrainingSet) -> Result<Traini
         return Ok(id);
     }
     let files = Files::of(&mut conn, context, project, &definitions, &dataset, max_seq).await?;
+    let used = files.used.clone();
     drop(conn); // the join takes its time; nobody else should wait for a connection
     let id = TrainingSetId::new();
     let path = format!("training-sets/{project}/{}/{id}.arrow", dataset.name);
@@ -166,7 +170,10 @@ async fn make(store: &FeatureStore, request: &BuildTrainingSet) -> Result<Traini
         created_at: context.clock.now(),
     };
     let mut conn = context.db.acquire().await?;
-    storage::training_sets::publish(&mut conn, project, &set).await?;
+    let mut tx = conn.begin().await?;
+    storage::training_sets::publish(&mut tx, project, &set).await?;
+    storage::governance::inputs::record_parts(&mut tx, project, id, &used).await?;
+    tx.commit().await?;
     let seconds = began.elapsed().as_secs_f64();
     store.metrics.training_set_seconds.with_label_values(&[&set.dataset]).observe(seconds);
     tracing::info!(training_set = %id, dataset = set.dataset, rows = set.rows, seconds, "built a training set");
@@ -174,7 +181,10 @@ async fn make(store: &FeatureStore, request: &BuildTrainingSet) -> Result<Traini
 }
 
 /// The parts of every view that a dataset reads, as the manifest lists them at one seq.
-struct Files(std::collections::HashMap<String, Vec<PathBuf>>);
+struct Files {
+    paths: HashMap<String, Vec<PathBuf>>,
+    used: Vec<PartUsed>,
+}
 
 impl Files {
     async fn of(
@@ -188,17 +198,24 @@ impl Files {
         let needed = frames::assemble::needed(definitions, dataset)?;
         let views =
             needed.iter().map(|needed| needed.view.name.as_str()).chain([dataset.spine.view.as_str()]);
-        let mut files = std::collections::HashMap::new();
+        let mut files = Self { paths: HashMap::new(), used: vec![] };
         for view in views {
             let parts = storage::features::parts_of(conn, project, view, max_seq).await?;
-            let paths = parts.into_iter().map(|part| context.data_dir.join(part.path)).collect();
-            files.insert(view.to_owned(), paths);
+            let paths = parts.iter().map(|part| context.data_dir.join(&part.path)).collect();
+            files.paths.insert(view.to_owned(), paths);
+            files.used.extend(parts.into_iter().map(|part| PartUsed {
+                part_id: part.id,
+                view: part.view,
+                view_version: part.view_version,
+                path: part.path,
+                sha256: part.sha256,
+            }));
         }
-        Ok(Self(files))
+        Ok(files)
     }
 
     fn rows(&self, needed: &Needed<'_>) -> Result<ViewRows, Error> {
-        let paths = self.0.get(&needed.view.name).map_or(&[][..], Vec::as_slice);
+        let paths = self.paths.get(&needed.view.name).map_or(&[][..], Vec::as_slice);
         Ok(ViewRows::read_parts(&needed.schema, paths)?)
     }
 }

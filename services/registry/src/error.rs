@@ -3,6 +3,8 @@
 use domain::gate::Refused;
 use domain::{Fault, Remedy};
 
+use crate::aliases::Ask;
+
 /// The registry did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -21,6 +23,32 @@ pub enum Error {
         /// The alias it guards.
         alias: String,
     },
+    /// Somebody else moves the alias, or moved it first.
+    #[error("alias `{alias}` of `{model}` was not moved: {why}; look where it points now and ask again")]
+    Busy {
+        /// The registered model.
+        model: String,
+        /// The alias.
+        alias: String,
+        /// What came first.
+        why: String,
+    },
+    /// Nothing served before.
+    #[error("alias `{alias}` of `{model}` points at {now}, and nothing is known to have been there before")]
+    Nothing {
+        /// The registered model.
+        model: String,
+        /// The alias.
+        alias: String,
+        /// Where it points.
+        now: String,
+    },
+    /// Only an administrator may.
+    #[error("{0}")]
+    Forbidden(String),
+    /// A file of ours cannot be read, or says something else than it should.
+    #[error("{0}")]
+    Unreadable(String),
     /// The thing does not exist. The words are MLflow's, because its clients read them.
     #[error("{0}")]
     Missing(String),
@@ -38,6 +66,12 @@ impl From<storage::Error> for Error {
             return Self::Invalid("a value holds characters or a length that cannot be stored".to_owned());
         }
         Self::Storage(error)
+    }
+}
+
+impl From<frames::Error> for Error {
+    fn from(error: frames::Error) -> Self {
+        Self::Unreadable(error.to_string())
     }
 }
 
@@ -62,6 +96,10 @@ impl Error {
         Self::Missing(format!("Registered Model with name={name} not found"))
     }
 
+    pub(crate) fn busy(ask: &Ask<'_>, why: &str) -> Self {
+        Self::Busy { model: ask.model.to_owned(), alias: ask.alias.to_owned(), why: why.to_owned() }
+    }
+
     pub(crate) fn no_version(model: &str, version: i32) -> Self {
         Self::Missing(format!("Model Version (name={model}, version={version}) not found"))
     }
@@ -71,7 +109,9 @@ impl Fault for Error {
     fn remedy(&self) -> Remedy {
         match self {
             Self::Refused(refused) => refused.remedy(),
-            Self::Guarded { .. } => Remedy::ResolveConflict,
+            Self::Guarded { .. } | Self::Busy { .. } | Self::Nothing { .. } => Remedy::ResolveConflict,
+            Self::Forbidden(_) => Remedy::AskPermission,
+            Self::Unreadable(_) => Remedy::ReportBug,
             Self::Missing(_) => Remedy::LookElsewhere,
             Self::Invalid(_) => Remedy::FixRequest,
             Self::Storage(error) => error.remedy(),
@@ -82,6 +122,10 @@ impl Fault for Error {
         match self {
             Self::Refused(refused) => refused.code(),
             Self::Guarded { .. } => "alias-guarded",
+            Self::Busy { .. } => "alias-busy",
+            Self::Nothing { .. } => "nothing-before",
+            Self::Forbidden(_) => "forbidden",
+            Self::Unreadable(_) => "unreadable",
             Self::Missing(_) => "not-found",
             Self::Invalid(_) => "invalid-request",
             Self::Storage(error) => error.code(),

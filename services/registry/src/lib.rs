@@ -9,14 +9,16 @@
 
 mod aliases;
 mod artifacts;
-mod chain;
-mod challenge;
+mod card;
 mod error;
+mod files;
 mod lineage;
 mod metrics;
 mod mlflow;
 mod promotion;
+mod signing;
 mod v1;
+mod verify;
 
 use axum::Router;
 use service_kit::Context;

@@ -7,7 +7,8 @@ use service_kit::metrics::counter;
 /// What the registry measures.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
-    /// Asked moves of aliases, by model, alias and outcome: `moved`, `refused`, `removed` or `unchanged`.
+    /// Asked moves of aliases, by model, alias and outcome: `moved`, `refused`, `removed`, `overridden`,
+    /// `rolled_back` or `unchanged`.
     pub(crate) alias_moves: IntCounterVec,
     /// Bytes that clients uploaded.
     pub(crate) uploaded_bytes: IntCounter,

@@ -8,7 +8,7 @@ use service_kit::Context;
 use service_kit::jobs::{Failure, Job, Outcome};
 
 use crate::Error;
-use crate::aliases::{self, Ask};
+use crate::aliases::{self, Ask, Manner};
 
 /// Names the job; never renamed.
 pub const JOB_KIND: &str = "promote";
@@ -29,7 +29,7 @@ pub async fn promote(
     reason: Option<&str>,
 ) -> Result<Verdict, Error> {
     let ask = Ask { project, model, alias: CHAMPION, actor, reason };
-    aliases::point_at(context, &ask, version).await
+    Ok(aliases::point_at(context, &ask, version, Manner::default()).await?.verdict)
 }
 
 /// The payload of a `promote` job: a version, or the run whose newest version is meant.

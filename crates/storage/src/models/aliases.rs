@@ -54,6 +54,25 @@ pub async fn aliases_of(
     .await?)
 }
 
+/// Claims an alias until the transaction ends; `false` if another transaction holds it.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn claim_alias(
+    conn: &mut PgConnection,
+    project: &str,
+    model: &str,
+    alias: &str,
+) -> Result<bool, Error> {
+    let claimed = sqlx::query_scalar!(
+        r#"select pg_try_advisory_xact_lock(hashtextextended(jsonb_build_array('alias', $1::text, $2::text, $3::text)::text, 0)) as "claimed!""#,
+        project,
+        model,
+        alias,
+    );
+    Ok(claimed.fetch_one(conn).await?)
+}
+
 /// Points an alias at a version.
 ///
 /// # Errors

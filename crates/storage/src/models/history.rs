@@ -14,7 +14,7 @@ pub struct Entry {
     pub sequence: i64,
     /// The alias.
     pub alias: String,
-    /// `moved`, `refused` or `removed`.
+    /// `moved`, `refused`, `removed`, `overridden` or `rolled_back`.
     pub outcome: String,
     /// Where it pointed.
     pub from_version: Option<i32>,
@@ -137,4 +137,29 @@ pub async fn decided_by(
     )
     .fetch_optional(conn)
     .await?)
+}
+
+/// Where an alias pointed before the last move that brought it to `version`; steps back are no such moves.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn came_from(
+    conn: &mut PgConnection,
+    project: &str,
+    model: &str,
+    alias: &str,
+    version: i32,
+) -> Result<Option<i32>, Error> {
+    let found = sqlx::query_scalar!(
+        r#"
+        select from_version from alias_history
+        where project = $1 and model = $2 and alias = $3 and to_version = $4 and outcome in ('moved', 'overridden')
+        order by sequence desc limit 1
+        "#,
+        project,
+        model,
+        alias,
+        version,
+    );
+    Ok(found.fetch_optional(conn).await?.flatten())
 }

@@ -9,7 +9,7 @@ pub mod history;
 mod registered;
 mod versions;
 
-pub use aliases::{Alias, alias_of, aliases_of, delete_alias, set_alias};
+pub use aliases::{Alias, alias_of, aliases_of, claim_alias, delete_alias, set_alias};
 pub use gates::gate_of;
 pub use registered::{
     RegisteredModel, create, delete, delete_tag, find, load, lock, names, rename, set_description, set_tags,

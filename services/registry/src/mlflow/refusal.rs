@@ -18,6 +18,7 @@ pub(crate) enum Code {
     ResourceDoesNotExist,
     EndpointNotFound,
     ResourceConflict,
+    PermissionDenied,
     InternalError,
     TemporarilyUnavailable,
 }
@@ -31,6 +32,7 @@ impl Code {
             Self::ResourceDoesNotExist => "RESOURCE_DOES_NOT_EXIST",
             Self::EndpointNotFound => "ENDPOINT_NOT_FOUND",
             Self::ResourceConflict => "RESOURCE_CONFLICT",
+            Self::PermissionDenied => "PERMISSION_DENIED",
             Self::InternalError => "INTERNAL_ERROR",
             Self::TemporarilyUnavailable => "TEMPORARILY_UNAVAILABLE",
         }
@@ -43,6 +45,7 @@ impl Code {
             }
             Self::ResourceDoesNotExist | Self::EndpointNotFound => StatusCode::NOT_FOUND,
             Self::ResourceConflict => StatusCode::CONFLICT,
+            Self::PermissionDenied => StatusCode::FORBIDDEN,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::TemporarilyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -86,6 +89,7 @@ impl From<Error> for Refusal {
         let code = match error.remedy() {
             Remedy::FixRequest | Remedy::SendLess => Code::InvalidParameterValue,
             Remedy::LookElsewhere => Code::ResourceDoesNotExist,
+            Remedy::AskPermission => Code::PermissionDenied,
             Remedy::ResolveConflict => Code::ResourceConflict,
             Remedy::RetryLater => Code::TemporarilyUnavailable,
             Remedy::ReportBug => Code::InternalError,

@@ -12,7 +12,7 @@ use super::input::Input;
 use super::paging::{Page, answer};
 use super::refusal::Refusal;
 use super::{Answer, done, filter, rules, views};
-use crate::aliases::{self, Ask};
+use crate::aliases::{self, Ask, Manner};
 use crate::v1::actor_of;
 use crate::{Error, Registry};
 
@@ -174,7 +174,8 @@ pub(crate) async fn set_alias(State(registry): State<Registry>, headers: HeaderM
     rules::alias(alias)?;
     let version = rules::version(input.required("version")?)?;
     let actor = actor_of(&headers);
-    aliases::point_at(&registry.context, &ask(&registry, name, alias, &actor), version).await?;
+    aliases::point_at(&registry.context, &ask(&registry, name, alias, &actor), version, Manner::default())
+        .await?;
     done()
 }
 

@@ -1,0 +1,17 @@
+//! SQL over what stands behind a model version beyond MLflow: inputs, files' hashes, card, signature, approvals.
+
+pub mod approvals;
+pub mod files;
+pub mod inputs;
+pub mod papers;
+
+/// Names a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VersionKey<'a> {
+    /// The project.
+    pub project: &'a str,
+    /// The registered model.
+    pub model: &'a str,
+    /// Its number.
+    pub version: i32,
+}

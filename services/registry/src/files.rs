@@ -1,0 +1,126 @@
+//! The files of a version: where they are, and what they were when somebody first looked at them closely.
+
+use std::path::{Path, PathBuf};
+
+use service_kit::Context;
+use sha2::{Digest, Sha256};
+use sqlx::PgConnection;
+use storage::governance::VersionKey;
+use storage::governance::files::{VersionFile, files_of, keep};
+use storage::models::Version;
+use storage::tracking::runs;
+
+use crate::artifacts::{ArtifactPath, Store, is_absent};
+use crate::{Error, Registry};
+
+/// How much of a file is read at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// The folder of a version below the artifact root.
+///
+/// # Errors
+/// [`Error::Invalid`] if the files are not this server's.
+pub(crate) async fn folder_of(
+    conn: &mut PgConnection,
+    project: &str,
+    version: &Version,
+) -> Result<ArtifactPath, Error> {
+    let uri = resolved(conn, project, &version.storage_uri).await?;
+    let path = uri.as_deref().and_then(|uri| uri.strip_prefix("mlflow-artifacts:"));
+    path.and_then(|path| ArtifactPath::parse(path.trim_start_matches('/'))).ok_or_else(|| {
+        Error::Invalid(format!(
+            "the files of version {} of `{}` lie at `{}`, which this server does not hold; upload them with `log_model` to \
+             have them hashed, signed and verified",
+            version.version, version.model, version.storage_uri
+        ))
+    })
+}
+
+/// `runs:/<id>/<path>` as a place among the artifacts; other URIs as they are.
+async fn resolved(conn: &mut PgConnection, project: &str, uri: &str) -> Result<Option<String>, Error> {
+    let Some(path) = uri.strip_prefix("runs:/") else { return Ok(Some(uri.to_owned())) };
+    let (run_id, below) = path.split_once('/').unwrap_or((path, ""));
+    let root = runs::artifact_uri_of(conn, project, run_id).await?;
+    Ok(root.map(|root| format!("{}/{below}", root.trim_end_matches('/'))))
+}
+
+/// The files of a version as they were first seen; if nobody looked yet, as they are now, from now on.
+///
+/// # Errors
+/// [`Error::Invalid`] if there are none here; [`Error::Unreadable`] if one cannot be read.
+pub(crate) async fn frozen(registry: &Registry, version: &Version) -> Result<Vec<VersionFile>, Error> {
+    let key = key_of(registry.project(), version);
+    let mut conn = registry.context.db.acquire().await?;
+    let known = files_of(&mut conn, key).await?;
+    if !known.is_empty() {
+        return Ok(known);
+    }
+    let folder = folder_of(&mut conn, registry.project(), version).await?;
+    drop(conn); // hashing takes its time
+    let found = hashed(&registry.artifacts(), &folder).await?;
+    if found.is_empty() {
+        return Err(Error::Invalid(format!(
+            "version {} of `{}` has no files at `{}` yet; upload them first",
+            version.version, version.model, version.storage_uri
+        )));
+    }
+    Ok(keep(&mut *registry.context.db.acquire().await?, key, &found).await?)
+}
+
+pub(crate) fn key_of<'a>(project: &'a str, version: &'a Version) -> VersionKey<'a> {
+    VersionKey { project, model: &version.model, version: version.version }
+}
+
+/// The files below a folder with their hashes, by path.
+pub(crate) async fn hashed(store: &Store, folder: &ArtifactPath) -> Result<Vec<VersionFile>, Error> {
+    let unreadable = |path: &ArtifactPath, error: std::io::Error| {
+        Error::Unreadable(format!("`{}` cannot be read: {error}", path.as_str()))
+    };
+    let mut folders = vec![folder.clone()];
+    let mut files = Vec::new();
+    while let Some(open) = folders.pop() {
+        for entry in store.list(Some(&open)).await.map_err(|error| unreadable(&open, error))? {
+            let Some(path) = open.join(&entry.name) else { continue };
+            let Some(size) = entry.size_bytes else {
+                folders.push(path);
+                continue;
+            };
+            let sha256 = sha256_of(store.file(&path)).await?.unwrap_or_default();
+            let below = path.as_str()[folder.as_str().len() + 1..].to_owned();
+            files.push(VersionFile { path: below, sha256, size_bytes: size as i64 });
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// SHA-256 of a file, in hex; `None` if it is not there.
+///
+/// # Errors
+/// [`Error::Unreadable`].
+pub(crate) async fn sha256_of(file: PathBuf) -> Result<Option<String>, Error> {
+    let hashing = tokio::task::spawn_blocking(move || hash_file(&file).map_err(|error| (file, error)));
+    match hashing.await.map_err(|error| Error::Unreadable(format!("hashing ended early: {error}")))? {
+        Ok(hash) => Ok(Some(hash)),
+        Err((_, error)) if is_absent(&error) => Ok(None),
+        Err((file, error)) => Err(Error::Unreadable(format!("`{}` cannot be read: {error}", file.display()))),
+    }
+}
+
+fn hash_file(file: &Path) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut file = std::fs::File::open(file)?;
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(hex::encode(hash.finalize())),
+            read => hash.update(&chunk[..read]),
+        }
+    }
+}
+
+/// Where a file of the data directory is.
+pub(crate) fn in_data_dir(context: &Context, path: &str) -> PathBuf {
+    context.data_dir.join(path)
+}

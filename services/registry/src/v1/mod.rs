@@ -1,0 +1,58 @@
+//! The registry's own routes: models, versions, alias moves, their history, and what stands behind a version.
+
+mod aliases;
+mod history;
+mod lineage;
+mod models;
+mod versions;
+
+use axum::Router;
+use axum::http::HeaderMap;
+use axum::routing::{get, post};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use storage::models::Version;
+
+use crate::{Error, Registry};
+
+pub(crate) fn routes() -> Router<Registry> {
+    let version = "/v1/models/{name}/versions/{version}";
+    Router::new()
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{name}", get(models::show))
+        .route("/v1/models/{name}/aliases/{alias}", post(aliases::point))
+        .route("/v1/models/{name}/aliases/{alias}/rollback", post(aliases::roll_back))
+        .route("/v1/models/{name}/history", get(history::show))
+        .route("/v1/models/{name}/history/verify", get(history::verify))
+        .route("/v1/models/{name}/at", get(history::at))
+        .route(&format!("{version}/evidence"), get(versions::evidence))
+        .route(&format!("{version}/files"), get(versions::files))
+        .route(&format!("{version}/verify"), post(versions::verify))
+        .route(&format!("{version}/card"), get(versions::card))
+        .route(&format!("{version}/signature"), get(versions::signature).post(versions::sign))
+        .route(&format!("{version}/approvals"), get(versions::approvals).post(versions::approve))
+        .route(&format!("{version}/lineage"), get(lineage::show))
+        .route(&format!("{version}/lineage.svg"), get(lineage::picture))
+        .route(&format!("{version}/lineage/inputs"), post(lineage::record))
+        .route("/v1/lineage/uses", get(lineage::uses))
+        .route("/v1/signing-key", get(versions::signing_key))
+}
+
+/// Who asks: the name in basic authentication, which MLflow's clients send; it is a claim, the password is the proof.
+pub(crate) fn actor_of(headers: &HeaderMap) -> String {
+    let named = || {
+        let (scheme, value) = headers.get("authorization")?.to_str().ok()?.split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return None;
+        }
+        let pair = String::from_utf8(BASE64_STANDARD.decode(value.trim()).ok()?).ok()?;
+        pair.split_once(':').map(|(name, _)| name.to_owned()).filter(|name| !name.is_empty())
+    };
+    named().unwrap_or_else(|| "anonymous".to_owned())
+}
+
+async fn find(registry: &Registry, name: &str, version: i32) -> Result<Version, Error> {
+    let mut conn = registry.context.db.acquire().await?;
+    let found = storage::models::find_version(&mut conn, registry.project(), name, version).await?;
+    found.ok_or_else(|| Error::no_version(name, version))
+}
