@@ -60,9 +60,7 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Answer, Failure> {
-        let response = request.send().await.map_err(|error| {
-            Failure(format!("nobody answers at {}: {error}; is `foretime up` running there?", self.base))
-        })?;
+        let response = request.send().await.map_err(|error| self.nobody(&error))?;
         let status = response.status();
         let bytes =
             response.bytes().await.map_err(|error| Failure(format!("the answer was cut off: {error}")))?;
@@ -93,6 +91,23 @@ impl Client {
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
         self.call(method, path, body).await?.success()
+    }
+
+    /// Fetches a text and expects success.
+    pub(crate) async fn text(&self, path: &str) -> Result<String, Failure> {
+        let response = self.request(Method::GET, path).send().await.map_err(|error| self.nobody(&error))?;
+        let status = response.status();
+        let text =
+            response.text().await.map_err(|error| Failure(format!("the answer was cut off: {error}")))?;
+        if status.is_success() {
+            return Ok(text);
+        }
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Err(Failure(Answer { status, body }.said()))
+    }
+
+    fn nobody(&self, error: &reqwest::Error) -> Failure {
+        Failure(format!("nobody answers at {}: {error}; is `foretime up` running there?", self.base))
     }
 
     /// Sends JSON by POST and expects success.
