@@ -11,17 +11,22 @@
 pub mod calibration;
 pub mod calibrators;
 mod check;
+pub mod conformal;
 pub mod distributions;
 pub mod drift;
 mod error;
+pub mod estimated;
 mod interval;
+mod linear;
 mod logistic;
 pub mod random;
 pub mod ranking;
 pub mod resampling;
 pub mod scoring;
 pub mod sequential;
+mod venn_abers;
 
 pub use error::Error;
 pub use interval::{Interval, wilson};
 pub use random::Generator;
+pub use venn_abers::{Multiprobability, VennAbers};

@@ -121,6 +121,39 @@ pub fn ece(probabilities: &[f64], labels: &[bool], binning: Binning) -> Result<f
     Ok(weighted_gap(probabilities, &bins, binning.len(), |row| labels[row]))
 }
 
+/// Average calibration error: the mean over non-empty bins of |share of events − mean forecast|, each bin counting the same.
+///
+/// With [`Binning::EqualWidth`] it is netcal's; the literature's has bins of equal mass: name the binning beside the number.
+/// ```
+/// use statistics::calibration::{Binning, ace};
+/// let error = ace(&[0.2, 0.2, 0.9], &[false, true, true], Binning::EqualWidth(10)).unwrap();
+/// assert!((error - 0.2).abs() < 1e-15); // (0.3 + 0.1) / 2
+/// ```
+/// # Errors
+/// As [`reliability`].
+/// # Source
+/// Neumann, Zisserman & Vedaldi (2018), "Relaxed softmax".
+pub fn ace(probabilities: &[f64], labels: &[bool], binning: Binning) -> Result<f64, Error> {
+    let bins = reliability(probabilities, labels, binning)?;
+    Ok(bins.iter().map(|bin| (bin.rate - bin.forecast).abs()).sum::<f64>() / bins.len() as f64)
+}
+
+/// Maximum calibration error: the greatest gap of a bin. A bin of one row decides it: read the counts too.
+///
+/// ```
+/// use statistics::calibration::{Binning, mce};
+/// let error = mce(&[0.2, 0.2, 0.9], &[false, true, true], Binning::EqualWidth(10)).unwrap();
+/// assert!((error - 0.3).abs() < 1e-15);
+/// ```
+/// # Errors
+/// As [`reliability`].
+/// # Source
+/// Naeini, Cooper & Hauskrecht (2015).
+pub fn mce(probabilities: &[f64], labels: &[bool], binning: Binning) -> Result<f64, Error> {
+    let bins = reliability(probabilities, labels, binning)?;
+    Ok(bins.iter().map(|bin| (bin.rate - bin.forecast).abs()).fold(0.0, f64::max))
+}
+
 /// Σ_b |Σ_{i∈b} (yᵢ − pᵢ)| / n.
 fn weighted_gap(p: &[f64], bins: &[usize], len: usize, mut event: impl FnMut(usize) -> bool) -> f64 {
     let mut gaps = vec![0.0; len];

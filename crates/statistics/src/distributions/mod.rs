@@ -2,9 +2,11 @@
 //!
 //! Tails are computed as tails, not as one minus the body, so a p-value of 1e−80 is 1e−80.
 
+mod cramer;
 mod gamma;
 mod kolmogorov;
 
+pub use cramer::cramer_von_mises_sf;
 pub use gamma::chi_square_sf;
 pub use kolmogorov::{kolmogorov_finite_sf, kolmogorov_sf, kolmogorov_two_sample_sf};
 

@@ -1,7 +1,8 @@
 //! Distances and a test between two vectors of counts over the same categories or bins.
 
+use super::ranks::Test;
 use super::{shares, totals};
-use crate::distributions::chi_square_sf;
+use crate::distributions::{chi_square_sf, normal_sf};
 use crate::interval::two_sided_z;
 use crate::{Error, Interval, check};
 
@@ -40,6 +41,95 @@ pub fn chi_square(reference: &[u64], current: &[u64]) -> Result<ChiSquare, Error
     }
     let degrees = categories - 1;
     Ok(ChiSquare { statistic, degrees, p_value: chi_square_sf(statistic, degrees) })
+}
+
+/// The likelihood-ratio test: G = 2·Σ observed·ln(observed/expected) over both rows; χ² like [`chi_square`].
+///
+/// ```
+/// let test = statistics::drift::g_test(&[30, 10], &[20, 20]).unwrap();
+/// assert!((test.statistic - 5.4121).abs() < 1e-3);
+/// ```
+/// # Errors
+/// As [`chi_square`].
+/// # Source
+/// Woolf (1957), "The log likelihood ratio test (the G-test)".
+pub fn g_test(reference: &[u64], current: &[u64]) -> Result<ChiSquare, Error> {
+    let (n, m) = totals(reference, current)?;
+    let mut statistic = 0.0;
+    let mut categories = 0;
+    for (&r, &c) in reference.iter().zip(current).filter(|(r, c)| **r > 0 || **c > 0) {
+        let (r, c) = (r as f64, c as f64);
+        let part = |observed: f64, size: f64| {
+            let expected = (r + c) * size / (n + m);
+            if observed > 0.0 { observed * (observed / expected).ln() } else { 0.0 }
+        };
+        statistic += 2.0 * (part(r, n) + part(c, m));
+        categories += 1;
+    }
+    let degrees = categories - 1;
+    let statistic = statistic.max(0.0); // rounding of identical samples
+    Ok(ChiSquare { statistic, degrees, p_value: chi_square_sf(statistic, degrees) })
+}
+
+/// The z test of two shares: z = (c/m − r/n)/√(p(1−p)(1/n + 1/m)), p pooled; two-sided p-value.
+///
+/// p = 1 if the pooled share is 0 or 1.
+/// ```
+/// let test = statistics::drift::two_proportions(30, 40, 20, 40).unwrap();
+/// assert!((test.statistic + 2.3094).abs() < 1e-4);
+/// ```
+/// # Errors
+/// [`Error::TooFew`] without a trial on a side; [`Error::OutOfDomain`] if successes exceed trials.
+/// # Source
+/// Pearson's X² for a 2×2 table, signed.
+pub fn two_proportions(
+    reference: u64,
+    reference_trials: u64,
+    current: u64,
+    current_trials: u64,
+) -> Result<Test, Error> {
+    check::at_least(1, reference_trials.min(current_trials) as usize, "trials")?;
+    for (successes, trials) in [(reference, reference_trials), (current, current_trials)] {
+        check::inside(successes as f64, "successes", "at most the trials", successes <= trials)?;
+    }
+    let (n, m) = (reference_trials as f64, current_trials as f64);
+    let pooled = (reference as f64 + current as f64) / (n + m);
+    let error = (pooled * (1.0 - pooled) * (1.0 / n + 1.0 / m)).sqrt();
+    if error == 0.0 {
+        return Ok(Test { statistic: 0.0, p_value: 1.0 });
+    }
+    let z = (current as f64 / m - reference as f64 / n) / error;
+    Ok(Test { statistic: z, p_value: (2.0 * normal_sf(z.abs())).min(1.0) })
+}
+
+/// L∞: the greatest difference of the share of one category, in [0, 1].
+///
+/// ```
+/// assert_eq!(statistics::drift::l_infinity(&[2, 2], &[3, 1]).unwrap(), 0.25);
+/// ```
+/// # Errors
+/// [`Error::LengthMismatch`]; [`Error::TooFew`] if a sum is 0.
+pub fn l_infinity(reference: &[u64], current: &[u64]) -> Result<f64, Error> {
+    Ok(shares(reference, current)?.map(|(r, c)| (c - r).abs()).fold(0.0, f64::max))
+}
+
+/// Kullback–Leibler divergence of the current shares from the reference's: Σ cᵢ·ln(cᵢ/rᵢ), in nats.
+///
+/// ∞ has no place in a report, so empty shares count as `floor` (see [`EmptyBins::Floor`](super::EmptyBins)), without
+/// scaling anew.
+/// ```
+/// let divergence = statistics::drift::kullback_leibler(&[1, 1], &[3, 1], 1e-4).unwrap();
+/// assert!((divergence - 0.1308).abs() < 1e-4);
+/// ```
+/// # Errors
+/// [`Error::LengthMismatch`]; [`Error::TooFew`] if a sum is 0; [`Error::OutOfDomain`] unless 0 < floor < 1.
+/// # Source
+/// Kullback & Leibler (1951), "On information and sufficiency".
+pub fn kullback_leibler(reference: &[u64], current: &[u64], floor: f64) -> Result<f64, Error> {
+    check::inside(floor, "floor", "in (0, 1)", floor > 0.0 && floor < 1.0)?;
+    let kept = shares(reference, current)?.filter(|(r, c)| *r > 0.0 || *c > 0.0);
+    let lifted = |share: f64| if share == 0.0 { floor } else { share };
+    Ok(kept.map(|(r, c)| lifted(c) * (lifted(c) / lifted(r)).ln()).sum::<f64>().max(0.0))
 }
 
 /// Total variation between two vectors of counts, with what its interval needs.

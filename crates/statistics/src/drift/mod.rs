@@ -6,13 +6,24 @@
 
 mod bins;
 mod categories;
+mod domain;
 mod ks;
+mod multivariate;
+mod ranks;
+mod shape;
 mod support;
 mod wasserstein;
 
 pub use bins::{EmptyBins, count_into, psi, psi_q10, quantile_edges};
-pub use categories::{ChiSquare, TotalVariation, chi_square, hellinger, jensen_shannon, total_variation};
+pub use categories::{
+    ChiSquare, TotalVariation, chi_square, g_test, hellinger, jensen_shannon, kullback_leibler, l_infinity,
+    total_variation, two_proportions,
+};
+pub use domain::domain_classifier;
 pub use ks::{Ks, ks, ks_binned};
+pub use multivariate::{Mmd, Reconstruction, mmd, mmd_linear};
+pub use ranks::{Test, anderson_darling, cramer_von_mises, mann_whitney};
+pub use shape::{energy_distance, epps_singleton};
 pub use support::{RangeTest, effective_sample_size, range_exceedance, unseen_mass};
 pub use wasserstein::wasserstein;
 

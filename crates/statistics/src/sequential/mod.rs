@@ -4,7 +4,12 @@
 //! An e-process keeps that at every moment one may stop (Ville's inequality), so peeking costs nothing.
 
 mod betting;
+pub mod detectors;
+mod martingale;
 mod multiplicity;
+mod online;
 
 pub use betting::{Betting, Direction, ECusum};
-pub use multiplicity::{bh, bh_adjusted, e_bh, e_from_p};
+pub use martingale::ConformalMartingale;
+pub use multiplicity::{bh, bh_adjusted, by, e_bh, e_from_p, holm};
+pub use online::{Addis, LordPlusPlus, Saffron};

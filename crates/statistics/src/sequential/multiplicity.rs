@@ -39,6 +39,47 @@ pub fn bh_adjusted(p_values: &[f64]) -> Result<Vec<f64>, Error> {
     Ok(adjusted)
 }
 
+/// Benjamini–Yekutieli: [`bh`] at α/(1 + ½ + … + 1/K). Valid under any dependence.
+///
+/// ```
+/// let rejected = statistics::sequential::by(&[0.01, 0.9, 0.03], 0.05).unwrap();
+/// assert_eq!(rejected, [false, false, false]); // 0.01·3·(1 + ½ + ⅓) > 0.05
+/// ```
+/// # Errors
+/// As [`bh`].
+/// # Source
+/// Benjamini & Yekutieli (2001), "The control of the false discovery rate in multiple testing under dependency".
+pub fn by(p_values: &[f64], alpha: f64) -> Result<Vec<bool>, Error> {
+    let harmonic: f64 = (1..=p_values.len()).map(|k| 1.0 / k as f64).sum();
+    check::inside(alpha, "alpha", "in [0, 1]", (0.0..=1.0).contains(&alpha))?;
+    Ok(bh_adjusted(p_values)?.into_iter().map(|adjusted| adjusted * harmonic <= alpha).collect())
+}
+
+/// Holm: rejects the smallest p-values while p₍ₖ₎ ≤ α/(K − k + 1). P(any false rejection) ≤ α, under any dependence.
+///
+/// ```
+/// let rejected = statistics::sequential::holm(&[0.01, 0.9, 0.03], 0.05).unwrap();
+/// assert_eq!(rejected, [true, false, false]);
+/// ```
+/// # Errors
+/// As [`bh`].
+/// # Source
+/// Holm (1979), "A simple sequentially rejective multiple test procedure".
+pub fn holm(p_values: &[f64], alpha: f64) -> Result<Vec<bool>, Error> {
+    check::all(p_values, "p-values", "in [0, 1]", |p| (0.0..=1.0).contains(&p))?;
+    check::inside(alpha, "alpha", "in [0, 1]", (0.0..=1.0).contains(&alpha))?;
+    let mut order: Vec<usize> = (0..p_values.len()).collect();
+    order.sort_by(|&a, &b| p_values[a].total_cmp(&p_values[b]));
+    let mut rejected = vec![false; p_values.len()];
+    for (rank, &test) in order.iter().enumerate() {
+        if p_values[test] * (p_values.len() - rank) as f64 > alpha {
+            break;
+        }
+        rejected[test] = true;
+    }
+    Ok(rejected)
+}
+
 /// e-BH: rejects the k greatest e-values, k the greatest with e₍ₖ₎ ≥ K/(αk). Valid under any dependence.
 ///
 /// ```
