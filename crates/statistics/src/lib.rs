@@ -19,6 +19,7 @@ pub mod estimated;
 mod interval;
 mod linear;
 mod logistic;
+pub mod profile;
 pub mod random;
 pub mod ranking;
 pub mod resampling;

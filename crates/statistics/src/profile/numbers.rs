@@ -1,0 +1,421 @@
+//! Numbers in bins between the quantiles of a reference.
+
+use std::sync::Arc;
+
+use crate::drift::{Ks, ks_binned};
+use crate::{Error, check};
+
+/// The most bins of a profile: 512 counts are 4 KB.
+pub const MOST_BINS: usize = 512;
+
+/// Where bins end: rising, distinct, finite. Bin i holds the values in (edge[i−1], edge[i]].
+///
+/// The first edge is below the least and the last is the greatest value of the reference, so that the outer two bins hold
+/// what lies beyond it.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(into = "Vec<f64>", try_from = "Vec<f64>")]
+pub struct Edges(Arc<[f64]>);
+
+impl From<Edges> for Vec<f64> {
+    fn from(edges: Edges) -> Self {
+        edges.0.to_vec()
+    }
+}
+
+impl TryFrom<Vec<f64>> for Edges {
+    type Error = Error;
+
+    fn try_from(edges: Vec<f64>) -> Result<Self, Error> {
+        check::at_least(1, edges.len(), "edges")?;
+        check::finite(&edges, "edges")?;
+        match edges.windows(2).find(|pair| pair[0] >= pair[1]) {
+            Some(pair) => Err(Error::OutOfDomain { what: "edges", value: pair[1], domain: "rising" }),
+            None => Ok(Self(edges.into())),
+        }
+    }
+}
+
+impl Edges {
+    /// Edges at the quantiles of a reference; fewer than `bins` if it has few distinct values. Infinities lie beyond.
+    ///
+    /// ```
+    /// let edges = statistics::profile::Edges::of(&[1.0, 2.0, 3.0, 4.0], 4).unwrap();
+    /// assert_eq!(edges.bins(), 6); // below 1 · 1 · 2 · 3 · 4 · above 4
+    /// ```
+    /// # Errors
+    /// [`Error::TooFew`] without a finite value or a bin; [`Error::OutOfDomain`] for NaN.
+    pub fn of(reference: &[f64], bins: usize) -> Result<Self, Error> {
+        check::no_nan(reference, "values")?;
+        check::at_least(1, bins, "bins")?;
+        let mut sorted: Vec<f64> = reference.iter().copied().filter(|value| value.is_finite()).collect();
+        check::at_least(1, sorted.len(), "finite values")?;
+        sorted.sort_unstable_by(f64::total_cmp);
+        let bins = bins.min(MOST_BINS - 2);
+        let last = sorted.len() - 1;
+        let mut edges = vec![below(sorted[0])];
+        for bin in 1..=bins {
+            let edge = sorted[(bin * sorted.len() / bins).saturating_sub(1).min(last)] + 0.0; // −0 is 0
+            if edge > edges[edges.len() - 1] {
+                edges.push(edge);
+            }
+        }
+        Ok(Self(edges.into()))
+    }
+
+    /// How many bins, the two outer ones included.
+    pub fn bins(&self) -> usize {
+        self.0.len() + 1
+    }
+
+    /// The least and the greatest value of the reference.
+    pub fn range(&self) -> (f64, f64) {
+        (self.0.get(1).copied().unwrap_or(self.0[0]), self.0[self.0.len() - 1])
+    }
+
+    /// The edges.
+    pub fn as_slice(&self) -> &[f64] {
+        &self.0
+    }
+
+    /// The bin of a value: how many edges lie below it. A search without branches, for it runs once a cell.
+    fn bin(&self, value: f64) -> usize {
+        let edges = &self.0[..];
+        let (mut base, mut size) = (0, edges.len());
+        while size > 1 {
+            let half = size / 2;
+            base += usize::from(edges[base + half - 1] < value) * half;
+            size -= half;
+        }
+        base + usize::from(edges[base] < value)
+    }
+}
+
+/// The next number below, of −MAX itself.
+fn below(value: f64) -> f64 {
+    if value > f64::MIN { (value + 0.0).next_down() } else { value }
+}
+
+/// What is kept of a column of numbers.
+///
+/// Size: 8 bytes a bin and some 200 more; the edges are the reference's.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct NumberProfile {
+    format: u32,
+    edges: Edges,
+    counts: Vec<u64>,
+    /// Rows without a value.
+    pub nulls: u64,
+    /// Values that are no number.
+    pub nans: u64,
+    /// Values that are +∞ or −∞.
+    pub infinities: u64,
+    finite: u64,
+    mean: f64,
+    squares: f64,
+    range: Option<(f64, f64)>,
+    /// Products of neighbours' bins, for the correlation of a value with the one before.
+    lag: Lag,
+}
+
+/// Sums over neighbouring values' bins: bins are ranks, so the correlation is robust.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Lag {
+    previous: Option<u32>,
+    pairs: u64,
+    sum: u64,
+    squares: u64,
+    products: u64,
+    values: u64,
+}
+
+impl Lag {
+    fn note(&mut self, bin: usize) {
+        let bin = bin as u64;
+        self.values += 1;
+        self.sum += bin;
+        self.squares += bin * bin;
+        if let Some(previous) = self.previous {
+            self.pairs += 1;
+            self.products += u64::from(previous) * bin;
+        }
+        self.previous = Some(bin as u32);
+    }
+
+    fn merge(&mut self, later: &Self) {
+        self.previous = later.previous.or(self.previous);
+        self.pairs += later.pairs;
+        self.sum += later.sum;
+        self.squares += later.squares;
+        self.products += later.products;
+        self.values += later.values;
+    }
+
+    /// Pearson's correlation of neighbours, in [0, 1): a negative one counts as none.
+    fn correlation(&self) -> f64 {
+        if self.pairs < 2 {
+            return 0.0;
+        }
+        let mean = self.sum as f64 / self.values as f64;
+        let variance = self.squares as f64 / self.values as f64 - mean * mean;
+        let covariance = self.products as f64 / self.pairs as f64 - mean * mean;
+        if variance > 1e-9 { (covariance / variance).clamp(0.0, 0.999) } else { 0.0 }
+    }
+}
+
+impl NumberProfile {
+    /// An empty profile over these edges.
+    pub fn new(edges: Edges) -> Self {
+        Self {
+            format: 1,
+            counts: vec![0; edges.bins()],
+            edges,
+            nulls: 0,
+            nans: 0,
+            infinities: 0,
+            finite: 0,
+            mean: 0.0,
+            squares: 0.0,
+            range: None,
+            lag: Lag::default(),
+        }
+    }
+
+    /// Takes values in the order of time; NaN counts as such.
+    pub fn observe(&mut self, values: &[f64]) {
+        for &value in values {
+            if value.is_nan() {
+                self.nans += 1;
+                continue;
+            }
+            let bin = self.edges.bin(value);
+            self.counts[bin] += 1;
+            self.lag.note(bin);
+            if value.is_finite() {
+                self.moments(value);
+            } else {
+                self.infinities += 1;
+            }
+        }
+    }
+
+    fn moments(&mut self, value: f64) {
+        self.finite += 1;
+        let before = value - self.mean;
+        self.mean += before / self.finite as f64;
+        self.squares += before * (value - self.mean);
+        let (least, greatest) = self.range.unwrap_or((value, value));
+        self.range = Some((least.min(value), greatest.max(value)));
+    }
+
+    /// Takes rows without a value.
+    pub fn observe_nulls(&mut self, rows: u64) {
+        self.nulls += rows;
+    }
+
+    /// Adds a profile of later rows.
+    ///
+    /// # Errors
+    /// [`Error::LengthMismatch`] if its edges are others.
+    pub fn merge(&mut self, later: &Self) -> Result<(), Error> {
+        if self.edges != later.edges {
+            return Err(Error::LengthMismatch { left: self.edges.bins(), right: later.edges.bins() });
+        }
+        self.counts.iter_mut().zip(&later.counts).for_each(|(own, new)| *own += new);
+        self.nulls += later.nulls;
+        self.nans += later.nans;
+        self.infinities += later.infinities;
+        if later.finite > 0 {
+            let (n, m) = (self.finite as f64, later.finite as f64);
+            let gap = later.mean - self.mean;
+            self.mean += gap * m / (n + m);
+            self.squares += later.squares + gap * gap * n * m / (n + m);
+            self.finite += later.finite;
+            self.range = match (self.range, later.range) {
+                (Some(own), Some(new)) => Some((own.0.min(new.0), own.1.max(new.1))),
+                (own, new) => own.or(new),
+            };
+        }
+        self.lag.merge(&later.lag);
+        Ok(())
+    }
+
+    /// Rows seen.
+    pub fn rows(&self) -> u64 {
+        self.values() + self.nulls + self.nans
+    }
+
+    /// Values that are numbers, infinities included.
+    pub fn values(&self) -> u64 {
+        self.finite + self.infinities
+    }
+
+    /// Rows without a number.
+    pub fn missing(&self) -> u64 {
+        self.nulls + self.nans
+    }
+
+    /// How many independent values the values are worth: n(1 − r)/(1 + r), r the correlation of neighbouring ranks.
+    pub fn effective(&self) -> f64 {
+        let r = self.lag.correlation();
+        (self.values() as f64 * (1.0 - r) / (1.0 + r)).max((self.values() > 0).into())
+    }
+
+    /// The counts of the bins.
+    pub fn counts(&self) -> &[u64] {
+        &self.counts
+    }
+
+    /// The edges of the bins.
+    pub fn edges(&self) -> &Edges {
+        &self.edges
+    }
+
+    /// How many values lie below and above the reference's range.
+    pub fn beyond(&self) -> (u64, u64) {
+        (self.counts[0], self.counts[self.counts.len() - 1])
+    }
+
+    /// The mean of the finite values; `None` without one.
+    pub fn mean(&self) -> Option<f64> {
+        (self.finite > 0).then_some(self.mean)
+    }
+
+    /// The standard deviation of the finite values (divisor n − 1); `None` for less than two.
+    pub fn deviation(&self) -> Option<f64> {
+        (self.finite > 1).then(|| (self.squares / (self.finite - 1) as f64).max(0.0).sqrt())
+    }
+
+    /// The least and the greatest finite value.
+    pub fn range(&self) -> Option<(f64, f64)> {
+        self.range
+    }
+
+    /// The quantile at `q`, to the width of a bin: linear within bins, cut to the values seen. `None` without a finite value.
+    pub fn quantile(&self, q: f64) -> Option<f64> {
+        let (least, greatest) = self.range()?;
+        let wanted = q.clamp(0.0, 1.0) * self.values() as f64;
+        let edges = self.edges.as_slice();
+        let mut before = 0.0;
+        for (bin, &count) in self.counts.iter().enumerate() {
+            let count = count as f64;
+            if before + count >= wanted && count > 0.0 {
+                let low = if bin == 0 { least } else { edges[bin - 1].max(least) };
+                let high = edges.get(bin).map_or(greatest, |edge| edge.min(greatest));
+                return Some(low + (high - low) * ((wanted - before) / count).clamp(0.0, 1.0));
+            }
+            before += count;
+        }
+        Some(greatest)
+    }
+
+    /// The Kolmogorov–Smirnov distance to the values of another profile over the same edges, to the width of a bin.
+    ///
+    /// # Errors
+    /// [`Error::LengthMismatch`] for other edges; [`Error::TooFew`] if a profile has no value.
+    pub fn ks(&self, current: &Self) -> Result<Ks, Error> {
+        if self.edges != current.edges {
+            return Err(Error::LengthMismatch { left: self.edges.bins(), right: current.edges.bins() });
+        }
+        ks_binned(self.edges.as_slice(), &self.counts, &current.counts)
+    }
+
+    /// The counts of `groups` groups of neighbouring bins that hold about equally many of this profile's values, for both.
+    pub fn grouped(&self, current: &Self, groups: usize) -> (Vec<u64>, Vec<u64>) {
+        let total = self.values().max(1);
+        let (mut own, mut other) = (vec![0; groups], vec![0; groups]);
+        let mut before = 0;
+        for (&mine, &theirs) in self.counts.iter().zip(&current.counts) {
+            let middle = before + mine / 2;
+            let group = ((middle as u128 * groups as u128 / u128::from(total)) as usize).min(groups - 1);
+            own[group] += mine;
+            other[group] += theirs;
+            before += mine;
+        }
+        (own, other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Generator;
+    use crate::drift::ks;
+
+    fn uniform(seed: u64, rows: usize, shift: f64) -> Vec<f64> {
+        let mut generator = Generator::from_seed(seed);
+        (0..rows).map(|_| generator.uniform() + shift).collect()
+    }
+
+    fn profile(edges: &Edges, values: &[f64]) -> NumberProfile {
+        let mut profile = NumberProfile::new(edges.clone());
+        profile.observe(values);
+        profile
+    }
+
+    #[test]
+    fn a_bin_holds_what_lies_above_one_edge_and_up_to_the_next() {
+        let edges = Edges::of(&[1.0, 2.0, 3.0, 4.0], 4).unwrap();
+        let profile =
+            profile(&edges, &[0.5, 1.0, 1.5, 2.0, 4.0, 4.5, f64::INFINITY, f64::NEG_INFINITY, f64::NAN]);
+        assert_eq!(profile.counts(), [2, 1, 2, 0, 1, 2]);
+        assert_eq!((profile.nans, profile.infinities, profile.values(), profile.beyond()), (1, 2, 8, (2, 2)));
+    }
+
+    #[test]
+    fn the_distance_from_bins_is_close_to_that_of_the_values() {
+        let (reference, current) = (uniform(1, 20_000, 0.0), uniform(2, 5_000, 0.1));
+        let edges = Edges::of(&reference, 500).unwrap();
+        let found = profile(&edges, &reference).ks(&profile(&edges, &current)).unwrap().distance;
+        let exact = ks(&reference, &current).unwrap().distance;
+        assert!(found <= exact + 1e-12 && exact - found < 0.004, "{found} {exact}");
+    }
+
+    #[test]
+    fn windows_merge_into_the_span_they_cover() {
+        let values = uniform(1, 1_000, 0.0);
+        let edges = Edges::of(&values, 50).unwrap();
+        let mut merged = profile(&edges, &values[..300]);
+        merged.merge(&profile(&edges, &values[300..])).unwrap();
+        let whole = profile(&edges, &values);
+        assert_eq!((merged.counts(), merged.values()), (whole.counts(), whole.values()));
+        assert!((merged.mean().unwrap() - whole.mean().unwrap()).abs() < 1e-12);
+        assert!((merged.deviation().unwrap() - whole.deviation().unwrap()).abs() < 1e-12);
+        assert!((merged.effective() - whole.effective()).abs() < 5.0);
+    }
+
+    #[test]
+    fn values_that_follow_each_other_are_worth_less() {
+        let slow: Vec<f64> = (0..1_000).map(|row| f64::from(row / 20)).collect();
+        let edges = Edges::of(&slow, 50).unwrap();
+        assert!(profile(&edges, &slow).effective() < 50.0);
+        let values = uniform(1, 1_000, 0.0);
+        assert!(profile(&Edges::of(&values, 50).unwrap(), &values).effective() > 900.0);
+    }
+
+    #[test]
+    fn a_profile_fits_its_bound() {
+        let values = uniform(1, 100_000, 0.0);
+        let edges = Edges::of(&values, 10_000).unwrap();
+        assert_eq!(edges.bins(), MOST_BINS);
+        let bytes = serde_json::to_vec(&profile(&edges, &values)).unwrap().len();
+        assert!(bytes < 32 << 10, "{bytes}");
+    }
+
+    #[test]
+    fn ends_of_the_number_line_have_bins() {
+        let edges = Edges::of(&[f64::MIN, f64::MAX, -0.0], 3).unwrap();
+        let profile = profile(&edges, &[f64::MIN, 0.0, -0.0, f64::MAX]);
+        assert_eq!(profile.values(), 4);
+        assert_eq!(profile.counts().iter().sum::<u64>(), 4);
+        assert!(Edges::of(&[f64::NAN], 3).is_err() && Edges::of(&[f64::INFINITY], 3).is_err());
+    }
+
+    #[test]
+    fn quantiles_are_those_of_the_values_to_the_width_of_a_bin() {
+        let values = uniform(1, 10_000, 0.0);
+        let profile = profile(&Edges::of(&values, 200).unwrap(), &values);
+        for q in [0.01, 0.5, 0.9] {
+            assert!((profile.quantile(q).unwrap() - q).abs() < 0.02, "{q}");
+        }
+    }
+}
