@@ -9,6 +9,7 @@
 
 pub mod as_of;
 pub mod assemble;
+pub mod column_file;
 mod error;
 pub mod evaluate;
 pub mod files;

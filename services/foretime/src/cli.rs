@@ -10,6 +10,7 @@ use service_kit::{Config, shutdown, telemetry};
 use crate::client::{Client, definition_files};
 use crate::dataset::{self, Dataset};
 use crate::demo::{self, DemoOptions};
+use crate::monitor::{self, Monitor};
 use crate::registry::{self, Registry};
 use crate::up::{Database, Platform, Service};
 use crate::{Failure, doctor};
@@ -64,6 +65,9 @@ enum Action {
     /// Make training sets out of plain files, without a server.
     #[command(subcommand)]
     Dataset(Dataset),
+    /// Say what has moved.
+    #[command(subcommand)]
+    Monitor(Monitor),
     /// See what serves and how it came to, and change it.
     #[command(subcommand)]
     Registry(Registry),
@@ -125,6 +129,7 @@ async fn act(command: Command) -> Result<(), Failure> {
         Action::Ingest(ingest) => push(&config, ingest).await,
         Action::Train { model, promote } => train(&config, &model, promote).await,
         Action::Dataset(dataset) => dataset::run(dataset),
+        Action::Monitor(asked) => monitor::run(asked),
         Action::Registry(asked) => registry::run(&config, asked).await,
         Action::Migrate => migrate(&config).await,
         Action::Doctor => doctor::run(&config).await,

@@ -6,6 +6,7 @@
 //! Invariants: a verdict comes with its interval and the number of rows behind it; a window's findings, what the watches
 //! make of them and the messages that follow are one transaction; nothing here asks the machine for the time.
 
+pub mod compare;
 mod drift;
 mod error;
 #[cfg(test)]

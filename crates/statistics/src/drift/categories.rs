@@ -151,6 +151,28 @@ impl TotalVariation {
         self.roughness * (1.0 / reference + 1.0 / current).sqrt()
     }
 
+    /// P(so great a distance or greater) were the distance of the laws at most `least`: the level at which
+    /// [`Self::interval`]'s low end is `least`.
+    ///
+    /// # Errors
+    /// [`Error::OutOfDomain`] unless both sizes are positive.
+    pub fn p_exceeds(&self, least: f64, reference: f64, current: f64) -> Result<f64, Error> {
+        check::sizes(reference, current)?;
+        let error = self.standard_error(reference, current);
+        let excess = self.distance - self.expected_by_chance(reference, current) - least;
+        Ok(match (excess > 0.0, error > 0.0) {
+            (false, _) => 1.0,
+            // Disjoint or identical within the grown categories: as if one more row on each side had spoken against it.
+            (true, false) => (-excess * reference.min(current)).exp().min(1.0),
+            (true, true) => (2.0 * normal_sf(excess / error)).min(1.0),
+        })
+    }
+
+    fn standard_error(&self, reference: f64, current: f64) -> f64 {
+        let variance = |share: f64, n: f64| share * (1.0 - share) / n;
+        (variance(self.grown_reference, reference) + variance(self.grown_current, current)).sqrt()
+    }
+
     /// An interval for the distance between the two laws themselves, given (effective) sizes n and m.
     ///
     /// TV = C(A) − R(A) with A the categories that grew, so TV ± z·√(R(1−R)/n + C(1−C)/m); the low end is
@@ -163,9 +185,7 @@ impl TotalVariation {
     pub fn interval(&self, level: f64, reference: f64, current: f64) -> Result<Interval, Error> {
         let z = two_sided_z(level)?;
         check::sizes(reference, current)?;
-        let variance = |share: f64, n: f64| share * (1.0 - share) / n;
-        let error =
-            (variance(self.grown_reference, reference) + variance(self.grown_current, current)).sqrt();
+        let error = self.standard_error(reference, current);
         let mut interval = Interval::around_share(self.distance, error, z);
         interval.low = (interval.low - self.expected_by_chance(reference, current)).max(0.0);
         Ok(interval)

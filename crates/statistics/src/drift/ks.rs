@@ -64,6 +64,20 @@ impl Ks {
     }
 }
 
+impl Ks {
+    /// P(so great a distance or greater) were the distance of the laws at most `least`: the level at which
+    /// [`Self::interval`]'s low end is `least`.
+    ///
+    /// min(1, 4·exp(−2·((D − least)/s)²)), s = √(1/n + 1/m); 1 if D ≤ least.
+    /// # Errors
+    /// [`Error::OutOfDomain`] unless both sizes are positive.
+    pub fn p_exceeds(&self, least: f64, reference: f64, current: f64) -> Result<f64, Error> {
+        check::sizes(reference, current)?;
+        let excess = (self.distance - least).max(0.0) / (1.0 / reference + 1.0 / current).sqrt();
+        Ok((4.0 * (-2.0 * excess * excess).exp()).min(1.0))
+    }
+}
+
 /// D = sup |F − G| of two samples; infinities are values like others, −0 = 0. O(N log N).
 ///
 /// ```

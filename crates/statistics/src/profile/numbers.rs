@@ -275,14 +275,15 @@ impl NumberProfile {
         (self.counts[0], self.counts[self.counts.len() - 1])
     }
 
-    /// The mean of the finite values; `None` without one.
+    /// The mean of the finite values; `None` without one, or if it is beyond the greatest number.
     pub fn mean(&self) -> Option<f64> {
-        (self.finite > 0).then_some(self.mean)
+        (self.finite > 0 && self.mean.is_finite()).then_some(self.mean)
     }
 
     /// The standard deviation of the finite values (divisor n − 1); `None` for less than two.
     pub fn deviation(&self) -> Option<f64> {
-        (self.finite > 1).then(|| (self.squares / (self.finite - 1) as f64).max(0.0).sqrt())
+        let variance = (self.finite > 1).then(|| self.squares / (self.finite - 1) as f64)?;
+        (variance.is_finite() && self.mean.is_finite()).then(|| variance.max(0.0).sqrt())
     }
 
     /// The least and the greatest finite value.

@@ -1,0 +1,183 @@
+use std::path::PathBuf;
+
+use frames::files::write_parquet;
+use frames::{Frame, Values};
+use statistics::Generator;
+
+use super::*;
+
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn write(&self, name: &str, columns: Vec<(&str, Values)>) -> PathBuf {
+        let rows = columns.first().map_or(0, |(_, values)| values.len());
+        let columns = columns.into_iter().map(|(name, values)| (name.to_owned(), values)).collect();
+        let path = self.0.path().join(name);
+        write_parquet(&path, &Frame::new(rows, columns)).unwrap();
+        path
+    }
+
+    /// The only column of two files, compared.
+    fn one(&self, reference: Values, current: Values) -> ColumnReport {
+        let (reference, current) =
+            (self.write("reference", vec![("x", reference)]), self.write("current", vec![("x", current)]));
+        compare(&reference, &current, Bounds::default(), 1).unwrap().columns.remove(0)
+    }
+}
+
+fn numbers(seed: u64, rows: usize, map: impl Fn(f64, usize) -> f64) -> Values {
+    let mut generator = Generator::from_seed(seed);
+    let normal = |generator: &mut Generator| {
+        statistics::distributions::normal_quantile(generator.uniform().clamp(1e-12, 1.0 - 1e-12))
+    };
+    Values::Number((0..rows).map(|row| map(normal(&mut generator), row)).collect())
+}
+
+fn levels(seed: u64, rows: usize, share: f64, name: &str) -> Values {
+    let mut generator = Generator::from_seed(seed);
+    Values::text((0..rows).map(|_| Some(if generator.uniform() < share { name } else { "UA" })))
+}
+
+fn causes(column: &ColumnReport) -> Vec<&str> {
+    column.causes.iter().map(|cause| cause.name.as_str()).collect()
+}
+
+#[test]
+fn a_file_beside_itself_has_not_moved_at_all() {
+    let files = Files::new();
+    let same = files.one(numbers(1, 2_000, |x, _| x), numbers(1, 2_000, |x, _| x));
+    assert_eq!((same.verdict, same.effect), (ColumnVerdict::Ok, Some(0.0)));
+    assert_eq!((same.measures["wasserstein"], same.measures["ks_p"]), (0.0, 1.0));
+    let same = files.one(levels(1, 2_000, 0.3, "AA"), levels(1, 2_000, 0.3, "AA"));
+    assert_eq!((same.verdict, same.effect), (ColumnVerdict::Ok, Some(0.0)));
+}
+
+#[test]
+fn each_kind_of_move_is_seen_and_named() {
+    let files = Files::new();
+    let reference = || numbers(1, 20_000, |x, _| x);
+    let cases: [(&str, Values); 4] = [
+        ("location", numbers(2, 5_000, |x, _| x + 0.25)),
+        ("spread", numbers(2, 5_000, |x, _| x * 1.2)),
+        ("range", numbers(2, 5_000, |x, row| if row % 100 == 0 { x * 10.0 } else { x })),
+        ("missing", numbers(2, 5_000, |x, row| if row % 5 == 0 { f64::NAN } else { x })),
+    ];
+    for (name, current) in cases {
+        let found = files.one(reference(), current);
+        assert_eq!(found.verdict, ColumnVerdict::Drift, "{name}: {found:?}");
+        assert!(causes(&found).contains(&name), "{name}: {found:?}");
+    }
+    let moved = files.one(levels(1, 20_000, 0.3, "AA"), levels(2, 5_000, 0.35, "AA"));
+    assert_eq!((moved.verdict, causes(&moved)), (ColumnVerdict::Drift, vec!["levels"]));
+    let new = files.one(levels(1, 20_000, 0.02, "AA"), levels(2, 5_000, 0.02, "new"));
+    assert!(causes(&new).contains(&"unseen levels"), "{new:?}");
+}
+
+#[test]
+fn a_constant_that_stays_is_ok_and_one_that_changes_has_moved_wholly() {
+    let files = Files::new();
+    let constant = |value: f64| Values::Number(vec![value; 500]);
+    let same = files.one(constant(3.25), constant(3.25));
+    assert_eq!((same.verdict, same.effect), (ColumnVerdict::Ok, Some(0.0)));
+    let other = files.one(constant(3.25), constant(3.5));
+    assert_eq!((other.verdict, other.effect), (ColumnVerdict::Drift, Some(1.0)));
+}
+
+#[test]
+fn nothing_and_next_to_nothing_give_no_verdict() {
+    let files = Files::new();
+    let full = || numbers(1, 500, |x, _| x);
+    for current in [Values::Number(vec![f64::NAN; 500]), Values::Number(vec![0.5])] {
+        let found = files.one(full(), current);
+        assert_eq!(found.verdict, ColumnVerdict::InsufficientData, "{found:?}");
+    }
+    let empty = files.one(Values::Number(vec![f64::NAN; 500]), full());
+    assert_eq!((empty.verdict, empty.effect), (ColumnVerdict::InsufficientData, None));
+    let none = files.one(levels(1, 500, 0.5, "AA"), Values::text(vec![None::<&str>; 500]));
+    assert_eq!(none.verdict, ColumnVerdict::InsufficientData);
+}
+
+#[test]
+fn columns_that_vanish_appear_or_change_their_type_are_told() {
+    let files = Files::new();
+    let x = || numbers(1, 300, |x, _| x);
+    let reference = files.write("r", vec![("gone", x()), ("kept", x()), ("retyped", x())]);
+    let texts = Values::text((0..300).map(|row| Some(if row % 2 == 0 { "1" } else { "2" })));
+    let current = files.write("c", vec![("kept", x()), ("retyped", texts), ("new", x())]);
+    let report = compare(&reference, &current, Bounds::default(), 2).unwrap();
+    let verdicts: Vec<(&str, ColumnVerdict)> =
+        report.columns.iter().map(|column| (column.name.as_str(), column.verdict)).collect();
+    assert_eq!(
+        verdicts,
+        [
+            ("gone", ColumnVerdict::Broken),
+            ("kept", ColumnVerdict::Ok),
+            ("retyped", ColumnVerdict::Broken),
+            ("new", ColumnVerdict::Ok)
+        ]
+    );
+    assert_eq!(report.verdict, ColumnVerdict::Broken);
+}
+
+#[test]
+fn infinities_and_the_ends_of_the_number_line_are_values() {
+    let files = Files::new();
+    let ends = |x: f64, row: usize| match row % 50 {
+        0 => f64::INFINITY,
+        1 => f64::MIN,
+        2 => f64::MAX,
+        _ => x,
+    };
+    let found = files.one(numbers(1, 2_000, ends), numbers(2, 2_000, ends));
+    assert_eq!(found.verdict, ColumnVerdict::Ok, "{found:?}");
+    assert!(serde_json::to_string(&found).is_ok());
+}
+
+#[test]
+fn a_long_text_and_many_levels_take_bounded_room() {
+    let files = Files::new();
+    let long = "x".repeat(1 << 20);
+    let column = |offset: usize| {
+        let names: Vec<String> = (0..3_000)
+            .map(|row| if row == 0 { long.clone() } else { format!("L{}", (row * 7 + offset) % 2_500) })
+            .collect();
+        Values::text(names.iter().map(Some))
+    };
+    let found = files.one(column(0), column(3));
+    assert!(serde_json::to_string(&found).unwrap().len() < 64 << 10);
+    assert_ne!(found.verdict, ColumnVerdict::Broken, "{:?}", found.causes);
+}
+
+#[test]
+fn rows_that_repeat_their_neighbours_do_not_cry_wolf() {
+    let files = Files::new();
+    let slow = |seed: u64| {
+        let mut generator = Generator::from_seed(seed);
+        let mut x = 0.0;
+        let mut step = move || {
+            let noise =
+                statistics::distributions::normal_quantile(generator.uniform().clamp(1e-12, 1.0 - 1e-12));
+            x = 0.9 * x + noise;
+            x
+        };
+        Values::Number((0..5_000).map(|_| step()).collect())
+    };
+    let false_alarms = (0..20)
+        .filter(|seed| files.one(slow(100 + seed), slow(200 + seed)).verdict == ColumnVerdict::Drift)
+        .count();
+    assert!(false_alarms <= 1, "{false_alarms} of 20");
+}
+
+#[test]
+fn the_page_shows_names_as_text() {
+    let files = Files::new();
+    let x = || numbers(1, 300, |x, _| x);
+    let reference = files.write("r", vec![("<script>", x())]);
+    let report = compare(&reference, &reference, Bounds::default(), 1).unwrap();
+    let page = page(&report);
+    assert!(page.contains("&lt;script&gt;") && !page.contains("<script>"), "{page}");
+}
