@@ -24,6 +24,7 @@ pub mod schedules;
 pub mod search;
 pub mod tracking;
 pub mod training_sets;
+pub mod workspaces;
 
 pub use error::Error;
 pub use pool::{connect, migrate};

@@ -18,6 +18,8 @@ mod mlflow;
 mod promotion;
 mod v1;
 
+use std::sync::Arc;
+
 use axum::Router;
 use service_kit::Context;
 use service_kit::jobs::Handlers;
@@ -30,11 +32,17 @@ pub use promotion::{JOB_KIND, PromoteJob, promote};
 #[derive(Clone)]
 struct Registry {
     context: Context,
+    /// The configured project, or the workspace that a request names.
+    project: Arc<str>,
 }
 
 impl Registry {
+    fn over(context: &Context) -> Self {
+        Self { context: context.clone(), project: context.config.project.as_str().into() }
+    }
+
     fn project(&self) -> &str {
-        &self.context.config.project
+        &self.project
     }
 
     /// Now, as MLflow counts it.
@@ -49,8 +57,7 @@ impl Registry {
 
 /// The registry's routes: MLflow's own, and `/v1/models`.
 pub fn router(context: &Context) -> Router {
-    let registry = Registry { context: context.clone() };
-    mlflow::routes().merge(v1::routes()).with_state(registry)
+    mlflow::routes().merge(v1::routes()).with_state(Registry::over(context))
 }
 
 /// Starts the registry's job loop.

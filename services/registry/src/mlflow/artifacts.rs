@@ -4,7 +4,7 @@ use std::io;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ fn refused(path: &ArtifactPath, error: &io::Error) -> Refusal {
 }
 
 pub(crate) async fn upload(
-    State(registry): State<Registry>,
+    registry: Registry,
     Path(text): Path<String>,
     body: Body,
 ) -> Result<Response, Refusal> {
@@ -70,10 +70,7 @@ pub(crate) async fn upload(
     Ok(([(header::ETAG, format!("\"{}\"", artifact.sha256))], ()).into_response())
 }
 
-pub(crate) async fn download(
-    State(registry): State<Registry>,
-    Path(text): Path<String>,
-) -> Result<Response, Refusal> {
+pub(crate) async fn download(registry: Registry, Path(text): Path<String>) -> Result<Response, Refusal> {
     let path = path(&text)?;
     let (file, length) = registry.artifacts().open(&path).await.map_err(|error| refused(&path, &error))?;
     let mut conn = registry.context.db.acquire().await?;
@@ -108,7 +105,7 @@ fn disposition(name: &str) -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static("attachment"))
 }
 
-pub(crate) async fn delete(State(registry): State<Registry>, Path(text): Path<String>) -> Answer {
+pub(crate) async fn delete(registry: Registry, Path(text): Path<String>) -> Answer {
     let path = path(&text)?;
     registry.artifacts().remove(&path).await.map_err(|error| refused(&path, &error))?;
     let mut conn = registry.context.db.acquire().await?;
@@ -127,7 +124,7 @@ fn files(listed: Vec<Listed>, prefix: &str) -> Vec<Value> {
 }
 
 /// The entries of a directory, with paths relative to it.
-pub(crate) async fn list(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn list(registry: Registry, input: Input) -> Answer {
     let text = input.text("path")?.unwrap_or_default().trim_end_matches('/');
     let path = if text.is_empty() { None } else { Some(path(text)?) };
     let listed = registry.artifacts().list(path.as_ref()).await.map_err(|error| match &path {
@@ -138,7 +135,7 @@ pub(crate) async fn list(State(registry): State<Registry>, input: Input) -> Answ
 }
 
 /// The entries of a directory of a run, with paths relative to the run's root.
-pub(crate) async fn list_of_run(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn list_of_run(registry: Registry, input: Input) -> Answer {
     let run_id = input.run_id()?;
     let mut conn = registry.context.db.acquire().await?;
     let root = storage::tracking::runs::artifact_uri_of(&mut conn, registry.project(), run_id).await?;
@@ -148,11 +145,7 @@ pub(crate) async fn list_of_run(State(registry): State<Registry>, input: Input) 
 }
 
 /// The entries of a directory of a logged model, with paths relative to the model's root.
-pub(crate) async fn list_of_model(
-    State(registry): State<Registry>,
-    Path(id): Path<String>,
-    input: Input,
-) -> Answer {
+pub(crate) async fn list_of_model(registry: Registry, Path(id): Path<String>, input: Input) -> Answer {
     let mut conn = registry.context.db.acquire().await?;
     let model = logged_models::find(&registry, &mut conn, &id).await?;
     drop(conn);

@@ -7,6 +7,7 @@ mod experiments;
 mod filter;
 mod input;
 mod logged_models;
+mod metrics;
 mod model_versions;
 mod paging;
 mod refusal;
@@ -16,6 +17,7 @@ mod run_contents;
 mod runs;
 mod sources;
 mod views;
+mod workspaces;
 
 use axum::extract::OriginalUri;
 use axum::http::{Method, StatusCode};
@@ -40,12 +42,15 @@ pub(crate) fn routes() -> Router<Registry> {
     Router::new()
         .route("/health", get(|| async { "OK" }))
         .route("/version", get(|| async { VERSION }))
-        .route("/api/3.0/mlflow/server-info", get(server_info))
-        .route("/ajax-api/3.0/mlflow/server-info", get(server_info))
         .nest("/api/2.0/mlflow", api())
         .nest("/ajax-api/2.0/mlflow", api())
+        .nest("/api/3.0/mlflow", workspace_routes())
+        .nest("/ajax-api/3.0/mlflow", workspace_routes())
         .nest("/api/2.0/mlflow-artifacts", proxy())
         .nest("/ajax-api/2.0/mlflow-artifacts", proxy())
+        // MLflow's protocol files lack a slash here, and so does its Python client.
+        .route("/api/2.0mlflow/experiments/search-datasets", post(experiments::search_datasets))
+        .route("/ajax-api/2.0mlflow/experiments/search-datasets", post(experiments::search_datasets))
         .route("/api/{*rest}", any(unknown))
         .route("/ajax-api/{*rest}", any(unknown))
 }
@@ -53,7 +58,7 @@ pub(crate) fn routes() -> Router<Registry> {
 async fn server_info() -> Json<Value> {
     Json(json!({
         "store_type": "SqlStore",
-        "workspaces_enabled": false,
+        "workspaces_enabled": true,
         "trace_archival_enabled": false,
         "multipart_uploads_enabled": false,
         "multipart_downloads_enabled": false,
@@ -84,6 +89,7 @@ fn experiment_routes() -> Router<Registry> {
         .route("/experiments/create", post(experiments::create))
         .route("/experiments/get", get(experiments::get))
         .route("/experiments/get-by-name", get(experiments::get_by_name))
+        .route("/experiments/search-datasets", post(experiments::search_datasets))
         .route("/experiments/search", post(experiments::search).get(experiments::search))
         .route("/experiments/update", post(experiments::update))
         .route("/experiments/delete", post(experiments::delete))
@@ -107,7 +113,10 @@ fn run_routes() -> Router<Registry> {
         .route("/runs/delete-tag", post(run_contents::delete_tag))
         .route("/runs/log-inputs", post(run_contents::log_inputs))
         .route("/runs/outputs", post(run_contents::log_outputs))
-        .route("/metrics/get-history", get(run_contents::metric_history))
+        .route("/runs/log-model", post(run_contents::log_model))
+        .route("/metrics/get-history", get(metrics::history))
+        .route("/metrics/get-history-bulk", get(metrics::histories))
+        .route("/metrics/get-history-bulk-interval", get(metrics::sampled_histories))
         .route("/artifacts/list", get(artifacts::list_of_run))
 }
 
@@ -158,6 +167,17 @@ fn model_version_routes() -> Router<Registry> {
         .route("/model-versions/transition-stage", post(model_versions::transition_stage))
         .route("/model-versions/set-tag", post(model_versions::set_tag))
         .route("/model-versions/delete-tag", delete(model_versions::delete_tag))
+}
+
+fn workspace_routes() -> Router<Registry> {
+    Router::new()
+        .route("/server-info", get(server_info))
+        .route("/workspaces", get(workspaces::list).post(workspaces::create))
+        .route(
+            "/workspaces/{name}",
+            get(workspaces::get).patch(workspaces::update).delete(workspaces::delete),
+        )
+        .method_not_allowed_fallback(wrong_method)
 }
 
 fn proxy() -> Router<Registry> {
