@@ -7,7 +7,7 @@ use journeys::Platform;
 use serde_json::json;
 
 /// The Python that has `mlflow-skinny`: of `FORETIME_TEST_PYTHON`, or of the environment beside the target directory.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     if let Ok(python) = std::env::var("FORETIME_TEST_PYTHON") {
         return PathBuf::from(python);
     }

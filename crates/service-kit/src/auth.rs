@@ -1,4 +1,5 @@
-//! Who may ask: a bearer token, or basic authentication with it as the password (what MLflow clients send).
+//! Who may ask: a bearer token, or basic authentication with it as the password (what MLflow clients send); and on MLflow's
+//! routes, users by name and password.
 
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
@@ -7,22 +8,94 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use secrecy::{ExposeSecret, SecretString};
+use sqlx::PgPool;
 use subtle::ConstantTimeEq;
 
-/// Lets a request through if it shows the token, or if no token is set (then only loopback can ask).
-pub async fn require_token(
-    State(token): State<Option<SecretString>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let Some(token) = token else { return next.run(request).await };
-    let open = matches!(request.uri().path(), "/healthz" | "/readyz");
+use crate::Context;
+use crate::passwords::Remembered;
+
+/// Who asks. Handlers take it as an `Extension`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Their name, if they are a user.
+    pub username: Option<String>,
+    /// They may manage users: they hold the token, are an administrator, or no token is set.
+    pub is_admin: bool,
+}
+
+/// What the door-keeper knows.
+#[derive(Clone)]
+pub struct Guard {
+    token: Option<SecretString>,
+    db: PgPool,
+    remembered: Remembered,
+}
+
+impl Guard {
+    /// The guard of a process.
+    pub fn of(context: &Context) -> Self {
+        let token = context.config.http.token.clone();
+        Self { token, db: context.db.clone(), remembered: Remembered::default() }
+    }
+
+    /// Who shows this authorization, if they may ask for this path.
+    async fn admits(&self, path: &str, authorization: Option<&str>) -> Option<Caller> {
+        let Some(token) = &self.token else {
+            let username = authorization.and_then(basic).map(|(name, _)| name);
+            return Some(Caller { username, is_admin: true });
+        };
+        let shown = authorization?;
+        if shows(shown, token.expose_secret()) {
+            return Some(Caller { username: None, is_admin: true });
+        }
+        if is_mlflows(path) { self.user(shown).await } else { None }
+    }
+
+    async fn user(&self, authorization: &str) -> Option<Caller> {
+        let (name, password) = basic(authorization)?;
+        let mut conn = self.db.acquire().await.ok()?;
+        let user = storage::users::find(&mut conn, &name).await.ok()??;
+        drop(conn);
+        let right = self.remembered.is_right(&name, &password, &user.password_hash).await;
+        right.then_some(Caller { username: Some(name), is_admin: user.is_admin })
+    }
+}
+
+/// The routes that users reach by name and password; all others want the token.
+fn is_mlflows(path: &str) -> bool {
+    ["/api/", "/ajax-api/", "/get-artifact", "/model-versions/get-artifact", "/health", "/version"]
+        .iter()
+        .any(|prefix| path.starts_with(prefix))
+}
+
+/// Paths that anybody may ask for. A signed link proves itself.
+fn is_open(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz") || path.starts_with("/presigned/")
+}
+
+/// Lets a request through if it shows who asks, or if no token is set (then only loopback can ask).
+pub async fn require_token(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if is_open(path) {
+        return next.run(request).await;
+    }
     let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if open || shown.is_some_and(|shown| shows(shown, token.expose_secret())) {
+    if let Some(caller) = guard.admits(path, shown).await {
+        request.extensions_mut().insert(caller);
         return next.run(request).await;
     }
     (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer, Basic realm=\"foretime\"")])
         .into_response()
+}
+
+/// Name and password of basic authentication.
+fn basic(authorization: &str) -> Option<(String, String)> {
+    let (scheme, value) = authorization.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let pair = String::from_utf8(BASE64.decode(value.trim()).ok()?).ok()?;
+    pair.split_once(':').map(|(name, password)| (name.to_owned(), password.to_owned()))
 }
 
 fn shows(authorization: &str, token: &str) -> bool {
@@ -30,14 +103,7 @@ fn shows(authorization: &str, token: &str) -> bool {
         Some((scheme, value)) if scheme.eq_ignore_ascii_case("bearer") => {
             same(value.trim().as_bytes(), token.as_bytes())
         }
-        Some((scheme, value)) if scheme.eq_ignore_ascii_case("basic") => BASE64
-            .decode(value.trim())
-            .ok()
-            .and_then(|pair| {
-                pair.iter().position(|byte| *byte == b':').map(|colon| pair[colon + 1..].to_vec())
-            })
-            .is_some_and(|password| same(&password, token.as_bytes())),
-        _ => false,
+        _ => basic(authorization).is_some_and(|(_, password)| same(password.as_bytes(), token.as_bytes())),
     }
 }
 

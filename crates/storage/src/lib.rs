@@ -24,6 +24,8 @@ pub mod schedules;
 pub mod search;
 pub mod tracking;
 pub mod training_sets;
+pub mod users;
+pub mod webhooks;
 pub mod workspaces;
 
 pub use error::Error;

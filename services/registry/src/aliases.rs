@@ -10,6 +10,7 @@ use storage::models::{self, Version};
 
 use crate::chain::{GENESIS, hash_of};
 use crate::metrics::Metrics;
+use crate::webhooks::{self, Change};
 use crate::{Error, challenge};
 
 /// Somebody asks that an alias point at a version.
@@ -54,6 +55,8 @@ pub(crate) async fn point_at(context: &Context, ask: &Ask<'_>, version: i32) -> 
     write_down(&mut tx, ask, &step, context.clock.now()).await?;
     if passed {
         models::set_alias(&mut tx, ask.project, ask.model, ask.alias, version).await?;
+        let change = Change::Alias { name: ask.model, alias: ask.alias, version };
+        webhooks::note(context, &mut tx, ask.project, &change).await?;
     }
     tx.commit().await?;
     count(context, ask, outcome);
@@ -176,6 +179,8 @@ pub(crate) async fn remove(context: &Context, conn: &mut PgConnection, ask: &Ask
     let step = Step { outcome: "removed", from: Some(version), to: None, verdict: None };
     write_down(conn, ask, &step, context.clock.now()).await?;
     models::delete_alias(conn, ask.project, ask.model, ask.alias).await?;
+    let change = Change::AliasGone { name: ask.model, alias: ask.alias };
+    webhooks::note(context, conn, ask.project, &change).await?;
     count(context, ask, "removed");
     Ok(())
 }

@@ -17,6 +17,7 @@ mod metrics;
 mod mlflow;
 mod promotion;
 mod v1;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -49,10 +50,6 @@ impl Registry {
     fn now_ms(&self) -> i64 {
         self.context.clock.now().timestamp_millis()
     }
-
-    fn artifacts(&self) -> artifacts::Store {
-        artifacts::Store::below(&self.context.data_dir)
-    }
 }
 
 /// The registry's routes: MLflow's own, and `/v1/models`.
@@ -63,6 +60,11 @@ pub fn router(context: &Context) -> Router {
 /// Starts the registry's job loop.
 pub fn start(context: &Context) {
     let shared = context.clone();
-    let handlers = Handlers::default().on(JOB_KIND, move |job| promotion::work(shared.clone(), job));
+    let (collecting, telling) = (context.clone(), context.clone());
+    let handlers = Handlers::default()
+        .on(JOB_KIND, move |job| promotion::work(shared.clone(), job))
+        .on(storage::webhooks::DELIVER, move |job| webhooks::work(telling.clone(), job))
+        .on(artifacts::COLLECT, move |job| artifacts::collect(collecting.clone(), job));
     service_kit::jobs::start(context, handlers);
+    artifacts::schedule(context);
 }

@@ -6,17 +6,21 @@ mod artifacts;
 mod experiments;
 mod filter;
 mod input;
+mod links;
 mod logged_models;
 mod metrics;
 mod model_versions;
 mod paging;
+mod ranges;
 mod refusal;
 mod registered_models;
 pub(crate) mod rules;
 mod run_contents;
 mod runs;
 mod sources;
+mod users;
 mod views;
+mod webhooks;
 mod workspaces;
 
 use axum::extract::OriginalUri;
@@ -42,6 +46,9 @@ pub(crate) fn routes() -> Router<Registry> {
     Router::new()
         .route("/health", get(|| async { "OK" }))
         .route("/version", get(|| async { VERSION }))
+        .route("/get-artifact", get(artifacts::get_of_run))
+        .route("/model-versions/get-artifact", get(artifacts::get_of_version))
+        .route("/presigned/{*path}", get(links::follow_to_read).put(links::follow_to_write))
         .nest("/api/2.0/mlflow", api())
         .nest("/ajax-api/2.0/mlflow", api())
         .nest("/api/3.0/mlflow", workspace_routes())
@@ -60,8 +67,11 @@ async fn server_info() -> Json<Value> {
         "store_type": "SqlStore",
         "workspaces_enabled": true,
         "trace_archival_enabled": false,
-        "multipart_uploads_enabled": false,
-        "multipart_downloads_enabled": false,
+        "multipart_uploads_enabled": true,
+        "multipart_downloads_enabled": true,
+        "presigned_upload_run_id_supported": true,
+        "presigned_upload_model_id_supported": true,
+        "features_enabled": { "gateway": false },
     }))
 }
 
@@ -81,6 +91,8 @@ fn api() -> Router<Registry> {
         .merge(logged_model_routes())
         .merge(registered_model_routes())
         .merge(model_version_routes())
+        .merge(user_routes())
+        .merge(webhook_routes())
         .method_not_allowed_fallback(wrong_method)
 }
 
@@ -118,6 +130,8 @@ fn run_routes() -> Router<Registry> {
         .route("/metrics/get-history-bulk", get(metrics::histories))
         .route("/metrics/get-history-bulk-interval", get(metrics::sampled_histories))
         .route("/artifacts/list", get(artifacts::list_of_run))
+        .route("/artifacts/presigned-upload-url", post(links::to_upload))
+        .route("/artifacts/presigned-download-url", post(links::to_download))
 }
 
 fn logged_model_routes() -> Router<Registry> {
@@ -180,6 +194,24 @@ fn workspace_routes() -> Router<Registry> {
         .method_not_allowed_fallback(wrong_method)
 }
 
+fn webhook_routes() -> Router<Registry> {
+    Router::new()
+        .route("/webhooks", get(webhooks::list).post(webhooks::create))
+        .route("/webhooks/{webhook_id}", get(webhooks::get).patch(webhooks::update).delete(webhooks::delete))
+        .route("/webhooks/{webhook_id}/test", post(webhooks::test))
+}
+
+fn user_routes() -> Router<Registry> {
+    Router::new()
+        .route("/users/create", post(users::create))
+        .route("/users/get", get(users::get))
+        .route("/users/list", get(users::list))
+        .route("/users/current", get(users::current))
+        .route("/users/update-password", patch(users::update_password))
+        .route("/users/update-admin", patch(users::update_admin))
+        .route("/users/delete", delete(users::delete))
+}
+
 fn proxy() -> Router<Registry> {
     Router::new()
         .route("/artifacts", get(artifacts::list))
@@ -187,5 +219,9 @@ fn proxy() -> Router<Registry> {
             "/artifacts/{*path}",
             get(artifacts::download).put(artifacts::upload).delete(artifacts::delete),
         )
+        .route("/mpu/create/{*directory}", post(links::begin_parts))
+        .route("/mpu/complete/{*directory}", post(links::complete_parts))
+        .route("/mpu/abort/{*directory}", post(links::abort_parts))
+        .route("/presigned/{*path}", get(links::to_read))
         .method_not_allowed_fallback(wrong_method)
 }

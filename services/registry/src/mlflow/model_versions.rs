@@ -11,11 +11,12 @@ use storage::tracking::{self, Pair};
 use super::input::Input;
 use super::paging::{Page, answer};
 use super::refusal::Refusal;
-use super::registered_models::without_prompts;
+use super::registered_models::{note, without_prompts};
 use super::sources::{self, Source};
 use super::{Answer, done, filter, logged_models, rules, views};
 use crate::aliases::{self, Ask};
 use crate::v1::actor_of;
+use crate::webhooks::Change;
 use crate::{Error, Registry};
 
 /// The tag of a logged model that lists the versions it became.
@@ -44,6 +45,15 @@ pub(crate) async fn create(registry: Registry, input: Input) -> Answer {
     if let Some(model_id) = &found.logged_model_id {
         note_registration(&registry, &mut tx, model_id, name, number).await?;
     }
+    let change = Change::Version {
+        name,
+        version: number,
+        source,
+        run_id: found.run_id.as_deref(),
+        tags: &tags,
+        description: new.description,
+    };
+    note(&registry, &mut tx, &change).await?;
     let answer = shown(&registry, &mut tx, name, number).await;
     tx.commit().await?;
     answer
@@ -185,7 +195,9 @@ pub(crate) async fn set_tag(registry: Registry, input: Input) -> Answer {
     rules::registry_tag(&tag)?;
     let mut tx = registry.context.db.begin().await?;
     find(&registry, &mut tx, model, version).await?;
-    models::set_version_tags(&mut tx, registry.project(), model, version, &[tag]).await?;
+    models::set_version_tags(&mut tx, registry.project(), model, version, std::slice::from_ref(&tag)).await?;
+    let change = Change::VersionTag { name: model, version, key: &tag.0, value: &tag.1 };
+    note(&registry, &mut tx, &change).await?;
     tx.commit().await?;
     done()
 }
@@ -195,6 +207,7 @@ pub(crate) async fn delete_tag(registry: Registry, input: Input) -> Answer {
     let mut tx = registry.context.db.begin().await?;
     find(&registry, &mut tx, model, version).await?;
     models::delete_version_tag(&mut tx, registry.project(), model, version, key).await?;
+    note(&registry, &mut tx, &Change::VersionTagGone { name: model, version, key }).await?;
     tx.commit().await?;
     done()
 }

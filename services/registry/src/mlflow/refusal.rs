@@ -17,6 +17,7 @@ pub(crate) enum Code {
     ResourceAlreadyExists,
     ResourceDoesNotExist,
     EndpointNotFound,
+    PermissionDenied,
     ResourceConflict,
     InternalError,
     TemporarilyUnavailable,
@@ -30,6 +31,7 @@ impl Code {
             Self::ResourceAlreadyExists => "RESOURCE_ALREADY_EXISTS",
             Self::ResourceDoesNotExist => "RESOURCE_DOES_NOT_EXIST",
             Self::EndpointNotFound => "ENDPOINT_NOT_FOUND",
+            Self::PermissionDenied => "PERMISSION_DENIED",
             Self::ResourceConflict => "RESOURCE_CONFLICT",
             Self::InternalError => "INTERNAL_ERROR",
             Self::TemporarilyUnavailable => "TEMPORARILY_UNAVAILABLE",
@@ -42,6 +44,7 @@ impl Code {
                 StatusCode::BAD_REQUEST
             }
             Self::ResourceDoesNotExist | Self::EndpointNotFound => StatusCode::NOT_FOUND,
+            Self::PermissionDenied => StatusCode::FORBIDDEN,
             Self::ResourceConflict => StatusCode::CONFLICT,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::TemporarilyUnavailable => StatusCode::SERVICE_UNAVAILABLE,

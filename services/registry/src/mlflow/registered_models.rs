@@ -13,6 +13,7 @@ use super::refusal::Refusal;
 use super::{Answer, done, filter, rules, views};
 use crate::aliases::{self, Ask};
 use crate::v1::actor_of;
+use crate::webhooks::{self, Change};
 use crate::{Error, Registry};
 
 /// The tag by which MLflow tells prompts from models.
@@ -28,9 +29,19 @@ pub(crate) async fn create(registry: Registry, input: Input) -> Answer {
     if !models::create(&mut tx, registry.project(), name, description, &tags, registry.now_ms()).await? {
         return Err(Refusal::exists(format!("Registered Model (name={name}) already exists.")));
     }
+    note(&registry, &mut tx, &Change::Model { name, tags: &tags, description }).await?;
     let answer = shown(&registry, &mut tx, name).await;
     tx.commit().await?;
     answer
+}
+
+/// Writes down what webhooks are to hear.
+pub(super) async fn note(
+    registry: &Registry,
+    conn: &mut PgConnection,
+    change: &Change<'_>,
+) -> Result<(), Refusal> {
+    Ok(webhooks::note(&registry.context, conn, registry.project(), change).await?)
 }
 
 async fn shown(registry: &Registry, conn: &mut PgConnection, name: &str) -> Answer {
@@ -153,7 +164,8 @@ pub(crate) async fn set_tag(registry: Registry, input: Input) -> Answer {
     rules::registry_tag(&tag)?;
     let mut tx = registry.context.db.begin().await?;
     lock(&registry, &mut tx, name).await?;
-    models::set_tags(&mut tx, registry.project(), name, &[tag]).await?;
+    models::set_tags(&mut tx, registry.project(), name, std::slice::from_ref(&tag)).await?;
+    note(&registry, &mut tx, &Change::ModelTag { name, key: &tag.0, value: &tag.1 }).await?;
     tx.commit().await?;
     done()
 }
@@ -163,6 +175,7 @@ pub(crate) async fn delete_tag(registry: Registry, input: Input) -> Answer {
     let mut tx = registry.context.db.begin().await?;
     lock(&registry, &mut tx, name).await?;
     models::delete_tag(&mut tx, registry.project(), name, key).await?;
+    note(&registry, &mut tx, &Change::ModelTagGone { name, key }).await?;
     tx.commit().await?;
     done()
 }
