@@ -165,6 +165,26 @@ pub async fn list(
     .await?)
 }
 
+/// If anybody listens to changes in a project: whether a model of it is a prompt, as MLflow tells them apart.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn listened_to(conn: &mut PgConnection, project: &str, model: &str) -> Result<Option<bool>, Error> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        select exists (
+            select 1 from registered_model_tags
+            where project = $1 and model = $2 and key = 'mlflow.prompt.is_prompt' and value = 'true'
+        ) as "is_prompt!"
+        where exists (select 1 from webhooks where project = $1 and status = 'ACTIVE')
+        "#,
+        project,
+        model,
+    )
+    .fetch_optional(conn)
+    .await?)
+}
+
 /// Writes, in the caller's transaction, what active webhooks are to hear of a change; answers how many there are.
 ///
 /// # Errors

@@ -12,8 +12,8 @@ mod versions;
 pub use aliases::{Alias, alias_of, aliases_of, delete_alias, set_alias};
 pub use gates::gate_of;
 pub use registered::{
-    RegisteredModel, create, delete, delete_tag, find, is_prompt, load, lock, names, rename, set_description,
-    set_tags, touch,
+    RegisteredModel, create, delete, delete_tag, find, load, lock, names, rename, set_description, set_tags,
+    touch,
 };
 pub use versions::{
     NewVersion, Version, add_version, create_model_version, delete_version, delete_version_tag, find_version,

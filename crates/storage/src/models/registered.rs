@@ -207,25 +207,6 @@ pub async fn delete_tag(conn: &mut PgConnection, project: &str, name: &str, key:
     Ok(())
 }
 
-/// Whether a model is a prompt, as MLflow tells them apart.
-///
-/// # Errors
-/// [`Error::Database`] if the database refuses.
-pub async fn is_prompt(conn: &mut PgConnection, project: &str, name: &str) -> Result<bool, Error> {
-    Ok(sqlx::query_scalar!(
-        r#"
-        select exists (
-            select 1 from registered_model_tags
-            where project = $1 and model = $2 and key = 'mlflow.prompt.is_prompt' and value = 'true'
-        ) as "is!"
-        "#,
-        project,
-        name,
-    )
-    .fetch_one(conn)
-    .await?)
-}
-
 /// All names, in order.
 ///
 /// # Errors

@@ -34,10 +34,11 @@ pub(crate) async fn find(
     id: &str,
 ) -> Result<Experiment, Refusal> {
     let id = rules::experiment_id(id)?;
-    if id == DEFAULT_ID {
+    let mut found = experiments::find(conn, registry.project(), id).await?;
+    if found.is_none() && id == DEFAULT_ID {
         experiments::ensure_default(conn, registry.project(), registry.now_ms()).await?;
+        found = experiments::find(conn, registry.project(), id).await?;
     }
-    let found = experiments::find(conn, registry.project(), id).await?;
     found.ok_or_else(|| Refusal::missing(format!("No Experiment with id={id} exists")))
 }
 

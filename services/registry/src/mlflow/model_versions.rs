@@ -28,7 +28,6 @@ pub(crate) async fn create(registry: Registry, input: Input) -> Answer {
     let tags = input.pairs("tags")?;
     tags.iter().try_for_each(rules::registry_tag)?;
     let mut tx = registry.context.db.begin().await?;
-    models::find(&mut tx, registry.project(), name).await?.ok_or_else(|| Error::no_model(name))?;
     let found = source_of(&registry, &mut tx, &input, source, &tags).await?;
     let new = NewVersion {
         source,

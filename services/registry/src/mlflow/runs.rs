@@ -1,5 +1,7 @@
 //! `runs/create`, `get`, `update`, `delete`, `restore`, `search`.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use serde_json::json;
 use sqlx::PgConnection;
@@ -40,9 +42,31 @@ pub(crate) async fn create(registry: Registry, input: Input) -> Answer {
         tags: &tags,
     };
     let id = runs::create(&mut tx, registry.project(), &new).await?;
-    let run = find(&registry, &mut tx, &id).await?;
     tx.commit().await?;
+    let run = begun(id, &experiment.artifact_location, &new);
     Ok(Json(json!({ "run": views::new_run(&run) })))
+}
+
+/// A run as it is when it has just begun.
+fn begun(id: String, location: &str, new: &NewRun<'_>) -> Run {
+    let mut tags: BTreeMap<String, String> = new.tags.iter().cloned().collect();
+    tags.insert(RUN_NAME.to_owned(), new.name.to_owned());
+    Run {
+        artifact_uri: format!("{}/{id}/artifacts", location.trim_end_matches('/')),
+        id,
+        experiment_id: new.experiment_id,
+        name: new.name.to_owned(),
+        user_id: new.user_id.to_owned(),
+        status: "RUNNING".to_owned(),
+        start_ms: new.start_ms,
+        end_ms: None,
+        lifecycle_stage: "active".to_owned(),
+        metrics: vec![],
+        params: vec![],
+        tags: tags.into_iter().collect(),
+        datasets: vec![],
+        models: vec![],
+    }
 }
 
 pub(crate) fn no_run(id: &str) -> Refusal {

@@ -129,7 +129,9 @@ pub(crate) async fn note(
     project: &str,
     change: &Change<'_>,
 ) -> Result<(), Error> {
-    let is_prompt = storage::models::is_prompt(conn, project, change.model()).await?;
+    let Some(is_prompt) = storage::webhooks::listened_to(conn, project, change.model()).await? else {
+        return Ok(()); // nobody listens
+    };
     let (entity, action, data) = change.told(is_prompt);
     storage::webhooks::note(conn, project, entity, action, &data, context.clock.now()).await?;
     Ok(())
