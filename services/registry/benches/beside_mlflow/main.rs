@@ -27,6 +27,7 @@ const LARGE: u64 = 1 << 30;
 
 #[tokio::main]
 async fn main() {
+    rustls::crypto::ring::default_provider().install_default().expect("nothing was installed before");
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let [foretime, mlflow, rest @ ..] = arguments.as_slice() else {
         println!("beside_mlflow FORETIME MLFLOW [ROUNDS]: see `make bench-registry`");

@@ -421,6 +421,58 @@ mod tests {
         assert!(order_by(&RUNS, &["metrics.a".into(), "metrics.a DESC".into()]).is_err());
     }
 
+    /// A condition on runs that a filter can say.
+    fn any_condition() -> impl Strategy<Value = Condition> {
+        let key = "[^`\\x00]{1,12}";
+        let text = "[^\\x00]{0,12}";
+        let text_test = prop_oneof![
+            text.prop_map(|value| Test::Text(Comparison::Equal, value)),
+            text.prop_map(|value| Test::Text(Comparison::NotEqual, value)),
+            text.prop_map(|value| Test::Text(Comparison::ILike, value)),
+            proptest::collection::vec(text, 1..4).prop_map(Test::OneOf),
+            proptest::collection::vec(text, 1..4).prop_map(Test::NoneOf),
+            Just(Test::Present),
+            Just(Test::Absent),
+        ];
+        let number = prop::num::f64::NORMAL | prop::num::f64::ZERO;
+        prop_oneof![
+            (key, text_test.clone()).prop_map(|(key, test)| Condition { subject: Subject::Tag(key), test }),
+            (key, text_test).prop_map(|(key, test)| Condition { subject: Subject::Param(key), test }),
+            (key, number).prop_map(|(key, value)| Condition {
+                subject: Subject::Metric(key),
+                test: Test::Number(Comparison::LessOrEqual, value),
+            }),
+            (-1_000_000i64..1_000_000).prop_map(|value| Condition {
+                subject: Subject::Attribute(RUNS.attribute("end_time").unwrap()),
+                test: Test::Whole(Comparison::Greater, value),
+            }),
+        ]
+    }
+
+    /// The words of a condition.
+    fn printed(condition: &Condition) -> String {
+        let subject = match &condition.subject {
+            Subject::Tag(key) => format!("tags.`{key}`"),
+            Subject::Param(key) => format!("params.`{key}`"),
+            Subject::Metric(key) => format!("metrics.`{key}`"),
+            Subject::Attribute(attribute) => attribute.name.to_owned(),
+            Subject::Dataset(_) => unreachable!("none is made above"),
+        };
+        let quoted = |text: &String| format!("'{}'", text.replace('\'', "''"));
+        let list = |texts: &[String]| format!("({})", texts.iter().map(quoted).collect::<Vec<_>>().join(", "));
+        match &condition.test {
+            Test::Text(Comparison::Equal, text) => format!("{subject} = {}", quoted(text)),
+            Test::Text(Comparison::NotEqual, text) => format!("{subject} != {}", quoted(text)),
+            Test::Text(_, text) => format!("{subject} ILIKE {}", quoted(text)),
+            Test::OneOf(texts) => format!("{subject} IN {}", list(texts)),
+            Test::NoneOf(texts) => format!("{subject} NOT IN {}", list(texts)),
+            Test::Present => format!("{subject} IS NOT NULL"),
+            Test::Absent | Test::Lacks(_) => format!("{subject} IS NULL"),
+            Test::Number(_, number) => format!("{subject} <= {number:?}"),
+            Test::Whole(_, number) => format!("{subject} > {number}"),
+        }
+    }
+
     proptest! {
         #[test]
         fn no_text_makes_the_parser_panic(text in "\\PC{0,60}") {
@@ -439,6 +491,17 @@ mod tests {
             )
         ) {
             let _ = filter(&RUNS, &words.concat());
+        }
+
+        #[test]
+        fn a_filter_that_is_read_printed_and_read_again_is_the_same(
+            conditions in proptest::collection::vec(any_condition(), 1..5)
+        ) {
+            let printed = conditions.iter().map(printed).collect::<Vec<_>>().join(" AND ");
+            let read = filter(&RUNS, &printed);
+            prop_assert_eq!(read.as_ref().map_err(|refusal| refusal.message.as_str()), Ok(&conditions), "{}", printed);
+            let again = read.unwrap().iter().map(self::printed).collect::<Vec<_>>().join(" AND ");
+            prop_assert_eq!(again, printed);
         }
 
         #[test]
