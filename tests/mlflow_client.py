@@ -169,6 +169,7 @@ def a_scikit_learn_model_comes_back():
     with mlflow.start_run(run_name="classifier"):
         info = mlflow.sklearn.log_model(
             classifier, name="classifier", registered_model_name="classifier", pip_requirements=["scikit-learn"],
+            serialization_format="cloudpickle",
         )
     client.set_registered_model_alias("classifier", "champion", "1")
     for uri in ["models:/classifier@champion", info.model_uri]:

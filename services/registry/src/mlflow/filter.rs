@@ -459,7 +459,8 @@ mod tests {
             Subject::Dataset(_) => unreachable!("none is made above"),
         };
         let quoted = |text: &String| format!("'{}'", text.replace('\'', "''"));
-        let list = |texts: &[String]| format!("({})", texts.iter().map(quoted).collect::<Vec<_>>().join(", "));
+        let list =
+            |texts: &[String]| format!("({})", texts.iter().map(quoted).collect::<Vec<_>>().join(", "));
         match &condition.test {
             Test::Text(Comparison::Equal, text) => format!("{subject} = {}", quoted(text)),
             Test::Text(Comparison::NotEqual, text) => format!("{subject} != {}", quoted(text)),

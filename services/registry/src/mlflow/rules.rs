@@ -185,7 +185,7 @@ fn name(path: &str, name: &str) -> Result<(), Refusal> {
 /// A name may become a file's name, so it must not resolve to another.
 fn plain_path(path: &str, name: &str) -> Result<(), Refusal> {
     let resolved = resolved(name);
-    if resolved == name && name != "." && name != ".." && !name.starts_with("../") {
+    if resolved == name && name != "." && !name.starts_with("..") && !name.starts_with('/') {
         return Ok(());
     }
     Err(Refusal::invalid(format!(
