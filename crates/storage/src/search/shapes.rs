@@ -75,8 +75,12 @@ const fn order_only(name: &'static str, column: &'static str) -> Attribute {
     Attribute { filters: false, ..number(name, column) }
 }
 
-const fn nullable(attribute: Attribute) -> Attribute {
-    Attribute { nullable: true, ..attribute }
+const fn optional_listed(name: &'static str, column: &'static str) -> Attribute {
+    Attribute { nullable: true, ..listed(name, column) }
+}
+
+const fn optional_number(name: &'static str, column: &'static str) -> Attribute {
+    Attribute { nullable: true, ..number(name, column) }
 }
 
 const fn ascending(column: &'static str, sorts_as: &'static str) -> Tail {
@@ -112,7 +116,7 @@ pub static RUNS: Shape = Shape {
         number("start_time", "it.start_ms"),
         number("created", "it.start_ms"),
         number("Created", "it.start_ms"),
-        nullable(number("end_time", "it.end_ms")),
+        optional_number("end_time", "it.end_ms"),
     ],
     tags: of_run("run_tags"),
     params: Some(of_run("run_params")),
@@ -173,7 +177,7 @@ pub static VERSIONS: Shape = Shape {
     tail: &[ascending("it.model", "text"), descending("it.version")],
     attributes: &[
         listed("name", "it.model"),
-        nullable(listed("run_id", "it.run_id")),
+        optional_listed("run_id", "it.run_id"),
         text("source_path", "it.source"),
         number("version_number", "it.version"),
         number("creation_timestamp", "it.created_ms"),
@@ -199,7 +203,7 @@ pub static LOGGED_MODELS: Shape = Shape {
         listed("model_id", "it.model_id"),
         listed("model_type", "it.model_type"),
         listed("status", "it.status"),
-        nullable(listed("source_run_id", "it.source_run_id")),
+        optional_listed("source_run_id", "it.source_run_id"),
         number("creation_timestamp", "it.created_ms"),
         number("creation_time", "it.created_ms"),
         number("last_updated_timestamp", "it.updated_ms"),

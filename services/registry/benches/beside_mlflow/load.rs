@@ -52,7 +52,7 @@ pub(crate) struct Measured {
 
 impl Measured {
     /// The median of each figure by itself.
-    pub(crate) fn median(rounds: Vec<Self>) -> Self {
+    pub(crate) fn median(rounds: &[Self]) -> Self {
         let of = |figure: fn(&Self) -> f64| {
             let mut values: Vec<f64> = rounds.iter().map(figure).collect();
             values.sort_by(f64::total_cmp);

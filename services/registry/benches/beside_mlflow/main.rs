@@ -53,7 +53,7 @@ async fn main() {
             there.push(measure(&theirs, &other).await);
             loaded[1] = loaded[1].max(theirs.memory_mb());
         }
-        print_row(&one.name, &Measured::median(here), &Measured::median(there));
+        print_row(&one.name, &Measured::median(&here), &Measured::median(&there));
     }
     println!("memory idle, MB            {:>10.0} {:>10.0}", idle[0], idle[1]);
     println!("memory loaded, MB          {:>10.0} {:>10.0}", loaded[0], loaded[1]);

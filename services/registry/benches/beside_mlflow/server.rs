@@ -136,10 +136,11 @@ impl Server {
     pub(crate) fn watch_memory(&self) -> Watch {
         let watch = Watch { most_kb: Arc::default(), done: Arc::default() };
         let (pid, seen) = (self.child.id(), watch.clone());
-        std::thread::spawn(move || {
+        tokio::spawn(async move {
+            let mut pause = tokio::time::interval(Duration::from_millis(20));
             while !seen.done.load(Ordering::Relaxed) {
+                pause.tick().await;
                 seen.most_kb.fetch_max((memory_mb(pid) * 1e3) as u64, Ordering::Relaxed);
-                std::thread::sleep(Duration::from_millis(20));
             }
         });
         watch

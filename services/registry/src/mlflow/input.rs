@@ -78,7 +78,7 @@ impl Input {
 
     /// The fields of a JSON object.
     #[cfg(test)]
-    pub(crate) fn from_value(value: Value) -> Self {
+    pub(crate) fn from_value(value: &Value) -> Self {
         Self { fields: value.as_object().cloned().unwrap_or_default(), ..Self::default() }
     }
 

@@ -130,30 +130,30 @@ pub(crate) fn answer(key: &str, answers: Vec<Value>, token: Option<String>) -> V
 mod tests {
     use super::*;
 
-    fn page(query: Value) -> Result<Page, Refusal> {
+    fn page(query: &Value) -> Result<Page, Refusal> {
         Page::of(&Input::from_value(query), 2, 10)
     }
 
     #[test]
     fn a_token_leads_to_the_place_after_the_last_answer() {
         let mut answers = vec![1, 2, 3];
-        let first = page(json!({ "filter": "a = 'b'" })).unwrap();
+        let first = page(&json!({ "filter": "a = 'b'" })).unwrap();
         let token = first.cut(&mut answers, |last| vec![Some(last.to_string()), None]).unwrap();
-        let next = page(json!({ "filter": "a = 'b'", "page_token": token })).unwrap();
+        let next = page(&json!({ "filter": "a = 'b'", "page_token": token })).unwrap();
         assert_eq!((answers.len(), next.after), (2, Some(vec![Some("2".to_owned()), None])));
     }
 
     #[test]
     fn a_token_of_another_search_is_refused() {
-        let first = page(json!({ "filter": "a = 'b'" })).unwrap();
+        let first = page(&json!({ "filter": "a = 'b'" })).unwrap();
         let token = first.cut(&mut vec![1, 2, 3], |_| vec![None]).unwrap();
-        assert!(page(json!({ "filter": "a = 'c'", "page_token": token })).is_err());
+        assert!(page(&json!({ "filter": "a = 'c'", "page_token": token })).is_err());
     }
 
     #[test]
     fn a_token_that_was_not_given_out_is_refused() {
         for token in ["x", "e30=", "eyJvZmZzZXQiOiAxfQ==", "bnVsbA==", "eyJvZiI6IngiLCJhZnRlciI6W119"] {
-            assert!(page(json!({ "page_token": token })).is_err(), "{token}");
+            assert!(page(&json!({ "page_token": token })).is_err(), "{token}");
         }
     }
 }

@@ -55,7 +55,7 @@ fn headers_of(name: &str, tag: Option<&str>) -> HeaderMap {
     headers
 }
 
-fn asked_for<'a>(asked: &'a HeaderMap, name: header::HeaderName) -> Option<&'a str> {
+fn asked_for(asked: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     asked.get(name).and_then(|value| value.to_str().ok()).map(str::trim)
 }
 
