@@ -11,10 +11,10 @@ export SQLX_OFFLINE ?= true
 
 ARGS ?=
 
-.PHONY: help setup demo test lint fmt sqlx
+.PHONY: help setup demo test lint fmt sqlx bench-registry
 
 help: ## say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing to run Foretime: a Postgres server
 	@.ci/setup
@@ -26,6 +26,11 @@ demo: setup ## see it all at work on real flights; ARGS=--quick takes a minute a
 test: ## run all tests, after installing what they need
 	@.ci/setup tests
 	. .ci/env; cargo test --workspace --no-fail-fast
+
+bench-registry: ## measure the registry beside MLflow's own server, in one run; several minutes
+	@.ci/setup bench
+	. .ci/env; cargo build --release --bin foretime
+	. .ci/env; cargo bench --workspace --bench beside_mlflow -- "$$CARGO_TARGET_DIR/release/foretime" "$$foretime_venv-bench/bin/mlflow" $(ARGS)
 
 lint: ## what a change must pass besides its tests
 	cargo fmt --all --check

@@ -1,6 +1,7 @@
 //! Everything that needs a database or several services: one binary, so that polars and candle are linked once.
 
 mod architecture;
+mod artifacts;
 mod bad_input;
 mod dashboards;
 mod demo;
@@ -10,3 +11,4 @@ mod jobs;
 mod mlflow_client;
 mod monitor;
 mod registry;
+mod registry_rooms;

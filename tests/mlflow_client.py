@@ -159,6 +159,65 @@ def the_registry_keeps_its_books(info):
     refused("RESOURCE_DOES_NOT_EXIST", "not found", lambda: client.get_registered_model("twice"))
 
 
+def a_scikit_learn_model_comes_back():
+    import mlflow.sklearn
+    import numpy as np
+    from sklearn.linear_model import LogisticRegression
+
+    inputs = np.array([[0.0], [1.0], [2.0], [3.0]])
+    classifier = LogisticRegression().fit(inputs, [0, 0, 1, 1])
+    with mlflow.start_run(run_name="classifier"):
+        info = mlflow.sklearn.log_model(
+            classifier, name="classifier", registered_model_name="classifier", pip_requirements=["scikit-learn"],
+            serialization_format="cloudpickle",
+        )
+    client.set_registered_model_alias("classifier", "champion", "1")
+    for uri in ["models:/classifier@champion", info.model_uri]:
+        back = mlflow.sklearn.load_model(uri)
+        assert (back.predict_proba(inputs) == classifier.predict_proba(inputs)).all(), uri
+
+
+def metrics_of_logged_models_are_kept_by_data_set():
+    experiment = client.get_experiment_by_name("flight-delays").experiment_id
+    models = {name: mlflow.create_external_model(name=name, experiment_id=experiment) for name in ["early", "late"]}
+    with mlflow.start_run(run_name="judge") as run:
+        for name, dataset, value in [("early", "spring", 0.9), ("late", "spring", 0.7), ("early", "autumn", 0.5)]:
+            client.log_metric(run.info.run_id, "auc", value, model_id=models[name].model_id,
+                              dataset_name=dataset, dataset_digest="d")
+    def ordered(dataset):
+        order = [{"field_name": "metrics.auc", "ascending": False, "dataset_name": dataset}]
+        found = mlflow.search_logged_models([experiment], order_by=order, output_format="list")
+        return [m.name for m in found if m.name in models]
+    assert ordered("spring") == ["early", "late"] and ordered("autumn") == ["early", "late"]
+    found = mlflow.search_logged_models([experiment], "metrics.auc > 0.6", output_format="list",
+                                        datasets=[{"dataset_name": "autumn", "dataset_digest": "d"}])
+    assert found == [], found
+    found = mlflow.search_logged_models([experiment], "metrics.auc > 0.6", output_format="list",
+                                        datasets=[{"dataset_name": "spring", "dataset_digest": "d"}])
+    assert sorted(m.name for m in found) == ["early", "late"], found
+
+
+def a_prompt_is_kept_apart_from_models():
+    client.register_prompt(name="greeting", template="Hello {{name}}", commit_message="first")
+    client.register_prompt(name="greeting", template="Good day {{name}}")
+    client.set_prompt_alias("greeting", "polite", 2)
+    assert client.load_prompt("prompts:/greeting/1").template == "Hello {{name}}"
+    assert client.load_prompt("prompts:/greeting@polite").format(name="Ana") == "Good day Ana"
+    assert "greeting" not in [m.name for m in client.search_registered_models()]
+    assert "greeting" in [p.name for p in client.search_prompts()]
+
+
+def a_webhook_is_managed():
+    refused("INVALID_PARAMETER_VALUE", "non-public", lambda: client.create_webhook(
+        name="inside", url="https://127.0.0.1/hook", events=["registered_model.created"]))
+    assert list(client.list_webhooks()) == []
+
+
+def a_workspace_is_seen():
+    names = [w.name for w in mlflow.list_workspaces()]
+    assert names == ["default"], names
+
+
 def a_gate_refuses_a_version_without_evidence(name):
     client.create_registered_model(name)
     with mlflow.start_run() as run:
@@ -175,6 +234,11 @@ its_artifacts_come_back(first)
 runs_are_found(first)
 info = a_logged_model_is_registered_and_loaded()
 the_registry_keeps_its_books(info)
+a_scikit_learn_model_comes_back()
+metrics_of_logged_models_are_kept_by_data_set()
+a_prompt_is_kept_apart_from_models()
+a_webhook_is_managed()
+a_workspace_is_seen()
 if len(sys.argv) > 2:
     a_gate_refuses_a_version_without_evidence(sys.argv[2])
 print("ok")

@@ -96,10 +96,10 @@ impl Values {
         }
     }
 
-    /// The text of a row; `None` if it is null or the column holds no texts.
+    /// The text of a row; `None` if it is null, past the end, or the column holds no texts.
     pub fn text_at(&self, row: usize) -> Option<&str> {
         match self {
-            Self::Text(codes, levels) => levels.get(codes[row] as usize).map(String::as_str),
+            Self::Text(codes, levels) => levels.get(*codes.get(row)? as usize).map(String::as_str),
             _ => None,
         }
     }

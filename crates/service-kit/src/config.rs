@@ -32,6 +32,40 @@ pub struct Config {
     pub jobs: JobsConfig,
     /// Model training and serving.
     pub worker: WorkerConfig,
+    /// Where uploaded artifacts are kept.
+    pub artifacts: ArtifactsConfig,
+    /// Messages about changes of models.
+    pub webhooks: WebhooksConfig,
+}
+
+/// Where uploaded artifacts are kept.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArtifactsConfig {
+    /// `s3://bucket/prefix`; without it, the data directory.
+    pub url: Option<String>,
+    /// The bucket's server, if it is not AWS.
+    pub endpoint: Option<String>,
+    /// The bucket's region.
+    pub region: Option<String>,
+    /// Who asks; without it, what the environment and the machine's role say.
+    pub access_key_id: Option<String>,
+    /// The proof of it.
+    pub secret_access_key: Option<SecretString>,
+    /// Whether the bucket's server may be asked without TLS.
+    pub allow_http: bool,
+    /// How long contents that nothing names any more are kept, in seconds.
+    pub keep_unreferenced_seconds: u64,
+}
+
+/// Messages about changes of models.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhooksConfig {
+    /// Whether receivers may be reached without TLS.
+    pub allow_http: bool,
+    /// Whether receivers may have addresses that are not public: loopback, private and link-local ones.
+    pub allow_private: bool,
 }
 
 /// The HTTP surface.
@@ -108,6 +142,16 @@ impl Default for Config {
             log: LogConfig { filter: "info,sqlx=warn,tower_http=warn".to_owned(), json: false },
             jobs: JobsConfig { lease_seconds: 30, poll_seconds: 5 },
             worker: WorkerConfig { device: "cpu".to_owned(), log_rows: 10_000, flush_seconds: 5 },
+            artifacts: ArtifactsConfig {
+                url: None,
+                endpoint: None,
+                region: None,
+                access_key_id: None,
+                secret_access_key: None,
+                allow_http: false,
+                keep_unreferenced_seconds: 24 * 60 * 60,
+            },
+            webhooks: WebhooksConfig { allow_http: false, allow_private: false },
         }
     }
 }
@@ -179,6 +223,14 @@ struct Defaults {
     log: LogConfig,
     jobs: JobsConfig,
     worker: WorkerConfig,
+    artifacts: ArtifactsDefaults,
+    webhooks: WebhooksConfig,
+}
+
+#[derive(Serialize)]
+struct ArtifactsDefaults {
+    allow_http: bool,
+    keep_unreferenced_seconds: u64,
 }
 
 #[derive(Serialize)]
@@ -202,6 +254,11 @@ impl From<Config> for Defaults {
             log: config.log,
             jobs: config.jobs,
             worker: config.worker,
+            artifacts: ArtifactsDefaults {
+                allow_http: config.artifacts.allow_http,
+                keep_unreferenced_seconds: config.artifacts.keep_unreferenced_seconds,
+            },
+            webhooks: config.webhooks,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Request, State};
-use axum::http::{HeaderName, StatusCode, header};
+use axum::http::{HeaderName, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -15,11 +15,10 @@ use prometheus::{Encoder, TextEncoder};
 use storage::jobs::JobRow;
 use tokio::net::TcpListener;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
-use tower_http::timeout::TimeoutLayer;
 
-use crate::auth::require_token;
+use crate::auth::{Guard, require_token};
 use crate::metrics::Metrics;
-use crate::{Context, Problem};
+use crate::{Context, Problem, patience};
 
 /// A listener could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -65,13 +64,10 @@ pub fn surface(context: &Context, routes: Router) -> Router {
     let request_id = HeaderName::from_static("x-request-id");
     routes
         .layer(DefaultBodyLimit::max(http.body_limit_bytes))
-        .layer(TimeoutLayer::with_status_code(
-            StatusCode::SERVICE_UNAVAILABLE,
-            Duration::from_secs(http.timeout_seconds),
-        ))
+        .layer(middleware::from_fn_with_state(Duration::from_secs(http.timeout_seconds), patience::lose))
         .merge(operations(context))
         .layer(middleware::from_fn_with_state(Metrics::of(context), measure))
-        .layer(middleware::from_fn_with_state(http.token.clone(), require_token))
+        .layer(middleware::from_fn_with_state(Guard::of(context), require_token))
         .layer(PropagateRequestIdLayer::new(request_id.clone()))
         .layer(SetRequestIdLayer::new(request_id, MakeRequestUuid))
 }

@@ -11,6 +11,8 @@ pub mod context;
 pub mod http;
 pub mod jobs;
 pub mod metrics;
+pub mod passwords;
+mod patience;
 pub mod problem;
 pub mod shutdown;
 pub mod telemetry;

@@ -25,6 +25,9 @@ pub mod schedules;
 pub mod search;
 pub mod tracking;
 pub mod training_sets;
+pub mod users;
+pub mod webhooks;
+pub mod workspaces;
 
 pub use error::Error;
 pub use pool::{connect, migrate};

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgPool};
 
 use crate::{Error, MIGRATOR};
+
+/// After how long a connection may have been closed by somebody between.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// A pool of at most `connections` connections to `url`. Nothing is asked of the schema; see [`require_current_schema`].
 ///
@@ -17,6 +20,16 @@ pub async fn connect(url: &str, connections: u32) -> Result<PgPool, Error> {
     let pool = PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(5))
+        // Asking a connection whether it lives costs as much as most statements do: ask only one that has been idle.
+        .test_before_acquire(false)
+        .before_acquire(|conn, state| {
+            Box::pin(async move {
+                if state.idle_for > IDLE {
+                    conn.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_with(options)
         .await?;
     Ok(pool)

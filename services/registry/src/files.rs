@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use futures::StreamExt;
 use service_kit::Context;
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
@@ -10,7 +11,7 @@ use storage::governance::files::{VersionFile, files_of, keep};
 use storage::models::Version;
 use storage::tracking::runs;
 
-use crate::artifacts::{ArtifactPath, Store, is_absent};
+use crate::artifacts::{ArtifactPath, Failure, Store};
 use crate::{Error, Registry};
 
 /// How much of a file is read at a time.
@@ -57,7 +58,7 @@ pub(crate) async fn frozen(registry: &Registry, version: &Version) -> Result<Vec
     }
     let folder = folder_of(&mut conn, registry.project(), version).await?;
     drop(conn); // hashing takes its time
-    let found = hashed(&registry.artifacts(), &folder).await?;
+    let found = hashed(registry, &folder).await?;
     if found.is_empty() {
         return Err(Error::Invalid(format!(
             "version {} of `{}` has no files at `{}` yet; upload them first",
@@ -71,27 +72,44 @@ pub(crate) fn key_of<'a>(project: &'a str, version: &'a Version) -> VersionKey<'
     VersionKey { project, model: &version.model, version: version.version }
 }
 
-/// The files below a folder with their hashes, by path.
-pub(crate) async fn hashed(store: &Store, folder: &ArtifactPath) -> Result<Vec<VersionFile>, Error> {
-    let unreadable = |path: &ArtifactPath, error: std::io::Error| {
-        Error::Unreadable(format!("`{}` cannot be read: {error}", path.as_str()))
-    };
+/// The files below a folder with the hashes of what is in them now, by path.
+pub(crate) async fn hashed(registry: &Registry, folder: &ArtifactPath) -> Result<Vec<VersionFile>, Error> {
+    let store =
+        Store::of(&registry.context, registry.project()).map_err(|error| unreadable(folder, error))?;
     let mut folders = vec![folder.clone()];
     let mut files = Vec::new();
     while let Some(open) = folders.pop() {
         for entry in store.list(Some(&open)).await.map_err(|error| unreadable(&open, error))? {
             let Some(path) = open.join(&entry.name) else { continue };
-            let Some(size) = entry.size_bytes else {
+            let Some(size_bytes) = entry.size_bytes else {
                 folders.push(path);
                 continue;
             };
-            let sha256 = sha256_of(store.file(&path)).await?.unwrap_or_default();
+            let sha256 = content_hash(&store, &path).await.map_err(|error| unreadable(&path, error))?;
             let below = path.as_str()[folder.as_str().len() + 1..].to_owned();
-            files.push(VersionFile { path: below, sha256, size_bytes: size as i64 });
+            files.push(VersionFile { path: below, sha256, size_bytes });
         }
     }
     files.sort();
     Ok(files)
+}
+
+fn unreadable(path: &ArtifactPath, error: Failure) -> Error {
+    match error {
+        Failure::Database(error) => error,
+        other => Error::Unreadable(format!("`{}` cannot be read: {other}", path.as_str())),
+    }
+}
+
+/// The hash of the bytes themselves, whatever was written down about them.
+async fn content_hash(store: &Store<'_>, path: &ArtifactPath) -> Result<String, Failure> {
+    let file = store.open(path).await?;
+    let mut bytes = file.read(0, file.size_bytes).await?.into_data_stream();
+    let mut hash = Sha256::new();
+    while let Some(chunk) = bytes.next().await {
+        hash.update(chunk.map_err(std::io::Error::other)?);
+    }
+    Ok(hex::encode(hash.finalize()))
 }
 
 /// SHA-256 of a file, in hex; `None` if it is not there.
@@ -102,7 +120,7 @@ pub(crate) async fn sha256_of(file: PathBuf) -> Result<Option<String>, Error> {
     let hashing = tokio::task::spawn_blocking(move || hash_file(&file).map_err(|error| (file, error)));
     match hashing.await.map_err(|error| Error::Unreadable(format!("hashing ended early: {error}")))? {
         Ok(hash) => Ok(Some(hash)),
-        Err((_, error)) if is_absent(&error) => Ok(None),
+        Err((_, error)) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err((file, error)) => Err(Error::Unreadable(format!("`{}` cannot be read: {error}", file.display()))),
     }
 }

@@ -19,6 +19,9 @@ mod promotion;
 mod signing;
 mod v1;
 mod verify;
+mod webhooks;
+
+use std::sync::Arc;
 
 use axum::Router;
 use service_kit::Context;
@@ -32,32 +35,38 @@ pub use promotion::{JOB_KIND, PromoteJob, promote};
 #[derive(Clone)]
 struct Registry {
     context: Context,
+    /// The configured project, or the workspace that a request names.
+    project: Arc<str>,
 }
 
 impl Registry {
+    fn over(context: &Context) -> Self {
+        Self { context: context.clone(), project: context.config.project.as_str().into() }
+    }
+
     fn project(&self) -> &str {
-        &self.context.config.project
+        &self.project
     }
 
     /// Now, as MLflow counts it.
     fn now_ms(&self) -> i64 {
         self.context.clock.now().timestamp_millis()
     }
-
-    fn artifacts(&self) -> artifacts::Store {
-        artifacts::Store::below(&self.context.data_dir)
-    }
 }
 
 /// The registry's routes: MLflow's own, and `/v1/models`.
 pub fn router(context: &Context) -> Router {
-    let registry = Registry { context: context.clone() };
-    mlflow::routes().merge(v1::routes()).with_state(registry)
+    mlflow::routes().merge(v1::routes()).with_state(Registry::over(context))
 }
 
 /// Starts the registry's job loop.
 pub fn start(context: &Context) {
     let shared = context.clone();
-    let handlers = Handlers::default().on(JOB_KIND, move |job| promotion::work(shared.clone(), job));
+    let (collecting, telling) = (context.clone(), context.clone());
+    let handlers = Handlers::default()
+        .on(JOB_KIND, move |job| promotion::work(shared.clone(), job))
+        .on(storage::webhooks::DELIVER, move |job| webhooks::work(telling.clone(), job))
+        .on(artifacts::COLLECT, move |job| artifacts::collect(collecting.clone(), job));
     service_kit::jobs::start(context, handlers);
+    artifacts::schedule(context);
 }

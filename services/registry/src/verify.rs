@@ -78,7 +78,7 @@ async fn model_files(registry: &Registry, version: &Version) -> Result<Vec<Looke
     };
     let known = files_of(&mut conn, key_of(registry.project(), version)).await?;
     drop(conn);
-    let now = hashed(&registry.artifacts(), &folder).await?;
+    let now = hashed(registry, &folder).await?;
     if now.is_empty() && known.is_empty() {
         return Ok(vec![]); // nothing was ever uploaded
     }

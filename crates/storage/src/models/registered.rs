@@ -1,11 +1,12 @@
 //! SQL over `registered_models` and their tags.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use sqlx::PgConnection;
+use sqlx::types::Json;
 
 use crate::Error;
-use crate::tracking::Pair;
+use crate::tracking::{Pair, Tags, columns, pairs};
 
 /// A registered model: a name with numbered versions.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct RegisteredModel {
     pub updated_ms: i64,
     /// Its tags, by key.
     pub tags: Vec<Pair>,
+    /// The version that each alias points at.
+    pub aliases: BTreeMap<String, i32>,
 }
 
 /// Creates a model; `false` if the name is taken.
@@ -168,8 +171,10 @@ pub async fn set_tags(
     name: &str,
     tags: &[Pair],
 ) -> Result<(), Error> {
-    let (keys, values): (Vec<_>, Vec<_>) =
-        tags.iter().cloned().collect::<std::collections::BTreeMap<_, _>>().into_iter().unzip();
+    if tags.is_empty() {
+        return Ok(());
+    }
+    let (keys, values) = columns(tags);
     sqlx::query!(
         r#"
         insert into registered_model_tags (project, model, key, value)
@@ -233,18 +238,14 @@ pub async fn load(
     project: &str,
     names: &[String],
 ) -> Result<Vec<RegisteredModel>, Error> {
-    let tag_rows = sqlx::query!(
-        "select model, key, value from registered_model_tags where project = $1 and model = any($2) order by key",
-        project,
-        names,
-    );
-    let mut tags: HashMap<String, Vec<Pair>> = HashMap::new();
-    for row in tag_rows.fetch_all(&mut *conn).await? {
-        tags.entry(row.model).or_default().push((row.key, row.value));
-    }
     let rows = sqlx::query!(
         r#"
-        select name, description, created_ms, updated_ms from registered_models
+        select name, description, created_ms, updated_ms,
+               (select jsonb_object_agg(t.key, t.value) from registered_model_tags t
+                where t.project = m.project and t.model = m.name) as "tags: Json<Tags>",
+               (select jsonb_object_agg(a.alias, a.version) from model_aliases a
+                where a.project = m.project and a.model = m.name) as "aliases: Json<BTreeMap<String, i32>>"
+        from registered_models m
         where project = $1 and name = any($2) order by array_position($2, name)
         "#,
         project,
@@ -255,11 +256,12 @@ pub async fn load(
     Ok(rows
         .into_iter()
         .map(|row| RegisteredModel {
-            tags: tags.remove(&row.name).unwrap_or_default(),
             name: row.name,
             description: row.description,
             created_ms: row.created_ms,
             updated_ms: row.updated_ms,
+            tags: pairs(row.tags),
+            aliases: row.aliases.map(|aliases| aliases.0).unwrap_or_default(),
         })
         .collect())
 }

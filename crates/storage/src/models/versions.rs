@@ -1,12 +1,11 @@
 //! SQL over `model_versions` and their tags. Numbers come from a counter in the model's row, so they never collide.
 
-use std::collections::HashMap;
-
 use sqlx::PgConnection;
+use sqlx::types::Json;
 
 use super::registered;
 use crate::Error;
-use crate::tracking::Pair;
+use crate::tracking::{Pair, Tags, columns, pairs};
 
 /// A version of a registered model.
 #[derive(Clone, Debug)]
@@ -35,6 +34,8 @@ pub struct Version {
     pub updated_ms: i64,
     /// Its tags, by key.
     pub tags: Vec<Pair>,
+    /// The aliases that point at it, by name.
+    pub aliases: Vec<String>,
 }
 
 /// What is known of a version when it is created.
@@ -234,8 +235,10 @@ pub async fn set_version_tags(
     version: i32,
     tags: &[Pair],
 ) -> Result<(), Error> {
-    let (keys, values): (Vec<_>, Vec<_>) =
-        tags.iter().cloned().collect::<std::collections::BTreeMap<_, _>>().into_iter().unzip();
+    if tags.is_empty() {
+        return Ok(());
+    }
+    let (keys, values) = columns(tags);
     sqlx::query!(
         r#"
         insert into model_version_tags (project, model, version, key, value)
@@ -298,15 +301,92 @@ pub async fn versions_of(
     project: &str,
     models: &[String],
 ) -> Result<Vec<Version>, Error> {
-    let keys = sqlx::query!(
-        "select model, version from model_versions where project = $1 and model = any($2) order by model, version",
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        select model, version, description, stage, source, storage_uri, run_id, run_link, made_by_run,
+               created_ms, updated_ms,
+               (select jsonb_object_agg(t.key, t.value) from model_version_tags t
+                where t.project = v.project and t.model = v.model and t.version = v.version) as "tags: Json<Tags>",
+               array(select a.alias from model_aliases a
+                     where a.project = v.project and a.model = v.model and a.version = v.version
+                     order by a.alias) as "aliases!"
+        from model_versions v where project = $1 and model = any($2) order by model, version
+        "#,
         project,
         models,
     )
-    .fetch_all(&mut *conn)
+    .fetch_all(conn)
     .await?;
-    let keys: Vec<(String, i32)> = keys.into_iter().map(|row| (row.model, row.version)).collect();
-    load_versions(conn, project, &keys).await
+    Ok(rows.into_iter().map(Version::from).collect())
+}
+
+/// The newest version of each stage of these models, by model and number.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn latest_versions_of(
+    conn: &mut PgConnection,
+    project: &str,
+    models: &[String],
+) -> Result<Vec<Version>, Error> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        select v.model, v.version, v.description, v.stage, v.source, v.storage_uri, v.run_id, v.run_link, v.made_by_run,
+               v.created_ms, v.updated_ms,
+               (select jsonb_object_agg(t.key, t.value) from model_version_tags t
+                where t.project = v.project and t.model = v.model and t.version = v.version) as "tags: Json<Tags>",
+               array(select a.alias from model_aliases a
+                     where a.project = v.project and a.model = v.model and a.version = v.version
+                     order by a.alias) as "aliases!"
+        from unnest($2::text[]) as wanted (model)
+        cross join (values ('None'), ('Staging'), ('Production'), ('Archived')) as stages (stage)
+        cross join lateral (
+            select * from model_versions n where n.project = $1 and n.model = wanted.model and n.stage = stages.stage
+            order by n.version desc limit 1
+        ) v
+        order by v.model, v.version
+        "#,
+        project,
+        models,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(Version::from).collect())
+}
+
+/// The version that an alias points at, if it points anywhere.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn version_by_alias(
+    conn: &mut PgConnection,
+    project: &str,
+    model: &str,
+    alias: &str,
+) -> Result<Option<Version>, Error> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select v.model, v.version, v.description, v.stage, v.source, v.storage_uri, v.run_id, v.run_link, v.made_by_run,
+               v.created_ms, v.updated_ms,
+               (select jsonb_object_agg(t.key, t.value) from model_version_tags t
+                where t.project = v.project and t.model = v.model and t.version = v.version) as "tags: Json<Tags>",
+               array(select a.alias from model_aliases a
+                     where a.project = v.project and a.model = v.model and a.version = v.version
+                     order by a.alias) as "aliases!"
+        from model_aliases asked
+        join model_versions v on v.project = asked.project and v.model = asked.model and v.version = asked.version
+        where asked.project = $1 and asked.model = $2 and asked.alias = $3
+        "#,
+        project,
+        model,
+        alias,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(Version::from))
 }
 
 /// The newest version of a model that a run made.
@@ -342,11 +422,16 @@ pub async fn load_versions(
     keys: &[(String, i32)],
 ) -> Result<Vec<Version>, Error> {
     let (models, numbers): (Vec<String>, Vec<i32>) = keys.iter().cloned().unzip();
-    let mut tags = tags_of(conn, project, &models, &numbers).await?;
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        Row,
         r#"
-        select v.model, v.version, description, stage, source, storage_uri, run_id, run_link, made_by_run,
-               created_ms, updated_ms
+        select v.model, v.version, v.description, v.stage, v.source, v.storage_uri, v.run_id, v.run_link, v.made_by_run,
+               v.created_ms, v.updated_ms,
+               (select jsonb_object_agg(t.key, t.value) from model_version_tags t
+                where t.project = v.project and t.model = v.model and t.version = v.version) as "tags: Json<Tags>",
+               array(select a.alias from model_aliases a
+                     where a.project = v.project and a.model = v.model and a.version = v.version
+                     order by a.alias) as "aliases!"
         from unnest($2::text[], $3::integer[]) with ordinality as wanted (model, version, position)
         join model_versions v on v.project = $1 and v.model = wanted.model and v.version = wanted.version
         order by wanted.position
@@ -357,10 +442,29 @@ pub async fn load_versions(
     )
     .fetch_all(conn)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Version {
-            tags: tags.remove(&(row.model.clone(), row.version)).unwrap_or_default(),
+    Ok(rows.into_iter().map(Version::from).collect())
+}
+
+/// A version as the statements above read it.
+struct Row {
+    model: String,
+    version: i32,
+    description: String,
+    stage: String,
+    source: String,
+    storage_uri: String,
+    run_id: Option<String>,
+    run_link: String,
+    made_by_run: bool,
+    created_ms: i64,
+    updated_ms: i64,
+    tags: Option<Json<Tags>>,
+    aliases: Vec<String>,
+}
+
+impl From<Row> for Version {
+    fn from(row: Row) -> Self {
+        Self {
             model: row.model,
             version: row.version,
             description: row.description,
@@ -372,29 +476,8 @@ pub async fn load_versions(
             made_by_run: row.made_by_run,
             created_ms: row.created_ms,
             updated_ms: row.updated_ms,
-        })
-        .collect())
-}
-
-async fn tags_of(
-    conn: &mut PgConnection,
-    project: &str,
-    models: &[String],
-    numbers: &[i32],
-) -> Result<HashMap<(String, i32), Vec<Pair>>, Error> {
-    let rows = sqlx::query!(
-        r#"
-        select t.model, t.version, key, value from unnest($2::text[], $3::integer[]) as wanted (model, version)
-        join model_version_tags t on t.project = $1 and t.model = wanted.model and t.version = wanted.version
-        order by key
-        "#,
-        project,
-        models,
-        numbers,
-    );
-    let mut tags: HashMap<(String, i32), Vec<Pair>> = HashMap::new();
-    for row in rows.fetch_all(conn).await? {
-        tags.entry((row.model, row.version)).or_default().push((row.key, row.value));
+            tags: pairs(row.tags),
+            aliases: row.aliases,
+        }
     }
-    Ok(tags)
 }

@@ -1,10 +1,9 @@
 //! SQL over `experiments` and their tags.
 
-use std::collections::HashMap;
-
 use sqlx::PgConnection;
+use sqlx::types::Json;
 
-use super::Pair;
+use super::{Pair, Tags, pairs};
 use crate::Error;
 
 /// An experiment: a named set of runs.
@@ -120,11 +119,12 @@ pub async fn find(conn: &mut PgConnection, project: &str, id: i64) -> Result<Opt
 /// # Errors
 /// [`Error::Database`] if the database refuses.
 pub async fn load(conn: &mut PgConnection, project: &str, ids: &[i64]) -> Result<Vec<Experiment>, Error> {
-    let mut tags = tags_of(conn, project, ids).await?;
     let rows = sqlx::query!(
         r#"
-        select experiment_id, name, artifact_location, lifecycle_stage, created_ms, updated_ms
-        from experiments where project = $1 and experiment_id = any($2)
+        select experiment_id, name, artifact_location, lifecycle_stage, created_ms, updated_ms,
+               (select jsonb_object_agg(t.key, t.value) from experiment_tags t
+                where t.project = e.project and t.experiment_id = e.experiment_id) as "tags: Json<Tags>"
+        from experiments e where project = $1 and experiment_id = any($2)
         order by array_position($2, experiment_id)
         "#,
         project,
@@ -141,31 +141,9 @@ pub async fn load(conn: &mut PgConnection, project: &str, ids: &[i64]) -> Result
             lifecycle_stage: row.lifecycle_stage,
             created_ms: row.created_ms,
             updated_ms: row.updated_ms,
-            tags: tags.remove(&row.experiment_id).unwrap_or_default(),
+            tags: pairs(row.tags),
         })
         .collect())
-}
-
-async fn tags_of(
-    conn: &mut PgConnection,
-    project: &str,
-    ids: &[i64],
-) -> Result<HashMap<i64, Vec<Pair>>, Error> {
-    let rows = sqlx::query!(
-        r#"
-        select experiment_id, key, value from experiment_tags
-        where project = $1 and experiment_id = any($2) order by key
-        "#,
-        project,
-        ids,
-    )
-    .fetch_all(conn)
-    .await?;
-    let mut tags: HashMap<i64, Vec<Pair>> = HashMap::new();
-    for row in rows {
-        tags.entry(row.experiment_id).or_default().push((row.key, row.value));
-    }
-    Ok(tags)
 }
 
 /// Renames an experiment; `false` if another has the name.
@@ -228,6 +206,9 @@ pub async fn set_lifecycle(
 /// # Errors
 /// [`Error::Database`] if the database refuses.
 pub async fn set_tags(conn: &mut PgConnection, project: &str, id: i64, tags: &[Pair]) -> Result<(), Error> {
+    if tags.is_empty() {
+        return Ok(());
+    }
     let (keys, values) = super::columns(tags);
     sqlx::query!(
         r#"

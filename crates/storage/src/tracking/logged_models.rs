@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use sqlx::PgConnection;
+use sqlx::types::Json;
 
-use super::run_contents::clipped;
-use super::{Metric, Pair, columns};
+use super::metrics::clipped;
+use super::{Metric, Pair, Tags, columns, pairs};
 use crate::Error;
 
 /// A logged model.
@@ -154,6 +155,9 @@ pub async fn delete(conn: &mut PgConnection, project: &str, id: &str, now_ms: i6
 /// # Errors
 /// [`Error::Database`] if the database refuses.
 pub async fn set_tags(conn: &mut PgConnection, project: &str, id: &str, tags: &[Pair]) -> Result<(), Error> {
+    if tags.is_empty() {
+        return Ok(());
+    }
     let (keys, values) = columns(tags);
     sqlx::query!(
         r#"
@@ -187,31 +191,54 @@ pub async fn delete_tag(conn: &mut PgConnection, project: &str, id: &str, key: &
     Ok(done.rows_affected() == 1)
 }
 
-/// Sets parameters.
+/// Writes parameters; each may be written once.
 ///
 /// # Errors
-/// [`Error::Database`] if the database refuses.
+/// [`Error::Conflict`] if one was written before with another value.
 pub async fn set_params(
     conn: &mut PgConnection,
     project: &str,
     id: &str,
     params: &[Pair],
 ) -> Result<(), Error> {
+    if params.is_empty() {
+        return Ok(());
+    }
     let (keys, values) = columns(params);
     sqlx::query!(
         r#"
         insert into logged_model_params (project, model_id, key, value)
         select $1, $2, key, value from unnest($3::text[], $4::text[]) as given (key, value)
-        on conflict (project, model_id, key) do update set value = excluded.value
+        on conflict (project, model_id, key) do nothing
         "#,
         project,
         id,
         &keys,
         &values,
     )
-    .execute(conn)
+    .execute(&mut *conn)
     .await?;
-    Ok(())
+    let changed = sqlx::query_scalar!(
+        r#"
+        select given.key as "key!" from unnest($3::text[], $4::text[]) as given (key, value)
+        join logged_model_params stored on stored.project = $1 and stored.model_id = $2 and stored.key = given.key
+        where stored.value <> given.value order by given.key limit 1
+        "#,
+        project,
+        id,
+        &keys,
+        &values,
+    )
+    .fetch_optional(conn)
+    .await?;
+    match changed {
+        None => Ok(()),
+        Some(key) => Err(Error::Conflict {
+            what: format!(
+                "Changing param values is not allowed. Param with key='{key}' of model '{id}' has another value."
+            ),
+        }),
+    }
 }
 
 /// Adds a point of a metric; the same point again replaces the value. `false` if there is no model of that id.
@@ -260,13 +287,15 @@ pub async fn find(conn: &mut PgConnection, project: &str, id: &str) -> Result<Op
 /// # Errors
 /// [`Error::Database`] if the database refuses.
 pub async fn load(conn: &mut PgConnection, project: &str, ids: &[String]) -> Result<Vec<LoggedModel>, Error> {
-    let mut tags = tags_of(conn, project, ids).await?;
-    let mut params = params_of(conn, project, ids).await?;
     let mut metrics = metrics_of(conn, project, ids).await?;
     let rows = sqlx::query!(
         r#"
-        select model_id, experiment_id, name, artifact_uri, status, model_type, source_run_id, created_ms, updated_ms
-        from logged_models where project = $1 and model_id = any($2) and lifecycle_stage = 'active'
+        select model_id, experiment_id, name, artifact_uri, status, model_type, source_run_id, created_ms, updated_ms,
+               (select jsonb_object_agg(t.key, t.value) from logged_model_tags t
+                where t.project = m.project and t.model_id = m.model_id) as "tags: Json<Tags>",
+               (select jsonb_object_agg(p.key, p.value) from logged_model_params p
+                where p.project = m.project and p.model_id = m.model_id) as "params: Json<Tags>"
+        from logged_models m where project = $1 and model_id = any($2) and lifecycle_stage = 'active'
         order by array_position($2, model_id)
         "#,
         project,
@@ -277,8 +306,8 @@ pub async fn load(conn: &mut PgConnection, project: &str, ids: &[String]) -> Res
     Ok(rows
         .into_iter()
         .map(|row| LoggedModel {
-            tags: tags.remove(&row.model_id).unwrap_or_default(),
-            params: params.remove(&row.model_id).unwrap_or_default(),
+            tags: pairs(row.tags),
+            params: pairs(row.params),
             metrics: metrics.remove(&row.model_id).unwrap_or_default(),
             id: row.model_id,
             experiment_id: row.experiment_id,
@@ -291,40 +320,6 @@ pub async fn load(conn: &mut PgConnection, project: &str, ids: &[String]) -> Res
             updated_ms: row.updated_ms,
         })
         .collect())
-}
-
-async fn tags_of(
-    conn: &mut PgConnection,
-    project: &str,
-    ids: &[String],
-) -> Result<HashMap<String, Vec<Pair>>, Error> {
-    let rows = sqlx::query!(
-        "select model_id, key, value from logged_model_tags where project = $1 and model_id = any($2) order by key",
-        project,
-        ids,
-    );
-    let mut tags: HashMap<String, Vec<Pair>> = HashMap::new();
-    for row in rows.fetch_all(conn).await? {
-        tags.entry(row.model_id).or_default().push((row.key, row.value));
-    }
-    Ok(tags)
-}
-
-async fn params_of(
-    conn: &mut PgConnection,
-    project: &str,
-    ids: &[String],
-) -> Result<HashMap<String, Vec<Pair>>, Error> {
-    let rows = sqlx::query!(
-        "select model_id, key, value from logged_model_params where project = $1 and model_id = any($2) order by key",
-        project,
-        ids,
-    );
-    let mut params: HashMap<String, Vec<Pair>> = HashMap::new();
-    for row in rows.fetch_all(conn).await? {
-        params.entry(row.model_id).or_default().push((row.key, row.value));
-    }
-    Ok(params)
 }
 
 async fn metrics_of(

@@ -1,25 +1,12 @@
-//! SQL over what is logged into a run: metrics, parameters, tags, data sets and models.
+//! SQL over what is logged into a run: parameters, tags, data sets and models. Metrics: `metrics`.
 
 use std::collections::{BTreeMap, HashMap};
 
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
-use super::{Pair, columns};
+use super::{Metric, Pair, columns};
 use crate::Error;
-
-/// One point of one metric.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Metric {
-    /// Its key.
-    pub key: String,
-    /// Its value; infinities are stored as the largest finite number of their sign.
-    pub value: f64,
-    /// When it was measured, in milliseconds.
-    pub timestamp_ms: i64,
-    /// The step of training.
-    pub step: i64,
-}
 
 /// A data set that a run read.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,41 +70,25 @@ pub async fn log_params(
     run_id: &str,
     params: &[Pair],
 ) -> Result<(), Error> {
+    if params.is_empty() {
+        return Ok(());
+    }
     let (keys, values) = columns(params);
-    sqlx::query!(
+    let changed = sqlx::query!(
         r#"
-        insert into run_params (project, run_id, key, value)
-        select $1, $2, key, value from unnest($3::text[], $4::text[]) as given (key, value)
-        on conflict (project, run_id, key) do nothing
+        with given as (select * from unnest($3::text[], $4::text[]) as given (key, value)),
+        kept as (
+            insert into run_params (project, run_id, key, value) select $1, $2, key, value from given
+            on conflict (project, run_id, key) do nothing
+        )
+        select stored.key, stored.value, given.value as "attempted!"
+        from given join run_params stored on stored.project = $1 and stored.run_id = $2 and stored.key = given.key
+        where stored.value <> given.value order by stored.key limit 1
         "#,
         project,
         run_id,
         &keys,
         &values,
-    )
-    .execute(&mut *conn)
-    .await?;
-    refuse_changed_params(conn, project, run_id, &keys, &values).await
-}
-
-async fn refuse_changed_params(
-    conn: &mut PgConnection,
-    project: &str,
-    run_id: &str,
-    keys: &[String],
-    values: &[String],
-) -> Result<(), Error> {
-    let changed = sqlx::query!(
-        r#"
-        select stored.key, stored.value, given.value as "attempted!"
-        from unnest($3::text[], $4::text[]) as given (key, value)
-        join run_params stored on stored.project = $1 and stored.run_id = $2 and stored.key = given.key
-        where stored.value <> given.value order by stored.key limit 1
-        "#,
-        project,
-        run_id,
-        keys,
-        values,
     )
     .fetch_optional(conn)
     .await?;
@@ -143,6 +114,9 @@ pub async fn set_tags(
     run_id: &str,
     tags: &[Pair],
 ) -> Result<(), Error> {
+    if tags.is_empty() {
+        return Ok(());
+    }
     let (keys, values) = columns(tags);
     sqlx::query!(
         r#"
@@ -158,6 +132,26 @@ pub async fn set_tags(
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// The value of one tag of a run, if it has it.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn tag_of(
+    conn: &mut PgConnection,
+    project: &str,
+    run_id: &str,
+    key: &str,
+) -> Result<Option<String>, Error> {
+    Ok(sqlx::query_scalar!(
+        "select value from run_tags where project = $1 and run_id = $2 and key = $3 for update",
+        project,
+        run_id,
+        key,
+    )
+    .fetch_optional(conn)
+    .await?)
 }
 
 /// Removes a tag; `false` if the run has none of that key.
@@ -181,134 +175,7 @@ pub async fn delete_tag(
     Ok(done.rows_affected() == 1)
 }
 
-/// Adds points to metrics. Writing the same point again changes nothing.
-///
-/// # Errors
-/// [`Error::Database`] if the database refuses.
-pub async fn log_metrics(
-    conn: &mut PgConnection,
-    project: &str,
-    run_id: &str,
-    metrics: &[Metric],
-) -> Result<(), Error> {
-    let mut sorted = metrics.to_vec(); // so that two writers cannot deadlock
-    sorted.sort_by(|one, other| {
-        (&one.key, one.timestamp_ms, one.step).cmp(&(&other.key, other.timestamp_ms, other.step))
-    });
-    let points = Points::of(sorted.into_iter());
-    sqlx::query!(
-        r#"
-        insert into run_metrics (project, run_id, key, value, timestamp_ms, step)
-        select $1, $2, given.* from unnest($3::text[], $4::float8[], $5::bigint[], $6::bigint[]) as given
-        on conflict do nothing
-        "#,
-        project,
-        run_id,
-        &points.keys,
-        &points.values,
-        &points.timestamps,
-        &points.steps,
-    )
-    .execute(&mut *conn)
-    .await?;
-    keep_latest(conn, project, run_id, metrics).await
-}
-
-async fn keep_latest(
-    conn: &mut PgConnection,
-    project: &str,
-    run_id: &str,
-    metrics: &[Metric],
-) -> Result<(), Error> {
-    let mut latest: BTreeMap<&str, &Metric> = BTreeMap::new(); // sorted, so that two writers cannot deadlock
-    for metric in metrics {
-        let newest = latest.entry(&metric.key).or_insert(metric);
-        if is_later(metric, newest) {
-            *newest = metric;
-        }
-    }
-    let points = Points::of(latest.into_values().cloned());
-    sqlx::query!(
-        r#"
-        insert into run_latest_metrics as kept (project, run_id, key, value, timestamp_ms, step)
-        select $1, $2, given.* from unnest($3::text[], $4::float8[], $5::bigint[], $6::bigint[]) as given
-        on conflict (project, run_id, key) do update
-        set value = excluded.value, timestamp_ms = excluded.timestamp_ms, step = excluded.step
-        where (excluded.step, excluded.timestamp_ms, excluded.value) > (kept.step, kept.timestamp_ms, kept.value)
-        "#,
-        project,
-        run_id,
-        &points.keys,
-        &points.values,
-        &points.timestamps,
-        &points.steps,
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-fn is_later(metric: &Metric, than: &Metric) -> bool {
-    let order = (metric.step, metric.timestamp_ms).cmp(&(than.step, than.timestamp_ms));
-    order.then(metric.value.total_cmp(&than.value)).is_gt()
-}
-
-#[derive(Default)]
-struct Points {
-    keys: Vec<String>,
-    values: Vec<f64>,
-    timestamps: Vec<i64>,
-    steps: Vec<i64>,
-}
-
-impl Points {
-    fn of(metrics: impl Iterator<Item = Metric>) -> Self {
-        let mut points = Self::default();
-        for metric in metrics {
-            points.keys.push(metric.key);
-            points.values.push(clipped(metric.value));
-            points.timestamps.push(metric.timestamp_ms);
-            points.steps.push(metric.step);
-        }
-        points
-    }
-}
-
-/// Infinities become the largest finite number of their sign, as MLflow's own server stores them.
-pub(super) fn clipped(value: f64) -> f64 {
-    if value.is_nan() { value } else { value.clamp(f64::MIN, f64::MAX) }
-}
-
-/// Points of one metric, oldest first.
-///
-/// # Errors
-/// [`Error::Database`] if the database refuses.
-pub async fn metric_history(
-    conn: &mut PgConnection,
-    project: &str,
-    run_id: &str,
-    key: &str,
-    limit: i64,
-    offset: i64,
-) -> Result<Vec<Metric>, Error> {
-    Ok(sqlx::query_as!(
-        Metric,
-        r#"
-        select key, value, timestamp_ms, step from run_metrics
-        where project = $1 and run_id = $2 and key = $3
-        order by timestamp_ms, step, value limit $4 offset $5
-        "#,
-        project,
-        run_id,
-        key,
-        limit,
-        offset,
-    )
-    .fetch_all(conn)
-    .await?)
-}
-
-/// Notes that a run read a data set.
+/// Notes that a run read a data set. What was noted first stays.
 ///
 /// # Errors
 /// [`Error::Database`] if the database refuses.
@@ -321,9 +188,9 @@ pub async fn add_datasets(
     for dataset in datasets {
         sqlx::query!(
             r#"
-            insert into run_datasets as kept (project, run_id, name, digest, source_type, source, schema, profile, tags)
+            insert into run_datasets (project, run_id, name, digest, source_type, source, schema, profile, tags)
             values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-            on conflict (project, run_id, name, digest) do update set tags = kept.tags || excluded.tags
+            on conflict (project, run_id, name, digest) do nothing
             "#,
             project,
             run_id,
@@ -339,6 +206,43 @@ pub async fn add_datasets(
         .await?;
     }
     Ok(())
+}
+
+/// A data set that runs of an experiment read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatasetSummary {
+    /// The experiment.
+    pub experiment_id: i64,
+    /// The data set's name.
+    pub name: String,
+    /// Its digest.
+    pub digest: String,
+    /// What it was used for, if that was said.
+    pub context: Option<String>,
+}
+
+/// The data sets that runs of these experiments read, at most a thousand.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn datasets_of(
+    conn: &mut PgConnection,
+    project: &str,
+    experiments: &[i64],
+) -> Result<Vec<DatasetSummary>, Error> {
+    Ok(sqlx::query_as!(
+        DatasetSummary,
+        r#"
+        select distinct r.experiment_id, d.name, d.digest, d.tags ->> 'mlflow.data.context' as context
+        from runs r join run_datasets d on d.project = r.project and d.run_id = r.run_id
+        where r.project = $1 and r.experiment_id = any($2) and r.lifecycle_stage = 'active'
+        order by 1, 2, 3, 4 limit 1000
+        "#,
+        project,
+        experiments,
+    )
+    .fetch_all(conn)
+    .await?)
 }
 
 /// Notes that a run read or wrote logged models.
@@ -369,84 +273,73 @@ pub async fn link_models(
     Ok(())
 }
 
-/// All that was logged into these runs, one statement a table.
+/// All that was logged into these runs, in one statement: a row is a metric, parameter, tag, data set or model.
 pub(super) async fn contents_of(
     conn: &mut PgConnection,
     project: &str,
     ids: &[String],
 ) -> Result<HashMap<String, Contents>, Error> {
-    let mut contents: HashMap<String, Contents> = HashMap::new();
-    let metrics = sqlx::query!(
+    let rows = sqlx::query!(
         r#"
-        select run_id, key, value, timestamp_ms, step from run_latest_metrics
-        where project = $1 and run_id = any($2) order by key
+        select 'metric' as "kind!", run_id as "run_id!", key as "key!", '' as "value!", value as "number",
+               timestamp_ms as "timestamp_ms", step, null::jsonb as "dataset: Json<Described>"
+        from run_latest_metrics where project = $1 and run_id = any($2)
+        union all
+        select 'param', run_id, key, value, null, null, null, null
+        from run_params where project = $1 and run_id = any($2)
+        union all
+        select 'tag', run_id, key, value, null, null, null, null
+        from run_tags where project = $1 and run_id = any($2)
+        union all
+        select 'dataset', run_id, name, digest, null, null, null,
+               jsonb_build_object('source_type', source_type, 'source', source, 'schema', schema, 'profile', profile,
+                                  'tags', tags)
+        from run_datasets where project = $1 and run_id = any($2)
+        union all
+        select role, run_id, model_id, '', null, null, step, null
+        from run_models where project = $1 and run_id = any($2)
+        order by 3, 4
         "#,
         project,
         ids,
     );
-    for row in metrics.fetch_all(&mut *conn).await? {
-        let metric =
-            Metric { key: row.key, value: row.value, timestamp_ms: row.timestamp_ms, step: row.step };
-        contents.entry(row.run_id).or_default().metrics.push(metric);
+    let mut contents: HashMap<String, Contents> = HashMap::new();
+    for row in rows.fetch_all(conn).await? {
+        let of_run = contents.entry(row.run_id).or_default();
+        let step = row.step.unwrap_or_default();
+        match row.kind.as_str() {
+            "metric" => of_run.metrics.push(Metric {
+                key: row.key,
+                value: row.number.unwrap_or(f64::NAN),
+                timestamp_ms: row.timestamp_ms.unwrap_or_default(),
+                step,
+            }),
+            "param" => of_run.params.push((row.key, row.value)),
+            "tag" => of_run.tags.push((row.key, row.value)),
+            "input" => of_run.models.push(ModelLink { model_id: row.key, role: Role::Input, step }),
+            "output" => of_run.models.push(ModelLink { model_id: row.key, role: Role::Output, step }),
+            _ => of_run.datasets.extend(row.dataset.map(|described| described.0.named(row.key, row.value))),
+        }
     }
-    let params = sqlx::query!(
-        "select run_id, key, value from run_params where project = $1 and run_id = any($2) order by key",
-        project,
-        ids,
-    );
-    for row in params.fetch_all(&mut *conn).await? {
-        contents.entry(row.run_id).or_default().params.push((row.key, row.value));
+    for of_run in contents.values_mut() {
+        of_run.models.sort_by(|one, other| (one.step, &one.model_id).cmp(&(other.step, &other.model_id)));
     }
-    let tags = sqlx::query!(
-        "select run_id, key, value from run_tags where project = $1 and run_id = any($2) order by key",
-        project,
-        ids,
-    );
-    for row in tags.fetch_all(&mut *conn).await? {
-        contents.entry(row.run_id).or_default().tags.push((row.key, row.value));
-    }
-    add_inputs(conn, project, ids, &mut contents).await?;
     Ok(contents)
 }
 
-async fn add_inputs(
-    conn: &mut PgConnection,
-    project: &str,
-    ids: &[String],
-    contents: &mut HashMap<String, Contents>,
-) -> Result<(), Error> {
-    let datasets = sqlx::query!(
-        r#"
-        select run_id, name, digest, source_type, source, schema, profile,
-               tags as "tags: Json<BTreeMap<String, String>>"
-        from run_datasets where project = $1 and run_id = any($2) order by name, digest
-        "#,
-        project,
-        ids,
-    );
-    for row in datasets.fetch_all(&mut *conn).await? {
-        contents.entry(row.run_id).or_default().datasets.push(Dataset {
-            name: row.name,
-            digest: row.digest,
-            source_type: row.source_type,
-            source: row.source,
-            schema: row.schema,
-            profile: row.profile,
-            tags: row.tags.0,
-        });
+/// What is known of a data set besides its name and digest.
+#[derive(Debug, serde::Deserialize)]
+struct Described {
+    source_type: String,
+    source: String,
+    schema: Option<String>,
+    profile: Option<String>,
+    tags: BTreeMap<String, String>,
+}
+
+impl Described {
+    fn named(self, name: String, digest: String) -> Dataset {
+        let Self { source_type, source, schema, profile, tags } = self;
+        Dataset { name, digest, source_type, source, schema, profile, tags }
     }
-    let models = sqlx::query!(
-        r#"
-        select run_id, model_id, role, step from run_models
-        where project = $1 and run_id = any($2) order by step, model_id
-        "#,
-        project,
-        ids,
-    );
-    for row in models.fetch_all(conn).await? {
-        let role = if row.role == "input" { Role::Input } else { Role::Output };
-        let link = ModelLink { model_id: row.model_id, role, step: row.step };
-        contents.entry(row.run_id).or_default().models.push(link);
-    }
-    Ok(())
 }

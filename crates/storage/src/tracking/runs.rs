@@ -80,8 +80,9 @@ pub async fn create(conn: &mut PgConnection, project: &str, run: &NewRun<'_>) ->
     if done.rows_affected() == 0 {
         return Err(Error::not_found(format!("experiment {}", run.experiment_id)));
     }
-    super::set_tags(conn, project, &id, run.tags).await?;
-    super::set_tags(conn, project, &id, &[("mlflow.runName".to_owned(), run.name.to_owned())]).await?;
+    let mut tags = run.tags.to_vec();
+    tags.push(("mlflow.runName".to_owned(), run.name.to_owned()));
+    super::set_tags(conn, project, &id, &tags).await?;
     Ok(id)
 }
 

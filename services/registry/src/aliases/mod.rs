@@ -17,6 +17,7 @@ use storage::models::{self, Version};
 
 use crate::Error;
 use crate::metrics::Metrics;
+use crate::webhooks::{self, Change};
 use ledger::{Step, write_down};
 
 pub(crate) use judgement::evidence_of;
@@ -136,7 +137,7 @@ impl Decided {
         let step = Step { outcome, from: reigning, to: Some(version), verdict: said };
         write_down(&mut tx, ask, &step, context.clock.now()).await?;
         if moved {
-            models::set_alias(&mut tx, ask.project, ask.model, ask.alias, version).await?;
+            set(context, &mut tx, ask, version).await?;
         }
         tx.commit().await?;
         count(context, ask, outcome);
@@ -145,6 +146,13 @@ impl Decided {
         }
         Ok(Answer { verdict, from_version: reigning, moved, overridden })
     }
+}
+
+/// Points the alias, and tells webhooks.
+async fn set(context: &Context, conn: &mut PgConnection, ask: &Ask<'_>, version: i32) -> Result<(), Error> {
+    models::set_alias(conn, ask.project, ask.model, ask.alias, version).await?;
+    let change = Change::Alias { name: ask.model, alias: ask.alias, version };
+    Ok(webhooks::note(context, conn, ask.project, &change).await?)
 }
 
 /// What is answered where nothing was asked.
@@ -203,6 +211,8 @@ pub(crate) async fn remove(context: &Context, conn: &mut PgConnection, ask: &Ask
     let step = Step { outcome: "removed", from: Some(version), to: None, verdict: None };
     write_down(conn, ask, &step, context.clock.now()).await?;
     models::delete_alias(conn, ask.project, ask.model, ask.alias).await?;
+    let change = Change::AliasGone { name: ask.model, alias: ask.alias };
+    webhooks::note(context, conn, ask.project, &change).await?;
     count(context, ask, "removed");
     Ok(())
 }

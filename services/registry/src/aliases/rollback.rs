@@ -4,7 +4,7 @@ use service_kit::Context;
 use storage::models::{self, history};
 
 use super::ledger::{Step, write_down};
-use super::{Answer, Ask, count, exclude_others, lock, place, unguarded, unmoved, version_of};
+use super::{Answer, Ask, count, exclude_others, lock, place, set, unguarded, unmoved, version_of};
 use crate::Error;
 
 /// Points the alias at the version that it pointed at before the one it points at now, and answers which.
@@ -35,7 +35,7 @@ pub(crate) async fn roll_back(context: &Context, ask: &Ask<'_>) -> Result<(i32, 
     unmoved(&mut tx, ask, current).await?;
     let step = Step { outcome: "rolled_back", from: current, to: Some(before), verdict: None };
     write_down(&mut tx, ask, &step, context.clock.now()).await?;
-    models::set_alias(&mut tx, ask.project, ask.model, ask.alias, before).await?;
+    set(context, &mut tx, ask, before).await?;
     tx.commit().await?;
     count(context, ask, "rolled_back");
     Ok((before, Answer { verdict: unguarded(), from_version: current, moved: true, overridden: false }))

@@ -1,125 +1,102 @@
-//! `mlflow-artifacts/artifacts/…` and the listings of a run's or a logged model's files.
+//! `mlflow-artifacts/artifacts/…`, `get-artifact`, and the listings of a run's or a logged model's files.
 
 use std::io;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::extract::Path;
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use storage::tracking::artifacts::{self, Artifact};
-use tokio_util::io::ReaderStream;
+use storage::tracking::artifacts::Entry;
 
 use super::input::Input;
 use super::paging::answer;
+use super::ranges;
 use super::refusal::{Code, Refusal};
-use super::{Answer, done, logged_models, runs};
-use crate::Registry;
-use crate::artifacts::{ArtifactPath, Listed, is_absent};
+use super::{Answer, done, logged_models, rules, runs};
+use crate::artifacts::{ArtifactPath, Failure, Store};
 use crate::metrics::Metrics;
+use crate::{Error, Registry};
 
-/// How much of a file is read at a time.
-const CHUNK_BYTES: usize = 64 << 10;
-
-fn path(text: &str) -> Result<ArtifactPath, Refusal> {
+/// The path that a client names, if it is one.
+pub(super) fn path(text: &str) -> Result<ArtifactPath, Refusal> {
     ArtifactPath::parse(text).ok_or_else(|| Refusal::invalid(format!("Invalid path: {text}")))
 }
 
+pub(super) fn store(registry: &Registry) -> Result<Store<'_>, Refusal> {
+    Store::of(&registry.context, registry.project()).map_err(|failure| refused("", failure))
+}
+
 /// A file that cannot be had is the client's mistake if it is not there, and ours otherwise.
-fn refused(path: &ArtifactPath, error: &io::Error) -> Refusal {
-    match error.kind() {
-        _ if is_absent(error) => Refusal::missing(format!("No such artifact: '{}'", path.as_str())),
-        io::ErrorKind::IsADirectory | io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => {
-            Refusal::invalid(format!("'{}' is a directory, or a file stands in its way", path.as_str()))
+pub(super) fn refused(path: &str, failure: Failure) -> Refusal {
+    match failure {
+        Failure::Absent => Refusal::missing(format!("No such artifact: '{path}'")),
+        Failure::InTheWay => {
+            Refusal::invalid(format!("'{path}' is a directory, or a file stands in its way"))
         }
-        io::ErrorKind::ConnectionAborted => Refusal::new(Code::BadRequest, "the body broke off"),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            tracing::error!(%error, path = path.as_str(), "no room for artifacts");
+        Failure::BrokeOff => Refusal::new(Code::BadRequest, "the body broke off"),
+        Failure::Database(error) => error.into(),
+        Failure::Place(error) if error.kind() == io::ErrorKind::NotFound => {
+            Refusal::missing(format!("No such artifact: '{path}'"))
+        }
+        Failure::Place(error)
+            if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+        {
+            tracing::error!(%error, path, "no room for artifacts");
             Refusal::new(Code::TemporarilyUnavailable, "the server has no room left for artifacts")
         }
-        _ => {
-            tracing::error!(%error, path = path.as_str(), "an artifact could not be read or written");
+        Failure::Place(error) => {
+            tracing::error!(%error, path, "an artifact could not be read or written");
             Refusal::new(Code::InternalError, "the server failed; its log says why")
         }
     }
 }
 
 pub(crate) async fn upload(
-    State(registry): State<Registry>,
+    registry: Registry,
     Path(text): Path<String>,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let path = path(&text)?;
-    let written = registry.artifacts().write(&path, body.into_data_stream()).await.map_err(|error| {
-        let in_the_way = matches!(error.kind(), io::ErrorKind::NotADirectory);
-        if in_the_way {
-            Refusal::invalid(format!("a file stands in the way of '{text}'"))
-        } else {
-            refused(&path, &error)
-        }
-    })?;
-    Metrics::of(&registry.context).uploaded_bytes.inc_by(written.size_bytes);
-    let artifact = Artifact {
-        sha256: written.sha256,
-        size_bytes: i64::try_from(written.size_bytes).unwrap_or(i64::MAX),
-    };
-    let mut conn = registry.context.db.acquire().await?;
-    let now = registry.context.clock.now();
-    artifacts::save(&mut conn, registry.project(), path.as_str(), &artifact, now).await?;
-    Ok(([(header::ETAG, format!("\"{}\"", artifact.sha256))], ()).into_response())
+    put(&registry, &text, body).await
+}
+
+pub(super) async fn put(registry: &Registry, text: &str, body: Body) -> Result<Response, Refusal> {
+    let path = path(text)?;
+    let written = store(registry)?.write(&path, body.into_data_stream()).await;
+    let artifact = written.map_err(|failure| refused(text, failure))?;
+    Metrics::of(&registry.context).uploaded_bytes.inc_by(artifact.size_bytes.try_into().unwrap_or_default());
+    Ok(([(axum::http::header::ETAG, format!("\"{}\"", artifact.sha256))], ()).into_response())
 }
 
 pub(crate) async fn download(
-    State(registry): State<Registry>,
+    registry: Registry,
     Path(text): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
+    send(&registry, &path(&text)?, &headers).await
+}
+
+/// A file, or the part of it that the headers ask for.
+pub(super) async fn send(
+    registry: &Registry,
+    path: &ArtifactPath,
+    headers: &HeaderMap,
+) -> Result<Response, Refusal> {
+    let file = store(registry)?.open(path).await.map_err(|failure| refused(path.as_str(), failure))?;
+    ranges::answer(&file, path.file_name(), headers).await.map_err(|failure| refused(path.as_str(), failure))
+}
+
+pub(crate) async fn delete(registry: Registry, Path(text): Path<String>) -> Answer {
     let path = path(&text)?;
-    let (file, length) = registry.artifacts().open(&path).await.map_err(|error| refused(&path, &error))?;
-    let mut conn = registry.context.db.acquire().await?;
-    let noted = artifacts::find(&mut conn, registry.project(), path.as_str()).await?;
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(path.file_name())));
-    headers.insert(header::CONTENT_LENGTH, length.into());
-    headers.insert(header::CONTENT_DISPOSITION, disposition(path.file_name()));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if let Some(etag) = noted.and_then(|noted| HeaderValue::from_str(&format!("\"{}\"", noted.sha256)).ok()) {
-        headers.insert(header::ETAG, etag);
-    }
-    Ok((headers, Body::from_stream(ReaderStream::with_capacity(file, CHUNK_BYTES))).into_response())
-}
-
-/// Text that people read is text; nothing is ever a page that a browser would run.
-fn content_type(name: &str) -> &'static str {
-    const TEXT: [&str; 13] =
-        ["txt", "log", "err", "cfg", "conf", "ini", "json", "yaml", "yml", "md", "csv", "toml", "py"];
-    let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
-    match extension {
-        Some(extension) if TEXT.contains(&extension.as_str()) => "text/plain",
-        None if name == "MLmodel" => "text/plain",
-        _ => "application/octet-stream",
-    }
-}
-
-fn disposition(name: &str) -> HeaderValue {
-    let plain: String =
-        name.chars().map(|c| if c.is_ascii_graphic() && c != '"' || c == ' ' { c } else { '_' }).collect();
-    HeaderValue::from_str(&format!("attachment; filename=\"{plain}\""))
-        .unwrap_or_else(|_| HeaderValue::from_static("attachment"))
-}
-
-pub(crate) async fn delete(State(registry): State<Registry>, Path(text): Path<String>) -> Answer {
-    let path = path(&text)?;
-    registry.artifacts().remove(&path).await.map_err(|error| refused(&path, &error))?;
-    let mut conn = registry.context.db.acquire().await?;
-    artifacts::delete(&mut conn, registry.project(), path.as_str()).await?;
+    store(&registry)?.remove(&path).await.map_err(|failure| refused(&text, failure))?;
     done()
 }
 
 /// Files with paths below `prefix`.
-fn files(listed: Vec<Listed>, prefix: &str) -> Vec<Value> {
+fn files(listed: Vec<Entry>, prefix: &str) -> Vec<Value> {
     let path = |name: String| if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
-    let file = |entry: Listed| match entry.size_bytes {
+    let file = |entry: Entry| match entry.size_bytes {
         Some(size) => json!({ "path": path(entry.name), "is_dir": false, "file_size": size }),
         None => json!({ "path": path(entry.name), "is_dir": true }),
     };
@@ -127,32 +104,36 @@ fn files(listed: Vec<Listed>, prefix: &str) -> Vec<Value> {
 }
 
 /// The entries of a directory, with paths relative to it.
-pub(crate) async fn list(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn list(registry: Registry, input: Input) -> Answer {
     let text = input.text("path")?.unwrap_or_default().trim_end_matches('/');
     let path = if text.is_empty() { None } else { Some(path(text)?) };
-    let listed = registry.artifacts().list(path.as_ref()).await.map_err(|error| match &path {
-        Some(path) => refused(path, &error),
-        None => Refusal::new(Code::InternalError, "the server failed; its log says why"),
-    })?;
+    let listed = store(&registry)?.list(path.as_ref()).await.map_err(|failure| refused(text, failure))?;
     Ok(Json(answer("files", files(listed, ""), None)))
 }
 
-/// The entries of a directory of a run, with paths relative to the run's root.
-pub(crate) async fn list_of_run(State(registry): State<Registry>, input: Input) -> Answer {
-    let run_id = input.run_id()?;
+/// Where the files of a run are.
+pub(super) async fn root_of_run(registry: &Registry, run_id: &str) -> Result<String, Refusal> {
     let mut conn = registry.context.db.acquire().await?;
     let root = storage::tracking::runs::artifact_uri_of(&mut conn, registry.project(), run_id).await?;
-    drop(conn);
-    list_below(&registry, &root.ok_or_else(|| runs::no_run(run_id))?, input.text("path")?.unwrap_or_default())
-        .await
+    root.ok_or_else(|| runs::no_run(run_id))
+}
+
+/// The path below an artifact URI of this server.
+pub(super) fn below(root_uri: &str, below: &str) -> Result<ArtifactPath, Refusal> {
+    let elsewhere = || Refusal::invalid(format!("the files at '{root_uri}' are not kept by this server"));
+    let root = root_uri.strip_prefix("mlflow-artifacts:").ok_or_else(elsewhere)?.trim_start_matches('/');
+    let invalid = || Refusal::invalid(format!("Invalid path: {below}"));
+    path(root)?.join(below.trim_end_matches('/')).ok_or_else(invalid)
+}
+
+/// The entries of a directory of a run, with paths relative to the run's root.
+pub(crate) async fn list_of_run(registry: Registry, input: Input) -> Answer {
+    let root = root_of_run(&registry, input.run_id()?).await?;
+    list_below(&registry, &root, input.text("path")?.unwrap_or_default()).await
 }
 
 /// The entries of a directory of a logged model, with paths relative to the model's root.
-pub(crate) async fn list_of_model(
-    State(registry): State<Registry>,
-    Path(id): Path<String>,
-    input: Input,
-) -> Answer {
+pub(crate) async fn list_of_model(registry: Registry, Path(id): Path<String>, input: Input) -> Answer {
     let mut conn = registry.context.db.acquire().await?;
     let model = logged_models::find(&registry, &mut conn, &id).await?;
     drop(conn);
@@ -160,15 +141,37 @@ pub(crate) async fn list_of_model(
         .await
 }
 
-async fn list_below(registry: &Registry, root_uri: &str, below: &str) -> Answer {
-    let elsewhere = || Refusal::invalid(format!("the files at '{root_uri}' are not kept by this server"));
-    let root = root_uri.strip_prefix("mlflow-artifacts:").ok_or_else(elsewhere)?.trim_start_matches('/');
-    let below = below.trim_end_matches('/');
-    let directory =
-        path(root)?.join(below).ok_or_else(|| Refusal::invalid(format!("Invalid path: {below}")))?;
-    let listed =
-        registry.artifacts().list(Some(&directory)).await.map_err(|error| refused(&directory, &error))?;
-    let mut body = answer("files", files(listed, below), None);
+async fn list_below(registry: &Registry, root_uri: &str, text: &str) -> Answer {
+    let text = text.trim_end_matches('/');
+    let directory = below(root_uri, text)?;
+    let listed = store(registry)?.list(Some(&directory)).await.map_err(|failure| refused(text, failure))?;
+    let mut body = answer("files", files(listed, text), None);
     body["root_uri"] = Value::from(root_uri);
     Ok(Json(body))
+}
+
+/// `get-artifact?run_id=…&path=…`: a file of a run.
+pub(crate) async fn get_of_run(
+    registry: Registry,
+    headers: HeaderMap,
+    input: Input,
+) -> Result<Response, Refusal> {
+    let (run_id, text) = (input.run_id()?, input.required("path")?);
+    let root = root_of_run(&registry, run_id).await?;
+    send(&registry, &below(&root, text)?, &headers).await
+}
+
+/// `model-versions/get-artifact?name=…&version=…&path=…`: a file of a version.
+pub(crate) async fn get_of_version(
+    registry: Registry,
+    headers: HeaderMap,
+    input: Input,
+) -> Result<Response, Refusal> {
+    let (name, version) = (input.required("name")?, rules::version(input.required("version")?)?);
+    let text = input.required("path")?;
+    let mut conn = registry.context.db.acquire().await?;
+    let found = storage::models::find_version(&mut conn, registry.project(), name, version).await?;
+    drop(conn);
+    let found = found.ok_or_else(|| Error::no_version(name, version))?;
+    send(&registry, &below(&found.storage_uri, text)?, &headers).await
 }

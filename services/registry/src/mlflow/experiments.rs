@@ -1,7 +1,6 @@
 //! `experiments/…`.
 
 use axum::Json;
-use axum::extract::State;
 use serde_json::json;
 use sqlx::PgConnection;
 use storage::search::{self, EXPERIMENTS, Lifecycle, Search};
@@ -13,15 +12,11 @@ use super::refusal::Refusal;
 use super::{Answer, done, filter, rules, views};
 use crate::Registry;
 
-pub(crate) async fn create(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn create(registry: Registry, input: Input) -> Answer {
     let name = input.required("name")?;
     rules::experiment_name(name)?;
     let location = input.text("artifact_location")?.filter(|location| !location.is_empty());
-    if location.is_some_and(|location| location.starts_with("runs:") || location.len() > 2_048) {
-        return Err(Refusal::invalid(
-            "Artifact location cannot be a runs:/ URI, nor longer than 2048 characters.",
-        ));
-    }
+    location.map_or(Ok(()), rules::artifact_location)?;
     let tags = input.pairs("tags")?;
     tags.iter().try_for_each(rules::experiment_tag)?;
     let mut tx = registry.context.db.begin().await?;
@@ -39,10 +34,11 @@ pub(crate) async fn find(
     id: &str,
 ) -> Result<Experiment, Refusal> {
     let id = rules::experiment_id(id)?;
-    if id == DEFAULT_ID {
+    let mut found = experiments::find(conn, registry.project(), id).await?;
+    if found.is_none() && id == DEFAULT_ID {
         experiments::ensure_default(conn, registry.project(), registry.now_ms()).await?;
+        found = experiments::find(conn, registry.project(), id).await?;
     }
-    let found = experiments::find(conn, registry.project(), id).await?;
     found.ok_or_else(|| Refusal::missing(format!("No Experiment with id={id} exists")))
 }
 
@@ -62,13 +58,13 @@ pub(crate) async fn find_active(
     Ok(experiment)
 }
 
-pub(crate) async fn get(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn get(registry: Registry, input: Input) -> Answer {
     let mut conn = registry.context.db.acquire().await?;
     let experiment = find(&registry, &mut conn, input.required("experiment_id")?).await?;
-    Ok(Json(json!({ "experiment": views::experiment(&experiment) })))
+    Ok(Json(json!({ "experiment": views::experiment(&experiment, registry.project()) })))
 }
 
-pub(crate) async fn get_by_name(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn get_by_name(registry: Registry, input: Input) -> Answer {
     let name = input.required("experiment_name")?;
     let mut conn = registry.context.db.acquire().await?;
     if name == "Default" {
@@ -77,7 +73,7 @@ pub(crate) async fn get_by_name(State(registry): State<Registry>, input: Input) 
     let id = experiments::id_of(&mut conn, registry.project(), name).await?;
     let id = id.ok_or_else(|| Refusal::missing(format!("Could not find experiment with name '{name}'")))?;
     let experiment = find(&registry, &mut conn, &id.to_string()).await?;
-    Ok(Json(json!({ "experiment": views::experiment(&experiment) })))
+    Ok(Json(json!({ "experiment": views::experiment(&experiment, registry.project()) })))
 }
 
 /// Which life stages a request wants: `ACTIVE_ONLY` (1), `DELETED_ONLY` (2) or `ALL` (3).
@@ -95,26 +91,47 @@ pub(crate) fn lifecycle(input: &Input, key: &str) -> Result<Lifecycle, Refusal> 
     }
 }
 
-pub(crate) async fn search(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn search(registry: Registry, input: Input) -> Answer {
     let page = Page::of(&input, 1_000, 50_000)?;
     let search = Search {
         conditions: filter::filter(&EXPERIMENTS, input.text("filter")?.unwrap_or_default())?,
         order: filter::order_by(&EXPERIMENTS, &input.texts("order_by")?)?,
         experiments: None,
         lifecycle: lifecycle(&input, "view_type")?,
+        datasets: vec![],
         limit: page.limit(),
-        offset: page.offset,
+        after: page.after.clone(),
     };
     let mut conn = registry.context.db.acquire().await?;
     experiments::ensure_default(&mut conn, registry.project(), registry.now_ms()).await?;
-    let mut keys = search::find(&mut conn, &EXPERIMENTS, registry.project(), &search).await?;
-    let token = page.cut(&mut keys);
+    let found = search::find(&mut conn, &EXPERIMENTS, registry.project(), &search).await?;
+    let (keys, token) = page.keys(found);
     let ids: Vec<i64> = keys.iter().filter_map(|key| key.parse().ok()).collect();
     let found = experiments::load(&mut conn, registry.project(), &ids).await?;
-    Ok(Json(answer("experiments", found.iter().map(views::experiment).collect(), token)))
+    let shown = found.iter().map(|experiment| views::experiment(experiment, registry.project()));
+    Ok(Json(answer("experiments", shown.collect(), token)))
 }
 
-pub(crate) async fn update(State(registry): State<Registry>, input: Input) -> Answer {
+/// The data sets that runs of some experiments read.
+pub(crate) async fn search_datasets(registry: Registry, input: Input) -> Answer {
+    const MOST: usize = 20;
+    let ids = input.texts("experiment_ids")?;
+    if ids.is_empty() {
+        return Err(Refusal::invalid("SearchDatasets request must specify at least one experiment_id."));
+    }
+    if ids.len() > MOST {
+        return Err(Refusal::invalid(format!(
+            "SearchDatasets request cannot specify more than {MOST} experiment_ids. Received {} experiment_ids.",
+            ids.len()
+        )));
+    }
+    let ids = ids.iter().map(|id| rules::experiment_id(id)).collect::<Result<Vec<_>, _>>()?;
+    let mut conn = registry.context.db.acquire().await?;
+    let found = storage::tracking::datasets_of(&mut conn, registry.project(), &ids).await?;
+    Ok(Json(answer("dataset_summaries", found.iter().map(views::dataset_summary).collect(), None)))
+}
+
+pub(crate) async fn update(registry: Registry, input: Input) -> Answer {
     let mut tx = registry.context.db.begin().await?;
     let experiment = find_active(&registry, &mut tx, input.required("experiment_id")?).await?;
     let name = input.required("new_name")?;
@@ -126,11 +143,11 @@ pub(crate) async fn update(State(registry): State<Registry>, input: Input) -> An
     done()
 }
 
-pub(crate) async fn delete(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn delete(registry: Registry, input: Input) -> Answer {
     set_lifecycle(&registry, &input, "deleted").await
 }
 
-pub(crate) async fn restore(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn restore(registry: Registry, input: Input) -> Answer {
     set_lifecycle(&registry, &input, "active").await
 }
 
@@ -138,11 +155,7 @@ async fn set_lifecycle(registry: &Registry, input: &Input, stage: &str) -> Answe
     let mut tx = registry.context.db.begin().await?;
     let experiment = find(registry, &mut tx, input.required("experiment_id")?).await?;
     if experiment.lifecycle_stage == stage {
-        let message = format!(
-            "No {} experiment with id={} exists",
-            if stage == "active" { "deleted" } else { "active" },
-            experiment.id
-        );
+        let message = format!("No Experiment with id={} exists", experiment.id);
         return Err(Refusal::missing(message));
     }
     experiments::set_lifecycle(&mut tx, registry.project(), experiment.id, stage, registry.now_ms()).await?;
@@ -150,8 +163,8 @@ async fn set_lifecycle(registry: &Registry, input: &Input, stage: &str) -> Answe
     done()
 }
 
-pub(crate) async fn set_tag(State(registry): State<Registry>, input: Input) -> Answer {
-    let tag = (input.required("key")?.to_owned(), input.present("value")?.to_owned());
+pub(crate) async fn set_tag(registry: Registry, input: Input) -> Answer {
+    let tag = (input.required("key")?.to_owned(), input.text("value")?.unwrap_or_default().to_owned());
     rules::experiment_tag(&tag)?;
     let mut tx = registry.context.db.begin().await?;
     let experiment = find_active(&registry, &mut tx, input.required("experiment_id")?).await?;
@@ -160,7 +173,7 @@ pub(crate) async fn set_tag(State(registry): State<Registry>, input: Input) -> A
     done()
 }
 
-pub(crate) async fn delete_tag(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn delete_tag(registry: Registry, input: Input) -> Answer {
     let key = input.required("key")?;
     let mut conn = registry.context.db.acquire().await?;
     let experiment = find_active(&registry, &mut conn, input.required("experiment_id")?).await?;

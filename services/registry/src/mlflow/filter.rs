@@ -9,6 +9,9 @@ use super::refusal::Refusal;
 /// Reads a filter; an empty one has no conditions.
 pub(crate) fn filter(shape: &Shape, text: &str) -> Result<Vec<Condition>, Refusal> {
     let mut reader = Reader { rest: text.trim(), whole: text };
+    if reader.rest.is_empty() && !text.is_empty() {
+        return Err(Refusal::invalid(format!("Invalid filter '{text}'. Could not be parsed.")));
+    }
     let mut conditions = Vec::new();
     while !reader.rest.is_empty() {
         if !conditions.is_empty() && !reader.keyword("AND") {
@@ -44,7 +47,14 @@ fn order(shape: &Shape, clause: &str) -> Result<Order, Refusal> {
         "desc" => false,
         _ => return Err(Refusal::invalid(format!("Invalid ordering key in order_by clause '{clause}'."))),
     };
-    Ok(Order { subject, ascending })
+    Ok(Order { subject, ascending, dataset: None })
+}
+
+/// What `[entity.]key` means, and nothing after it.
+pub(crate) fn subject_of(shape: &Shape, text: &str) -> Result<Subject, Refusal> {
+    let mut reader = Reader { rest: text.trim(), whole: text };
+    let identifier = reader.identifier().filter(|_| reader.rest.is_empty());
+    subject(shape, &identifier.ok_or_else(|| Refusal::invalid(format!("Invalid field name: {text}")))?)
 }
 
 /// What `[entity.]key` means.
@@ -135,29 +145,18 @@ impl Reader<'_> {
         Ok(Condition { subject, test })
     }
 
-    /// `entity.key` or `key`; the key may be quoted. Keys may hold dots.
+    /// `entity.key` or `key`, each of them quoted or not. Keys may hold dots.
     fn identifier(&mut self) -> Option<(Option<String>, String)> {
-        let (entity, skipped) = match self.rest.find(|c: char| !c.is_alphanumeric() && c != '_') {
-            Some(dot) if dot > 0 && self.rest[dot..].starts_with('.') => {
-                (Some(self.rest[..dot].to_owned()), dot + 1)
+        let (first, after_first) = name(self.rest, true)?;
+        let (entity, key, after) = match after_first.strip_prefix('.') {
+            Some(rest) => {
+                let (key, after) = name(rest, false)?;
+                (Some(first), key, after)
             }
-            _ => (None, 0),
+            None => (None, first, after_first),
         };
-        let rest = &self.rest[skipped..];
-        let quote = rest.chars().next().filter(|c| matches!(c, '`' | '"'));
-        let (key, length) = match quote {
-            Some(quote) => {
-                let end = rest[1..].find(quote)?;
-                (rest[1..=end].to_owned(), end + 2)
-            }
-            None => {
-                let is_end = |c: char| c.is_whitespace() || "=!<>()'\"`,".contains(c);
-                let end = rest.find(is_end).unwrap_or(rest.len());
-                (rest[..end].to_owned(), end)
-            }
-        };
-        self.skip(skipped + length);
-        (!key.is_empty()).then_some((entity, key))
+        self.rest = after.trim_start();
+        Some((entity, key))
     }
 
     fn comparator(&mut self) -> Option<&'static str> {
@@ -232,6 +231,17 @@ impl Reader<'_> {
     }
 }
 
+/// A name at the beginning of a text, and what follows it. An entity ends at a dot, a key does not.
+fn name(text: &str, ends_at_dot: bool) -> Option<(String, &str)> {
+    if let Some(quote) = text.chars().next().filter(|c| matches!(c, '`' | '"')) {
+        let (name, after) = text[1..].split_once(quote)?;
+        return (!name.is_empty()).then(|| (name.to_owned(), after));
+    }
+    let is_end = |c: char| c.is_whitespace() || "=!<>()'\"`,".contains(c) || (ends_at_dot && c == '.');
+    let (name, after) = text.split_at(text.find(is_end).unwrap_or(text.len()));
+    (!name.is_empty()).then(|| (name.to_owned(), after))
+}
+
 /// The test, if the subject can be compared so.
 fn test(subject: &Subject, key: &str, comparator: &str, value: Literal) -> Result<Test, Refusal> {
     let is_number = match subject {
@@ -244,7 +254,23 @@ fn test(subject: &Subject, key: &str, comparator: &str, value: Literal) -> Resul
         Subject::Attribute(attribute) => attribute.kind == Kind::Number,
         _ => false,
     };
-    if is_number { number_test(key, comparator, &value) } else { text_test(subject, key, comparator, value) }
+    match (is_number, subject) {
+        (true, Subject::Attribute(_)) => whole_test(key, comparator, &value),
+        (true, _) => number_test(key, comparator, &value),
+        (false, _) => text_test(subject, key, comparator, value),
+    }
+}
+
+fn whole_test(key: &str, comparator: &str, value: &Literal) -> Result<Test, Refusal> {
+    match number_test(key, comparator, value)? {
+        Test::Number(comparison, number) if number.fract() == 0.0 && number.abs() < 9e18 => {
+            Ok(Test::Whole(comparison, number as i64))
+        }
+        Test::Number(_, number) => {
+            Err(Refusal::invalid(format!("Invalid value for numeric attribute '{key}': '{number}'")))
+        }
+        other => Ok(other),
+    }
 }
 
 fn number_test(key: &str, comparator: &str, value: &Literal) -> Result<Test, Refusal> {
@@ -268,8 +294,8 @@ fn number_test(key: &str, comparator: &str, value: &Literal) -> Result<Test, Ref
 fn text_test(subject: &Subject, key: &str, comparator: &str, value: Literal) -> Result<Test, Refusal> {
     let takes_list = match subject {
         Subject::Attribute(attribute) => attribute.kind == Kind::ListedText,
-        Subject::Dataset(_) => true,
-        _ => false,
+        Subject::Dataset(_) | Subject::Tag(_) | Subject::Param(_) => true,
+        Subject::Metric(_) => false,
     };
     let comparison = match comparator {
         "=" => Comparison::Equal,
@@ -395,6 +421,59 @@ mod tests {
         assert!(order_by(&RUNS, &["metrics.a".into(), "metrics.a DESC".into()]).is_err());
     }
 
+    /// A condition on runs that a filter can say.
+    fn any_condition() -> impl Strategy<Value = Condition> {
+        let key = "[^`\\x00]{1,12}";
+        let text = "[^\\x00]{0,12}";
+        let text_test = prop_oneof![
+            text.prop_map(|value| Test::Text(Comparison::Equal, value)),
+            text.prop_map(|value| Test::Text(Comparison::NotEqual, value)),
+            text.prop_map(|value| Test::Text(Comparison::ILike, value)),
+            proptest::collection::vec(text, 1..4).prop_map(Test::OneOf),
+            proptest::collection::vec(text, 1..4).prop_map(Test::NoneOf),
+            Just(Test::Present),
+            Just(Test::Absent),
+        ];
+        let number = prop::num::f64::NORMAL | prop::num::f64::ZERO;
+        prop_oneof![
+            (key, text_test.clone()).prop_map(|(key, test)| Condition { subject: Subject::Tag(key), test }),
+            (key, text_test).prop_map(|(key, test)| Condition { subject: Subject::Param(key), test }),
+            (key, number).prop_map(|(key, value)| Condition {
+                subject: Subject::Metric(key),
+                test: Test::Number(Comparison::LessOrEqual, value),
+            }),
+            (-1_000_000i64..1_000_000).prop_map(|value| Condition {
+                subject: Subject::Attribute(RUNS.attribute("end_time").unwrap()),
+                test: Test::Whole(Comparison::Greater, value),
+            }),
+        ]
+    }
+
+    /// The words of a condition.
+    fn printed(condition: &Condition) -> String {
+        let subject = match &condition.subject {
+            Subject::Tag(key) => format!("tags.`{key}`"),
+            Subject::Param(key) => format!("params.`{key}`"),
+            Subject::Metric(key) => format!("metrics.`{key}`"),
+            Subject::Attribute(attribute) => attribute.name.to_owned(),
+            Subject::Dataset(_) => unreachable!("none is made above"),
+        };
+        let quoted = |text: &String| format!("'{}'", text.replace('\'', "''"));
+        let list =
+            |texts: &[String]| format!("({})", texts.iter().map(quoted).collect::<Vec<_>>().join(", "));
+        match &condition.test {
+            Test::Text(Comparison::Equal, text) => format!("{subject} = {}", quoted(text)),
+            Test::Text(Comparison::NotEqual, text) => format!("{subject} != {}", quoted(text)),
+            Test::Text(_, text) => format!("{subject} ILIKE {}", quoted(text)),
+            Test::OneOf(texts) => format!("{subject} IN {}", list(texts)),
+            Test::NoneOf(texts) => format!("{subject} NOT IN {}", list(texts)),
+            Test::Present => format!("{subject} IS NOT NULL"),
+            Test::Absent | Test::Lacks(_) => format!("{subject} IS NULL"),
+            Test::Number(_, number) => format!("{subject} <= {number:?}"),
+            Test::Whole(_, number) => format!("{subject} > {number}"),
+        }
+    }
+
     proptest! {
         #[test]
         fn no_text_makes_the_parser_panic(text in "\\PC{0,60}") {
@@ -413,6 +492,17 @@ mod tests {
             )
         ) {
             let _ = filter(&RUNS, &words.concat());
+        }
+
+        #[test]
+        fn a_filter_that_is_read_printed_and_read_again_is_the_same(
+            conditions in proptest::collection::vec(any_condition(), 1..5)
+        ) {
+            let printed = conditions.iter().map(printed).collect::<Vec<_>>().join(" AND ");
+            let read = filter(&RUNS, &printed);
+            prop_assert_eq!(read.as_ref().map_err(|refusal| refusal.message.as_str()), Ok(&conditions), "{}", printed);
+            let again = read.unwrap().iter().map(self::printed).collect::<Vec<_>>().join(" AND ");
+            prop_assert_eq!(again, printed);
         }
 
         #[test]

@@ -76,6 +76,17 @@ impl Input {
         if clean { Ok(self) } else { Err(Refusal::invalid("a text holds a zero byte")) }
     }
 
+    /// The fields of a JSON object.
+    #[cfg(test)]
+    pub(crate) fn from_value(value: &Value) -> Self {
+        Self { fields: value.as_object().cloned().unwrap_or_default(), ..Self::default() }
+    }
+
+    /// A field as it was sent.
+    pub(crate) fn raw(&self, key: &str) -> Option<&Value> {
+        self.get(key)
+    }
+
     fn get(&self, key: &str) -> Option<&Value> {
         self.fields.get(key).filter(|value| !value.is_null())
     }
@@ -94,7 +105,8 @@ impl Input {
         ))
     }
 
-    fn absent(&self, key: &str) -> Refusal {
+    /// That a field is missing.
+    pub(crate) fn absent(&self, key: &str) -> Refusal {
         let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
         Refusal::invalid(format!(
             "Missing value for required parameter '{path}'. See the API docs for more information about request parameters."

@@ -6,16 +6,22 @@ mod artifacts;
 mod experiments;
 mod filter;
 mod input;
+mod links;
 mod logged_models;
+mod metrics;
 mod model_versions;
 mod paging;
+mod ranges;
 mod refusal;
 mod registered_models;
 pub(crate) mod rules;
 mod run_contents;
 mod runs;
 mod sources;
+mod users;
 mod views;
+mod webhooks;
+mod workspaces;
 
 use axum::extract::OriginalUri;
 use axum::http::{Method, StatusCode};
@@ -40,12 +46,18 @@ pub(crate) fn routes() -> Router<Registry> {
     Router::new()
         .route("/health", get(|| async { "OK" }))
         .route("/version", get(|| async { VERSION }))
-        .route("/api/3.0/mlflow/server-info", get(server_info))
-        .route("/ajax-api/3.0/mlflow/server-info", get(server_info))
+        .route("/get-artifact", get(artifacts::get_of_run))
+        .route("/model-versions/get-artifact", get(artifacts::get_of_version))
+        .route("/presigned/{*path}", get(links::follow_to_read).put(links::follow_to_write))
         .nest("/api/2.0/mlflow", api())
         .nest("/ajax-api/2.0/mlflow", api())
+        .nest("/api/3.0/mlflow", workspace_routes())
+        .nest("/ajax-api/3.0/mlflow", workspace_routes())
         .nest("/api/2.0/mlflow-artifacts", proxy())
         .nest("/ajax-api/2.0/mlflow-artifacts", proxy())
+        // MLflow's protocol files lack a slash here, and so does its Python client.
+        .route("/api/2.0mlflow/experiments/search-datasets", post(experiments::search_datasets))
+        .route("/ajax-api/2.0mlflow/experiments/search-datasets", post(experiments::search_datasets))
         .route("/api/{*rest}", any(unknown))
         .route("/ajax-api/{*rest}", any(unknown))
 }
@@ -53,10 +65,13 @@ pub(crate) fn routes() -> Router<Registry> {
 async fn server_info() -> Json<Value> {
     Json(json!({
         "store_type": "SqlStore",
-        "workspaces_enabled": false,
+        "workspaces_enabled": true,
         "trace_archival_enabled": false,
-        "multipart_uploads_enabled": false,
-        "multipart_downloads_enabled": false,
+        "multipart_uploads_enabled": true,
+        "multipart_downloads_enabled": true,
+        "presigned_upload_run_id_supported": true,
+        "presigned_upload_model_id_supported": true,
+        "features_enabled": { "gateway": false },
     }))
 }
 
@@ -76,6 +91,8 @@ fn api() -> Router<Registry> {
         .merge(logged_model_routes())
         .merge(registered_model_routes())
         .merge(model_version_routes())
+        .merge(user_routes())
+        .merge(webhook_routes())
         .method_not_allowed_fallback(wrong_method)
 }
 
@@ -84,6 +101,7 @@ fn experiment_routes() -> Router<Registry> {
         .route("/experiments/create", post(experiments::create))
         .route("/experiments/get", get(experiments::get))
         .route("/experiments/get-by-name", get(experiments::get_by_name))
+        .route("/experiments/search-datasets", post(experiments::search_datasets))
         .route("/experiments/search", post(experiments::search).get(experiments::search))
         .route("/experiments/update", post(experiments::update))
         .route("/experiments/delete", post(experiments::delete))
@@ -107,8 +125,13 @@ fn run_routes() -> Router<Registry> {
         .route("/runs/delete-tag", post(run_contents::delete_tag))
         .route("/runs/log-inputs", post(run_contents::log_inputs))
         .route("/runs/outputs", post(run_contents::log_outputs))
-        .route("/metrics/get-history", get(run_contents::metric_history))
+        .route("/runs/log-model", post(run_contents::log_model))
+        .route("/metrics/get-history", get(metrics::history))
+        .route("/metrics/get-history-bulk", get(metrics::histories))
+        .route("/metrics/get-history-bulk-interval", get(metrics::sampled_histories))
         .route("/artifacts/list", get(artifacts::list_of_run))
+        .route("/artifacts/presigned-upload-url", post(links::to_upload))
+        .route("/artifacts/presigned-download-url", post(links::to_download))
 }
 
 fn logged_model_routes() -> Router<Registry> {
@@ -160,6 +183,35 @@ fn model_version_routes() -> Router<Registry> {
         .route("/model-versions/delete-tag", delete(model_versions::delete_tag))
 }
 
+fn workspace_routes() -> Router<Registry> {
+    Router::new()
+        .route("/server-info", get(server_info))
+        .route("/workspaces", get(workspaces::list).post(workspaces::create))
+        .route(
+            "/workspaces/{name}",
+            get(workspaces::get).patch(workspaces::update).delete(workspaces::delete),
+        )
+        .method_not_allowed_fallback(wrong_method)
+}
+
+fn webhook_routes() -> Router<Registry> {
+    Router::new()
+        .route("/webhooks", get(webhooks::list).post(webhooks::create))
+        .route("/webhooks/{webhook_id}", get(webhooks::get).patch(webhooks::update).delete(webhooks::delete))
+        .route("/webhooks/{webhook_id}/test", post(webhooks::test))
+}
+
+fn user_routes() -> Router<Registry> {
+    Router::new()
+        .route("/users/create", post(users::create))
+        .route("/users/get", get(users::get))
+        .route("/users/list", get(users::list))
+        .route("/users/current", get(users::current))
+        .route("/users/update-password", patch(users::update_password))
+        .route("/users/update-admin", patch(users::update_admin))
+        .route("/users/delete", delete(users::delete))
+}
+
 fn proxy() -> Router<Registry> {
     Router::new()
         .route("/artifacts", get(artifacts::list))
@@ -167,5 +219,9 @@ fn proxy() -> Router<Registry> {
             "/artifacts/{*path}",
             get(artifacts::download).put(artifacts::upload).delete(artifacts::delete),
         )
+        .route("/mpu/create/{*directory}", post(links::begin_parts))
+        .route("/mpu/complete/{*directory}", post(links::complete_parts))
+        .route("/mpu/abort/{*directory}", post(links::abort_parts))
+        .route("/presigned/{*path}", get(links::to_read))
         .method_not_allowed_fallback(wrong_method)
 }

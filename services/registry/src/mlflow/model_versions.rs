@@ -1,7 +1,6 @@
 //! `model-versions/…`, and the version that an alias points at.
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::HeaderMap;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -12,23 +11,23 @@ use storage::tracking::{self, Pair};
 use super::input::Input;
 use super::paging::{Page, answer};
 use super::refusal::Refusal;
-use super::registered_models::without_prompts;
+use super::registered_models::{note, without_prompts};
 use super::sources::{self, Source};
 use super::{Answer, done, filter, logged_models, rules, views};
 use crate::aliases::{self, Ask};
 use crate::v1::actor_of;
+use crate::webhooks::Change;
 use crate::{Error, Registry};
 
 /// The tag of a logged model that lists the versions it became.
 const REGISTRATIONS: &str = "mlflow.modelVersions";
 
-pub(crate) async fn create(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn create(registry: Registry, input: Input) -> Answer {
     let (name, source) = (input.required("name")?, input.required("source")?);
     rules::model_name(name)?;
     let tags = input.pairs("tags")?;
     tags.iter().try_for_each(rules::registry_tag)?;
     let mut tx = registry.context.db.begin().await?;
-    models::find(&mut tx, registry.project(), name).await?.ok_or_else(|| Error::no_model(name))?;
     let found = source_of(&registry, &mut tx, &input, source, &tags).await?;
     let new = NewVersion {
         source,
@@ -45,6 +44,15 @@ pub(crate) async fn create(State(registry): State<Registry>, input: Input) -> An
     if let Some(model_id) = &found.logged_model_id {
         note_registration(&registry, &mut tx, model_id, name, number).await?;
     }
+    let change = Change::Version {
+        name,
+        version: number,
+        source,
+        run_id: found.run_id.as_deref(),
+        tags: &tags,
+        description: new.description,
+    };
+    note(&registry, &mut tx, &change).await?;
     let answer = shown(&registry, &mut tx, name, number).await;
     tx.commit().await?;
     answer
@@ -95,8 +103,7 @@ async fn find(
 
 async fn shown(registry: &Registry, conn: &mut PgConnection, model: &str, version: i32) -> Answer {
     let version = find(registry, conn, model, version).await?;
-    let aliases = models::aliases_of(conn, registry.project(), &[model.to_owned()]).await?;
-    Ok(Json(json!({ "model_version": views::version(&version, &aliases) })))
+    Ok(Json(json!({ "model_version": views::version(&version) })))
 }
 
 /// The model and version that a request names.
@@ -104,28 +111,33 @@ fn named(input: &Input) -> Result<(&str, i32), Refusal> {
     Ok((input.required("name")?, rules::version(input.required("version")?)?))
 }
 
-pub(crate) async fn get(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn get(registry: Registry, input: Input) -> Answer {
     let (model, version) = named(&input)?;
     shown(&registry, &mut *registry.context.db.acquire().await?, model, version).await
 }
 
-pub(crate) async fn get_by_alias(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn get_by_alias(registry: Registry, input: Input) -> Answer {
     let (model, alias) = (input.required("name")?, input.required("alias")?);
     rules::readable_alias(alias)?;
     let mut conn = registry.context.db.acquire().await?;
-    models::find(&mut conn, registry.project(), model).await?.ok_or_else(|| Error::no_model(model))?;
-    let version = if alias.eq_ignore_ascii_case("latest") {
-        let versions = models::versions_of(&mut conn, registry.project(), &[model.to_owned()]).await?;
-        let newest = versions.last().map(|version| version.version);
-        newest.ok_or_else(|| Refusal::missing(format!("Latest version not found for model {model}.")))?
+    let found = if alias.eq_ignore_ascii_case("latest") {
+        let latest = models::latest_versions_of(&mut conn, registry.project(), &[model.to_owned()]).await?;
+        latest.into_iter().max_by_key(|version| version.version)
     } else {
-        let version = models::alias_of(&mut conn, registry.project(), model, alias).await?;
-        version.ok_or_else(|| Refusal::invalid(format!("Registered model alias {alias} not found.")))?
+        models::version_by_alias(&mut conn, registry.project(), model, alias).await?
     };
-    shown(&registry, &mut conn, model, version).await
+    if let Some(version) = found {
+        return Ok(Json(json!({ "model_version": views::version(&version) })));
+    }
+    models::find(&mut conn, registry.project(), model).await?.ok_or_else(|| Error::no_model(model))?;
+    Err(if alias.eq_ignore_ascii_case("latest") {
+        Refusal::missing(format!("Latest version not found for model {model}."))
+    } else {
+        Refusal::invalid(format!("Registered model alias {alias} not found."))
+    })
 }
 
-pub(crate) async fn update(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn update(registry: Registry, input: Input) -> Answer {
     let (model, version) = named(&input)?;
     let description = input.text("description")?.unwrap_or_default();
     let mut tx = registry.context.db.begin().await?;
@@ -137,7 +149,7 @@ pub(crate) async fn update(State(registry): State<Registry>, input: Input) -> An
     answer
 }
 
-pub(crate) async fn delete(State(registry): State<Registry>, headers: HeaderMap, input: Input) -> Answer {
+pub(crate) async fn delete(registry: Registry, headers: HeaderMap, input: Input) -> Answer {
     let (model, version) = named(&input)?;
     let (actor, reason) = (actor_of(&headers), format!("version {version} was deleted"));
     let ask = Ask { project: registry.project(), model, alias: "", actor: &actor, reason: Some(&reason) };
@@ -150,13 +162,13 @@ pub(crate) async fn delete(State(registry): State<Registry>, headers: HeaderMap,
     done()
 }
 
-pub(crate) async fn download_uri(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn download_uri(registry: Registry, input: Input) -> Answer {
     let (model, version) = named(&input)?;
     let found = find(&registry, &mut *registry.context.db.acquire().await?, model, version).await?;
     Ok(Json(json!({ "artifact_uri": found.storage_uri })))
 }
 
-pub(crate) async fn transition_stage(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn transition_stage(registry: Registry, input: Input) -> Answer {
     let (model, version) = named(&input)?;
     let stage = rules::stage(input.required("stage")?)?;
     let archive = input.flag("archive_existing_versions")?;
@@ -176,27 +188,30 @@ pub(crate) async fn transition_stage(State(registry): State<Registry>, input: In
     answer
 }
 
-pub(crate) async fn set_tag(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn set_tag(registry: Registry, input: Input) -> Answer {
     let (model, version) = named(&input)?;
     let tag = (input.required("key")?.to_owned(), input.text("value")?.unwrap_or_default().to_owned());
     rules::registry_tag(&tag)?;
     let mut tx = registry.context.db.begin().await?;
     find(&registry, &mut tx, model, version).await?;
-    models::set_version_tags(&mut tx, registry.project(), model, version, &[tag]).await?;
+    models::set_version_tags(&mut tx, registry.project(), model, version, std::slice::from_ref(&tag)).await?;
+    let change = Change::VersionTag { name: model, version, key: &tag.0, value: &tag.1 };
+    note(&registry, &mut tx, &change).await?;
     tx.commit().await?;
     done()
 }
 
-pub(crate) async fn delete_tag(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn delete_tag(registry: Registry, input: Input) -> Answer {
     let ((model, version), key) = (named(&input)?, input.required("key")?);
     let mut tx = registry.context.db.begin().await?;
     find(&registry, &mut tx, model, version).await?;
     models::delete_version_tag(&mut tx, registry.project(), model, version, key).await?;
+    note(&registry, &mut tx, &Change::VersionTagGone { name: model, version, key }).await?;
     tx.commit().await?;
     done()
 }
 
-pub(crate) async fn search(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn search(registry: Registry, input: Input) -> Answer {
     let page = Page::of(&input, 200_000, 200_000)?;
     let conditions = filter::filter(&VERSIONS, input.text("filter")?.unwrap_or_default())?;
     let search = Search {
@@ -204,20 +219,18 @@ pub(crate) async fn search(State(registry): State<Registry>, input: Input) -> An
         order: filter::order_by(&VERSIONS, &input.texts("order_by")?)?,
         experiments: None,
         lifecycle: Lifecycle::None,
+        datasets: vec![],
         limit: page.limit(),
-        offset: page.offset,
+        after: page.after.clone(),
     };
     let mut conn = registry.context.db.acquire().await?;
-    let mut keys = search::find(&mut conn, &VERSIONS, registry.project(), &search).await?;
-    let token = page.cut(&mut keys);
+    let found = search::find(&mut conn, &VERSIONS, registry.project(), &search).await?;
+    let (keys, token) = page.keys(found);
     let key = |key: &String| {
         let (version, model) = key.split_once('/')?;
         Some((model.to_owned(), version.parse().ok()?))
     };
     let keys: Vec<(String, i32)> = keys.iter().filter_map(key).collect();
     let found = models::load_versions(&mut conn, registry.project(), &keys).await?;
-    let names: Vec<String> = found.iter().map(|version| version.model.clone()).collect();
-    let aliases = models::aliases_of(&mut conn, registry.project(), &names).await?;
-    let shown = found.iter().map(|version| views::version(version, &aliases)).collect();
-    Ok(Json(answer("model_versions", shown, token)))
+    Ok(Json(answer("model_versions", found.iter().map(views::version).collect(), token)))
 }

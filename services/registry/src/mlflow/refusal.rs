@@ -17,8 +17,8 @@ pub(crate) enum Code {
     ResourceAlreadyExists,
     ResourceDoesNotExist,
     EndpointNotFound,
-    ResourceConflict,
     PermissionDenied,
+    ResourceConflict,
     InternalError,
     TemporarilyUnavailable,
 }
@@ -31,8 +31,8 @@ impl Code {
             Self::ResourceAlreadyExists => "RESOURCE_ALREADY_EXISTS",
             Self::ResourceDoesNotExist => "RESOURCE_DOES_NOT_EXIST",
             Self::EndpointNotFound => "ENDPOINT_NOT_FOUND",
-            Self::ResourceConflict => "RESOURCE_CONFLICT",
             Self::PermissionDenied => "PERMISSION_DENIED",
+            Self::ResourceConflict => "RESOURCE_CONFLICT",
             Self::InternalError => "INTERNAL_ERROR",
             Self::TemporarilyUnavailable => "TEMPORARILY_UNAVAILABLE",
         }
@@ -44,8 +44,8 @@ impl Code {
                 StatusCode::BAD_REQUEST
             }
             Self::ResourceDoesNotExist | Self::EndpointNotFound => StatusCode::NOT_FOUND,
-            Self::ResourceConflict => StatusCode::CONFLICT,
             Self::PermissionDenied => StatusCode::FORBIDDEN,
+            Self::ResourceConflict => StatusCode::CONFLICT,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::TemporarilyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         }

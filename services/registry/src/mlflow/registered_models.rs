@@ -1,7 +1,6 @@
 //! `registered-models/…`.
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::HeaderMap;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -14,12 +13,13 @@ use super::refusal::Refusal;
 use super::{Answer, done, filter, rules, views};
 use crate::aliases::{self, Ask, Manner};
 use crate::v1::actor_of;
+use crate::webhooks::{self, Change};
 use crate::{Error, Registry};
 
 /// The tag by which MLflow tells prompts from models.
 const PROMPT: &str = "mlflow.prompt.is_prompt";
 
-pub(crate) async fn create(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn create(registry: Registry, input: Input) -> Answer {
     let name = input.required("name")?;
     rules::model_name(name)?;
     let tags = input.pairs("tags")?;
@@ -29,9 +29,19 @@ pub(crate) async fn create(State(registry): State<Registry>, input: Input) -> An
     if !models::create(&mut tx, registry.project(), name, description, &tags, registry.now_ms()).await? {
         return Err(Refusal::exists(format!("Registered Model (name={name}) already exists.")));
     }
+    note(&registry, &mut tx, &Change::Model { name, tags: &tags, description }).await?;
     let answer = shown(&registry, &mut tx, name).await;
     tx.commit().await?;
     answer
+}
+
+/// Writes down what webhooks are to hear.
+pub(super) async fn note(
+    registry: &Registry,
+    conn: &mut PgConnection,
+    change: &Change<'_>,
+) -> Result<(), Refusal> {
+    Ok(webhooks::note(&registry.context, conn, registry.project(), change).await?)
 }
 
 async fn shown(registry: &Registry, conn: &mut PgConnection, name: &str) -> Answer {
@@ -41,9 +51,8 @@ async fn shown(registry: &Registry, conn: &mut PgConnection, name: &str) -> Answ
 
 async fn all(registry: &Registry, conn: &mut PgConnection, names: &[String]) -> Result<Vec<Value>, Refusal> {
     let found = models::load(conn, registry.project(), names).await?;
-    let versions = models::versions_of(conn, registry.project(), names).await?;
-    let aliases = models::aliases_of(conn, registry.project(), names).await?;
-    Ok(found.iter().map(|model| views::registered_model(model, &versions, &aliases)).collect())
+    let latest = models::latest_versions_of(conn, registry.project(), names).await?;
+    Ok(found.iter().map(|model| views::registered_model(model, &latest)).collect())
 }
 
 /// Refuses a model that is not there; holds its row.
@@ -55,7 +64,7 @@ async fn lock(registry: &Registry, conn: &mut PgConnection, name: &str) -> Resul
     }
 }
 
-pub(crate) async fn get(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn get(registry: Registry, input: Input) -> Answer {
     let name = input.required("name")?;
     rules::model_name(name)?;
     shown(&registry, &mut *registry.context.db.acquire().await?, name).await
@@ -65,7 +74,7 @@ fn ask<'a>(registry: &'a Registry, model: &'a str, alias: &'a str, actor: &'a st
     Ask { project: registry.project(), model, alias, actor, reason: None }
 }
 
-pub(crate) async fn rename(State(registry): State<Registry>, headers: HeaderMap, input: Input) -> Answer {
+pub(crate) async fn rename(registry: Registry, headers: HeaderMap, input: Input) -> Answer {
     let (name, new_name) = (input.required("name")?, input.required("new_name")?);
     rules::model_name(new_name)?;
     let actor = actor_of(&headers);
@@ -79,7 +88,7 @@ pub(crate) async fn rename(State(registry): State<Registry>, headers: HeaderMap,
     answer
 }
 
-pub(crate) async fn update(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn update(registry: Registry, input: Input) -> Answer {
     let name = input.required("name")?;
     let description = input.text("description")?.unwrap_or_default();
     let mut tx = registry.context.db.begin().await?;
@@ -90,7 +99,7 @@ pub(crate) async fn update(State(registry): State<Registry>, input: Input) -> An
     answer
 }
 
-pub(crate) async fn delete(State(registry): State<Registry>, headers: HeaderMap, input: Input) -> Answer {
+pub(crate) async fn delete(registry: Registry, headers: HeaderMap, input: Input) -> Answer {
     let (name, actor) = (input.required("name")?, actor_of(&headers));
     let ask = Ask { reason: Some("the model was deleted"), ..ask(&registry, name, "", &actor) };
     let mut tx = registry.context.db.begin().await?;
@@ -117,7 +126,7 @@ pub(crate) fn without_prompts(mut conditions: Vec<Condition>) -> Vec<Condition> 
     conditions
 }
 
-pub(crate) async fn search(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn search(registry: Registry, input: Input) -> Answer {
     let page = Page::of(&input, 100, 1_000)?;
     let conditions = filter::filter(&MODELS, input.text("filter")?.unwrap_or_default())?;
     let search = Search {
@@ -125,51 +134,53 @@ pub(crate) async fn search(State(registry): State<Registry>, input: Input) -> An
         order: filter::order_by(&MODELS, &input.texts("order_by")?)?,
         experiments: None,
         lifecycle: Lifecycle::None,
+        datasets: vec![],
         limit: page.limit(),
-        offset: page.offset,
+        after: page.after.clone(),
     };
     let mut conn = registry.context.db.acquire().await?;
-    let mut names = search::find(&mut conn, &MODELS, registry.project(), &search).await?;
-    let token = page.cut(&mut names);
+    let found = search::find(&mut conn, &MODELS, registry.project(), &search).await?;
+    let (names, token) = page.keys(found);
     Ok(Json(answer("registered_models", all(&registry, &mut conn, &names).await?, token)))
 }
 
-pub(crate) async fn latest_versions(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn latest_versions(registry: Registry, input: Input) -> Answer {
     let name = input.required("name")?;
     let stages =
         input.texts("stages")?.iter().map(|stage| rules::stage(stage)).collect::<Result<Vec<_>, _>>()?;
     let mut conn = registry.context.db.acquire().await?;
     models::find(&mut conn, registry.project(), name).await?.ok_or_else(|| Error::no_model(name))?;
-    let names = [name.to_owned()];
-    let versions = models::versions_of(&mut conn, registry.project(), &names).await?;
-    let aliases = models::aliases_of(&mut conn, registry.project(), &names).await?;
-    let wanted = views::latest(&versions, name)
+    let latest = models::latest_versions_of(&mut conn, registry.project(), &[name.to_owned()]).await?;
+    let wanted = latest
+        .iter()
         .filter(|version| stages.is_empty() || stages.contains(&version.stage.as_str()))
-        .map(|version| views::version(version, &aliases));
+        .map(views::version);
     Ok(Json(answer("model_versions", wanted.collect(), None)))
 }
 
-pub(crate) async fn set_tag(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn set_tag(registry: Registry, input: Input) -> Answer {
     let name = input.required("name")?;
     let tag = (input.required("key")?.to_owned(), input.text("value")?.unwrap_or_default().to_owned());
     rules::registry_tag(&tag)?;
     let mut tx = registry.context.db.begin().await?;
     lock(&registry, &mut tx, name).await?;
-    models::set_tags(&mut tx, registry.project(), name, &[tag]).await?;
+    models::set_tags(&mut tx, registry.project(), name, std::slice::from_ref(&tag)).await?;
+    note(&registry, &mut tx, &Change::ModelTag { name, key: &tag.0, value: &tag.1 }).await?;
     tx.commit().await?;
     done()
 }
 
-pub(crate) async fn delete_tag(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn delete_tag(registry: Registry, input: Input) -> Answer {
     let (name, key) = (input.required("name")?, input.required("key")?);
     let mut tx = registry.context.db.begin().await?;
     lock(&registry, &mut tx, name).await?;
     models::delete_tag(&mut tx, registry.project(), name, key).await?;
+    note(&registry, &mut tx, &Change::ModelTagGone { name, key }).await?;
     tx.commit().await?;
     done()
 }
 
-pub(crate) async fn set_alias(State(registry): State<Registry>, headers: HeaderMap, input: Input) -> Answer {
+pub(crate) async fn set_alias(registry: Registry, headers: HeaderMap, input: Input) -> Answer {
     let (name, alias) = (input.required("name")?, input.required("alias")?);
     rules::alias(alias)?;
     let version = rules::version(input.required("version")?)?;
@@ -179,11 +190,7 @@ pub(crate) async fn set_alias(State(registry): State<Registry>, headers: HeaderM
     done()
 }
 
-pub(crate) async fn delete_alias(
-    State(registry): State<Registry>,
-    headers: HeaderMap,
-    input: Input,
-) -> Answer {
+pub(crate) async fn delete_alias(registry: Registry, headers: HeaderMap, input: Input) -> Answer {
     let (name, alias) = (input.required("name")?, input.required("alias")?);
     rules::readable_alias(alias)?;
     let actor = actor_of(&headers);

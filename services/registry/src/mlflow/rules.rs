@@ -54,9 +54,11 @@ pub(crate) fn readable_alias(alias: &str) -> Result<(), Refusal> {
 
 /// A version's number.
 pub(crate) fn version(text: &str) -> Result<i32, Refusal> {
-    text.trim()
+    let number: i128 = text
+        .trim()
         .parse()
-        .map_err(|_| Refusal::invalid(format!("Parameter 'version' must be an integer, got '{text}'.")))
+        .map_err(|_| Refusal::invalid(format!("Parameter 'version' must be an integer, got '{text}'.")))?;
+    Ok(i32::try_from(number).unwrap_or(-1)) // no version has such a number, which the caller will find
 }
 
 /// An experiment's name.
@@ -69,7 +71,9 @@ pub(crate) fn experiment_name(name: &str) -> Result<(), Refusal> {
 
 /// An experiment's number.
 pub(crate) fn experiment_id(text: &str) -> Result<i64, Refusal> {
-    let refused = || Refusal::invalid(format!("Invalid experiment ID '{text}': must be an integer."));
+    let refused = || {
+        Refusal::invalid(format!("Invalid experiment ID '{text}'. Experiment ID must be a valid integer."))
+    };
     if text.is_empty() { Ok(0) } else { text.parse().map_err(|_| refused()) }
 }
 
@@ -114,11 +118,35 @@ pub(crate) fn metric_key(path: &str, key: &str) -> Result<(), Refusal> {
     length("Metric name", KEY, key)
 }
 
-/// A parameter.
-pub(crate) fn param(path: &str, (key, value): &Pair) -> Result<(), Refusal> {
-    name(path, key)?;
-    length("Param key", KEY, key)?;
-    length("Param value", PARAM_VALUE, value)
+/// A parameter; a value that is too long is cut, as MLflow does.
+pub(crate) fn param(path: &str, (key, value): Pair) -> Result<Pair, Refusal> {
+    name(path, &key)?;
+    length("Param key", KEY, &key)?;
+    Ok((key, value.chars().take(PARAM_VALUE).collect()))
+}
+
+/// A tag of a data set that a run read.
+pub(crate) fn input_tag((key, value): &Pair) -> Result<(), Refusal> {
+    length("key", 255, key)?;
+    length("value", 500, value)
+}
+
+/// Where an experiment's runs put their files.
+pub(crate) fn artifact_location(location: &str) -> Result<(), Refusal> {
+    if location.starts_with("runs:") {
+        return Err(Refusal::invalid(format!(
+            "Artifact location cannot be a runs:/ URI. Given: '{location}'"
+        )));
+    }
+    if location.chars().count() > 2_048 {
+        return Err(Refusal::invalid(
+            "Invalid artifact path length. The length of the artifact path cannot be greater than 2048 characters.",
+        ));
+    }
+    if location.contains(['?', '#']) {
+        return Err(Refusal::invalid("'artifact_location' URL can't include fragments or params."));
+    }
+    Ok(())
 }
 
 /// A run's tag; a value that is too long is cut, as MLflow does.
@@ -156,14 +184,31 @@ fn name(path: &str, name: &str) -> Result<(), Refusal> {
 
 /// A name may become a file's name, so it must not resolve to another.
 fn plain_path(path: &str, name: &str) -> Result<(), Refusal> {
-    if !name.is_empty() && name.split('/').all(|part| !matches!(part, "" | "." | "..")) {
+    let resolved = resolved(name);
+    if resolved == name && name != "." && !name.starts_with("..") && !name.starts_with('/') {
         return Ok(());
     }
     Err(Refusal::invalid(format!(
         "Invalid value {} for parameter '{path}' supplied: Names may be treated as files in certain cases, and must not \
-         resolve to other names when treated as such.",
+         resolve to other names when treated as such. This name would resolve to '{resolved}'",
         serde_json::Value::from(name)
     )))
+}
+
+/// What a path means: without empty parts, `.`, and `..` that can be followed.
+fn resolved(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => drop(parts.pop()),
+            ".." if path.starts_with('/') => {}
+            other => parts.push(other),
+        }
+    }
+    let root = if path.starts_with('/') { "/" } else { "" };
+    let joined = format!("{root}{}", parts.join("/"));
+    if joined.is_empty() { ".".to_owned() } else { joined }
 }
 
 /// A text of at most `limit` characters.

@@ -1,16 +1,14 @@
-//! What is logged into a run: `runs/log-…`, `set-tag`, `delete-tag`, `outputs`, `metrics/get-history`.
+//! What is logged into a run: `runs/log-…`, `set-tag`, `delete-tag`, `outputs`.
 
-use axum::Json;
-use axum::extract::State;
+use serde_json::Value;
 use sqlx::PgConnection;
 use storage::tracking::logged_models::{self, ModelMetric};
 use storage::tracking::{self, Dataset, Metric, ModelLink, Pair, Role};
 
 use super::input::Input;
-use super::paging::{Page, answer};
 use super::refusal::Refusal;
-use super::runs::{RUN_NAME, no_run, require_active};
-use super::{Answer, done, rules, views};
+use super::runs::{RUN_NAME, active, require_active};
+use super::{Answer, done, rules};
 use crate::Registry;
 
 const BATCH_BYTES: usize = 1_000_000;
@@ -96,8 +94,13 @@ async fn save_tags(
     Ok(())
 }
 
-pub(crate) async fn log_metric(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn log_metric(registry: Registry, input: Input) -> Answer {
     let (run_id, point) = (input.run_id()?, point(&input, "name")?);
+    if point.model_id.is_none() {
+        let mut conn = registry.context.db.acquire().await?;
+        let stage = tracking::log_metric(&mut conn, registry.project(), run_id, &point.metric).await?;
+        return active(run_id, stage.as_deref()).and_then(|()| done());
+    }
     let mut tx = registry.context.db.begin().await?;
     require_active(&registry, &mut tx, run_id).await?;
     save_points(&registry, &mut tx, run_id, vec![point]).await?;
@@ -105,10 +108,10 @@ pub(crate) async fn log_metric(State(registry): State<Registry>, input: Input) -
     done()
 }
 
-pub(crate) async fn log_param(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn log_param(registry: Registry, input: Input) -> Answer {
     let run_id = input.run_id()?;
     let param = (input.required("key")?.to_owned(), input.text("value")?.unwrap_or_default().to_owned());
-    rules::param("key", &param)?;
+    let param = rules::param("key", param)?;
     let mut tx = registry.context.db.begin().await?;
     require_active(&registry, &mut tx, run_id).await?;
     save_params(&registry, &mut tx, run_id, &[param]).await?;
@@ -116,7 +119,7 @@ pub(crate) async fn log_param(State(registry): State<Registry>, input: Input) ->
     done()
 }
 
-pub(crate) async fn log_batch(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn log_batch(registry: Registry, input: Input) -> Answer {
     let run_id = input.run_id()?;
     let Batch { points, params, tags } = batch(&input)?;
     let mut tx = registry.context.db.begin().await?;
@@ -149,10 +152,11 @@ fn batch(input: &Input) -> Result<Batch, Refusal> {
     let points =
         metrics.iter().enumerate().map(|(index, metric)| point(metric, &format!("metrics[{index}].name")));
     let points = points.collect::<Result<Vec<_>, _>>()?;
-    params
-        .iter()
+    let params = params
+        .into_iter()
         .enumerate()
-        .try_for_each(|(index, param)| rules::param(&format!("params[{index}].key"), param))?;
+        .map(|(index, param)| rules::param(&format!("params[{index}].key"), param))
+        .collect::<Result<Vec<_>, _>>()?;
     refuse_repeated(&params)?;
     let tags =
         tags.into_iter().enumerate().map(|(index, tag)| rules::run_tag(&format!("tags[{index}].key"), tag));
@@ -182,7 +186,7 @@ fn refuse_repeated(params: &[Pair]) -> Result<(), Refusal> {
     )))
 }
 
-pub(crate) async fn set_tag(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn set_tag(registry: Registry, input: Input) -> Answer {
     let run_id = input.run_id()?;
     let tag = (input.required("key")?.to_owned(), input.text("value")?.unwrap_or_default().to_owned());
     let tag = rules::run_tag("key", tag)?;
@@ -193,7 +197,7 @@ pub(crate) async fn set_tag(State(registry): State<Registry>, input: Input) -> A
     done()
 }
 
-pub(crate) async fn delete_tag(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn delete_tag(registry: Registry, input: Input) -> Answer {
     let (run_id, key) = (input.required("run_id")?, input.required("key")?);
     let mut conn = registry.context.db.acquire().await?;
     require_active(&registry, &mut conn, run_id).await?;
@@ -205,6 +209,8 @@ pub(crate) async fn delete_tag(State(registry): State<Registry>, input: Input) -
 
 fn dataset(input: &Input) -> Result<Dataset, Refusal> {
     let dataset = input.item("dataset")?;
+    let tags = input.pairs("tags")?;
+    tags.iter().try_for_each(rules::input_tag)?;
     rules::length("name", 500, dataset.required("name")?)?;
     rules::length("digest", 36, dataset.required("digest")?)?;
     Ok(Dataset {
@@ -214,11 +220,11 @@ fn dataset(input: &Input) -> Result<Dataset, Refusal> {
         source: dataset.required("source")?.to_owned(),
         schema: dataset.text("schema")?.map(str::to_owned),
         profile: dataset.text("profile")?.map(str::to_owned),
-        tags: input.pairs("tags")?.into_iter().collect(),
+        tags: tags.into_iter().collect(),
     })
 }
 
-pub(crate) async fn log_inputs(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn log_inputs(registry: Registry, input: Input) -> Answer {
     let run_id = input.required("run_id")?;
     let datasets = input.items("datasets")?.iter().map(dataset).collect::<Result<Vec<_>, _>>()?;
     let links = links(&input, Role::Input)?;
@@ -230,7 +236,7 @@ pub(crate) async fn log_inputs(State(registry): State<Registry>, input: Input) -
     done()
 }
 
-pub(crate) async fn log_outputs(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn log_outputs(registry: Registry, input: Input) -> Answer {
     let run_id = input.required("run_id")?;
     let links = links(&input, Role::Output)?;
     let mut tx = registry.context.db.begin().await?;
@@ -250,16 +256,28 @@ fn links(input: &Input, role: Role) -> Result<Vec<ModelLink>, Refusal> {
     input.items("models")?.into_iter().map(link).collect()
 }
 
-pub(crate) async fn metric_history(State(registry): State<Registry>, input: Input) -> Answer {
-    let (run_id, key) = (input.run_id()?, input.required("metric_key")?);
-    let page = Page::of(&input, 25_000, 25_000)?;
-    let mut conn = registry.context.db.acquire().await?;
-    tracking::runs::lifecycle_of(&mut conn, registry.project(), run_id)
-        .await?
-        .ok_or_else(|| no_run(run_id))?;
-    let (limit, offset) = (page.limit(), page.offset);
-    let mut points =
-        tracking::metric_history(&mut conn, registry.project(), run_id, key, limit, offset).await?;
-    let token = page.cut(&mut points);
-    Ok(Json(answer("metrics", points.iter().map(views::metric).collect(), token)))
+/// The tag that lists the models of a run, as clients before MLflow 3 wrote them.
+const LOGGED_MODELS: &str = "mlflow.log-model.history";
+
+/// `runs/log-model`: adds a model's description to a tag of its run.
+pub(crate) async fn log_model(registry: Registry, input: Input) -> Answer {
+    let (run_id, text) = (input.required("run_id")?, input.required("model_json")?);
+    let malformed = || Refusal::invalid(format!("Malformed model info. \n {text} \n is not a valid JSON."));
+    let mut model: Value = serde_json::from_str(text).map_err(|_| malformed())?;
+    let members = model.as_object_mut().ok_or_else(malformed)?;
+    let mandatory = ["artifact_path", "flavors", "run_id", "utc_time_created"];
+    let missing: Vec<&str> = mandatory.into_iter().filter(|field| !members.contains_key(*field)).collect();
+    if !missing.is_empty() {
+        return Err(Refusal::invalid(format!("Model json is missing mandatory fields: {missing:?}")));
+    }
+    let mut tx = registry.context.db.begin().await?;
+    require_active(&registry, &mut tx, run_id).await?;
+    let known = tracking::tag_of(&mut tx, registry.project(), run_id, LOGGED_MODELS).await?;
+    let mut models: Vec<Value> =
+        known.and_then(|known| serde_json::from_str(&known).ok()).unwrap_or_default();
+    models.push(model);
+    let tag = rules::run_tag("key", (LOGGED_MODELS.to_owned(), Value::Array(models).to_string()))?;
+    save_tags(&registry, &mut tx, run_id, &[tag]).await?;
+    tx.commit().await?;
+    done()
 }

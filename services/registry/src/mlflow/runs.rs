@@ -1,7 +1,8 @@
 //! `runs/create`, `get`, `update`, `delete`, `restore`, `search`.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
-use axum::extract::State;
 use serde_json::json;
 use sqlx::PgConnection;
 use storage::search::{self, RUNS, Search};
@@ -16,7 +17,7 @@ use crate::Registry;
 /// The tag that holds a run's name.
 pub(crate) const RUN_NAME: &str = "mlflow.runName";
 
-pub(crate) async fn create(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn create(registry: Registry, input: Input) -> Answer {
     let tags = input.pairs("tags")?;
     let tags = tags.into_iter().map(|tag| rules::run_tag("key", tag)).collect::<Result<Vec<_>, _>>()?;
     let tagged = tags.iter().find(|(key, _)| key == RUN_NAME).map(|(_, name)| name.as_str());
@@ -41,9 +42,31 @@ pub(crate) async fn create(State(registry): State<Registry>, input: Input) -> An
         tags: &tags,
     };
     let id = runs::create(&mut tx, registry.project(), &new).await?;
-    let run = find(&registry, &mut tx, &id).await?;
     tx.commit().await?;
-    Ok(Json(json!({ "run": views::run(&run) })))
+    let run = begun(id, &experiment.artifact_location, &new);
+    Ok(Json(json!({ "run": views::new_run(&run) })))
+}
+
+/// A run as it is when it has just begun.
+fn begun(id: String, location: &str, new: &NewRun<'_>) -> Run {
+    let mut tags: BTreeMap<String, String> = new.tags.iter().cloned().collect();
+    tags.insert(RUN_NAME.to_owned(), new.name.to_owned());
+    Run {
+        artifact_uri: format!("{}/{id}/artifacts", location.trim_end_matches('/')),
+        id,
+        experiment_id: new.experiment_id,
+        name: new.name.to_owned(),
+        user_id: new.user_id.to_owned(),
+        status: "RUNNING".to_owned(),
+        start_ms: new.start_ms,
+        end_ms: None,
+        lifecycle_stage: "active".to_owned(),
+        metrics: vec![],
+        params: vec![],
+        tags: tags.into_iter().collect(),
+        datasets: vec![],
+        models: vec![],
+    }
 }
 
 pub(crate) fn no_run(id: &str) -> Refusal {
@@ -60,14 +83,22 @@ pub(crate) async fn require_active(
     conn: &mut PgConnection,
     id: &str,
 ) -> Result<(), Refusal> {
-    let stage = runs::lifecycle_of(conn, registry.project(), id).await?.ok_or_else(|| no_run(id))?;
-    if stage == "active" {
-        return Ok(());
-    }
-    Err(Refusal::invalid(format!("The run {id} must be in the 'active' state. Current state is {stage}.")))
+    let stage = runs::lifecycle_of(conn, registry.project(), id).await?;
+    active(id, stage.as_deref())
 }
 
-pub(crate) async fn get(State(registry): State<Registry>, input: Input) -> Answer {
+/// The same, if the life stage is known already; `None` for a run that is not there.
+pub(crate) fn active(id: &str, stage: Option<&str>) -> Result<(), Refusal> {
+    match stage {
+        Some("active") => Ok(()),
+        None => Err(no_run(id)),
+        Some(stage) => Err(Refusal::invalid(format!(
+            "The run {id} must be in the 'active' state. Current state is {stage}."
+        ))),
+    }
+}
+
+pub(crate) async fn get(registry: Registry, input: Input) -> Answer {
     let mut conn = registry.context.db.acquire().await?;
     let run = find(&registry, &mut conn, input.run_id()?).await?;
     Ok(Json(json!({ "run": views::run(&run) })))
@@ -86,7 +117,7 @@ fn status(input: &Input) -> Result<Option<&'static str>, Refusal> {
     named.map(Some).ok_or_else(|| Refusal::invalid(format!("Invalid run status '{text}'")))
 }
 
-pub(crate) async fn update(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn update(registry: Registry, input: Input) -> Answer {
     let (id, status, end_ms) = (input.run_id()?, status(&input)?, input.whole("end_time")?);
     let name = input.text("run_name")?.filter(|name| !name.is_empty());
     let mut tx = registry.context.db.begin().await?;
@@ -101,11 +132,11 @@ pub(crate) async fn update(State(registry): State<Registry>, input: Input) -> An
     Ok(Json(json!({ "run_info": views::run_info(&run) })))
 }
 
-pub(crate) async fn delete(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn delete(registry: Registry, input: Input) -> Answer {
     set_lifecycle(&registry, &input, "deleted").await
 }
 
-pub(crate) async fn restore(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn restore(registry: Registry, input: Input) -> Answer {
     set_lifecycle(&registry, &input, "active").await
 }
 
@@ -117,7 +148,7 @@ async fn set_lifecycle(registry: &Registry, input: &Input, stage: &str) -> Answe
     done()
 }
 
-pub(crate) async fn search(State(registry): State<Registry>, input: Input) -> Answer {
+pub(crate) async fn search(registry: Registry, input: Input) -> Answer {
     let page = Page::of(&input, 1_000, 50_000)?;
     let ids = input.texts("experiment_ids")?;
     let experiments = ids.iter().map(|id| rules::experiment_id(id)).collect::<Result<Vec<_>, _>>()?;
@@ -126,12 +157,18 @@ pub(crate) async fn search(State(registry): State<Registry>, input: Input) -> An
         order: filter::order_by(&RUNS, &input.texts("order_by")?)?,
         experiments: Some(experiments),
         lifecycle: experiments::lifecycle(&input, "run_view_type")?,
+        datasets: vec![],
         limit: page.limit(),
-        offset: page.offset,
+        after: page.after.clone(),
     };
     let mut conn = registry.context.db.acquire().await?;
-    let mut ids = search::find(&mut conn, &RUNS, registry.project(), &search).await?;
-    let token = page.cut(&mut ids);
+    let found = search::find(&mut conn, &RUNS, registry.project(), &search).await?;
+    let (ids, token) = page.keys(found);
     let found = runs::load(&mut conn, registry.project(), &ids).await?;
-    Ok(Json(answer("runs", found.iter().map(views::run).collect(), token)))
+    let mut body = answer("runs", found.iter().map(views::run).collect(), token);
+    if input.flag("include_total_count")? {
+        // Not MLflow's: how many runs there are on all pages.
+        body["total_count"] = search::count(&mut conn, &RUNS, registry.project(), &search).await?.into();
+    }
+    Ok(Json(body))
 }

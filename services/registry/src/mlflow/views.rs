@@ -1,11 +1,11 @@
 //! How experiments, runs, models and versions look on the wire. What is absent is left out, as MLflow's protobuf does.
 
 use serde_json::{Map, Value, json};
-use storage::models::{Alias, RegisteredModel, Version};
+use storage::models::{RegisteredModel, Version};
 use storage::tracking::experiments::Experiment;
 use storage::tracking::logged_models::LoggedModel;
 use storage::tracking::runs::Run;
-use storage::tracking::{Dataset, Metric, ModelLink, Pair, Role};
+use storage::tracking::{Dataset, DatasetSummary, Metric, ModelLink, Pair, Role, RunMetric};
 
 /// Members that are there; empty lists are not.
 struct Members(Map<String, Value>);
@@ -52,7 +52,22 @@ pub(crate) fn metric(metric: &Metric) -> Value {
     })
 }
 
-pub(crate) fn experiment(experiment: &Experiment) -> Value {
+pub(crate) fn run_metric(point: &RunMetric) -> Value {
+    let mut view = metric(&point.metric);
+    view["run_id"] = Value::from(point.run_id.as_str());
+    view
+}
+
+pub(crate) fn dataset_summary(dataset: &DatasetSummary) -> Value {
+    let members = json!({
+        "experiment_id": dataset.experiment_id.to_string(),
+        "name": dataset.name,
+        "digest": dataset.digest,
+    });
+    Members::of(members).optional("context", dataset.context.clone()).done()
+}
+
+pub(crate) fn experiment(experiment: &Experiment, workspace: &str) -> Value {
     let members = json!({
         "experiment_id": experiment.id.to_string(),
         "name": experiment.name,
@@ -60,7 +75,7 @@ pub(crate) fn experiment(experiment: &Experiment) -> Value {
         "lifecycle_stage": experiment.lifecycle_stage,
         "creation_time": experiment.created_ms,
         "last_update_time": experiment.updated_ms,
-        "workspace": "default",
+        "workspace": workspace,
     });
     Members::of(members).list("tags", pairs(&experiment.tags)).done()
 }
@@ -80,6 +95,13 @@ pub(crate) fn run_info(run: &Run) -> Value {
     Members::of(members).optional("end_time", run.end_ms).done()
 }
 
+/// A run as it was just created: without outputs.
+pub(crate) fn new_run(run: &Run) -> Value {
+    let mut view = self::run(run);
+    view.as_object_mut().expect("a view is an object").remove("outputs");
+    view
+}
+
 pub(crate) fn run(run: &Run) -> Value {
     let data = Members(Map::new())
         .list("metrics", run.metrics.iter().map(metric).collect())
@@ -88,11 +110,8 @@ pub(crate) fn run(run: &Run) -> Value {
     let inputs = Members(Map::new())
         .list("dataset_inputs", run.datasets.iter().map(dataset).collect())
         .list("model_inputs", links(&run.models, Role::Input));
-    let outputs = links(&run.models, Role::Output);
-    let outputs = (!outputs.is_empty()).then(|| json!({ "model_outputs": outputs }));
-    Members::of(json!({ "info": run_info(run), "data": data.done(), "inputs": inputs.done() }))
-        .optional("outputs", outputs)
-        .done()
+    let outputs = Members(Map::new()).list("model_outputs", links(&run.models, Role::Output));
+    json!({ "info": run_info(run), "data": data.done(), "inputs": inputs.done(), "outputs": outputs.done() })
 }
 
 fn links(links: &[ModelLink], role: Role) -> Vec<Value> {
@@ -127,8 +146,8 @@ pub(crate) fn logged_model(model: &LoggedModel) -> Value {
         "artifact_uri": model.artifact_uri,
         "status": model.status,
         "model_type": model.model_type,
+        "source_run_id": model.source_run_id.as_deref().unwrap_or_default(),
     }))
-    .optional("source_run_id", model.source_run_id.clone())
     .list("tags", pairs(&model.tags));
     let metrics = model.metrics.iter().map(|point| {
         let members = Members::of(metric(&point.metric))
@@ -143,8 +162,14 @@ pub(crate) fn logged_model(model: &LoggedModel) -> Value {
     json!({ "info": info.done(), "data": data.done() })
 }
 
-/// A version; `aliases` are those that point at it, none where MLflow leaves them out.
-pub(crate) fn version(version: &Version, aliases: &[Alias]) -> Value {
+/// A version with the aliases that point at it.
+pub(crate) fn version(version: &Version) -> Value {
+    let aliases = version.aliases.iter().map(|alias| Value::from(alias.as_str()));
+    Members::of(version_alone(version)).list("aliases", aliases.collect()).done()
+}
+
+/// A version as MLflow shows it inside its model: without aliases.
+fn version_alone(version: &Version) -> Value {
     let members = json!({
         "name": version.model,
         "version": version.version.to_string(),
@@ -157,39 +182,22 @@ pub(crate) fn version(version: &Version, aliases: &[Alias]) -> Value {
         "status": "READY",
         "run_link": version.run_link,
     });
-    let here =
-        aliases.iter().filter(|alias| alias.model == version.model && alias.version == version.version);
-    Members::of(members)
-        .list("tags", pairs(&version.tags))
-        .list("aliases", here.map(|alias| Value::from(alias.alias.clone())).collect())
-        .done()
+    Members::of(members).list("tags", pairs(&version.tags)).done()
 }
 
-/// A registered model with the latest version of each stage.
-pub(crate) fn registered_model(model: &RegisteredModel, versions: &[Version], aliases: &[Alias]) -> Value {
+/// A registered model; `latest` holds the newest version of each of its stages, among those of other models.
+pub(crate) fn registered_model(model: &RegisteredModel, latest: &[Version]) -> Value {
     let members = json!({
         "name": model.name,
         "creation_timestamp": model.created_ms,
         "last_updated_timestamp": model.updated_ms,
     });
-    let own = aliases.iter().filter(|alias| alias.model == model.name);
+    let own = latest.iter().filter(|version| version.model == model.name);
+    let alias = |(alias, version): (&String, &i32)| json!({ "alias": alias, "version": version.to_string() });
     Members::of(members)
         .optional("description", (!model.description.is_empty()).then(|| model.description.clone()))
-        .list("latest_versions", latest(versions, &model.name).map(|latest| version(latest, &[])).collect())
+        .list("latest_versions", own.map(version_alone).collect())
         .list("tags", pairs(&model.tags))
-        .list(
-            "aliases",
-            own.map(|alias| json!({ "alias": alias.alias, "version": alias.version.to_string() })).collect(),
-        )
+        .list("aliases", model.aliases.iter().map(alias).collect())
         .done()
-}
-
-/// The latest version of each stage of a model, by number.
-pub(crate) fn latest<'a>(versions: &'a [Version], model: &str) -> impl Iterator<Item = &'a Version> {
-    let own: Vec<&Version> = versions.iter().filter(|version| version.model == model).collect();
-    let newer = |one: &Version, own: &[&Version]| {
-        own.iter().any(|other| other.stage == one.stage && other.version > one.version)
-    };
-    let latest: Vec<&Version> = own.iter().filter(|version| !newer(version, &own)).copied().collect();
-    latest.into_iter()
 }

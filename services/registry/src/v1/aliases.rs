@@ -38,14 +38,14 @@ pub(super) async fn point(
 ) -> Result<Json<Answer>, Problem> {
     check(&alias)?;
     if wanted.override_gate && principal.role < Role::Admin {
-        let said = format!("{} is no administrator: only one may override a gate", principal.name);
+        let said = format!("{} is no administrator: only one may override a gate", principal.shown());
         return Err(Error::Forbidden(said).into());
     }
     let ask = Ask {
         project: registry.project(),
         model: &model,
         alias: &alias,
-        actor: &principal.name,
+        actor: principal.shown(),
         reason: wanted.reason.as_deref(),
     };
     let manner = Manner {
@@ -81,7 +81,7 @@ pub(super) async fn roll_back(
         project: registry.project(),
         model: &model,
         alias: &alias,
-        actor: &principal.name,
+        actor: principal.shown(),
         reason: Some(&wanted.reason),
     };
     let (version, answer) = aliases::roll_back(&registry.context, &ask).await?;

@@ -80,7 +80,7 @@ pub(super) async fn record(
     let version = find(&registry, &name, version).await?;
     let mut tx = registry.context.db.begin().await.map_err(Error::from)?;
     for input in said.inputs {
-        let input = checked(input, &principal.name, &registry)?;
+        let input = checked(input, principal.shown(), &registry)?;
         inputs::record_input(&mut tx, key_of(registry.project(), &version), &input)
             .await
             .map_err(Error::from)?;

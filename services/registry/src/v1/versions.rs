@@ -107,10 +107,10 @@ pub(super) async fn sign(
     principal: Principal,
 ) -> Result<(StatusCode, Json<Signed>), Problem> {
     if principal.role < Role::Writer {
-        return Err(Error::Forbidden(format!("{} may look, not sign", principal.name)).into());
+        return Err(Error::Forbidden(format!("{} may look, not sign", principal.shown())).into());
     }
     let version = find(&registry, &name, version).await?;
-    let made = crate::signing::sign(&registry, &version, &principal.name).await?;
+    let made = crate::signing::sign(&registry, &version, principal.shown()).await?;
     let said = Signed { key_id: made.key_id, signed_by: made.signed_by, signed_at: made.signed_at };
     Ok((StatusCode::CREATED, Json(said)))
 }
@@ -158,17 +158,16 @@ pub(super) async fn approve(
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     mlflow::rules::alias(&consent.alias).map_err(|refusal| Error::Invalid(refusal.message))?;
     if principal.role < Role::Writer {
-        return Err(Error::Forbidden(format!("{} may look, not approve", principal.name)).into());
+        return Err(Error::Forbidden(format!("{} may look, not approve", principal.shown())).into());
     }
-    if principal.name == "anonymous" || consent.reason.trim().is_empty() {
-        let said = "an approval needs a name (basic authentication: name and token) and a `reason`";
-        return Err(Error::Invalid(said.to_owned()).into());
-    }
+    let said = "an approval needs a name (basic authentication: name and token) and a `reason`";
+    let approved_by = principal.name.filter(|_| !consent.reason.trim().is_empty());
+    let approved_by = approved_by.ok_or_else(|| Error::Invalid(said.to_owned()))?;
     let version = find(&registry, &name, version).await?;
     let key = key_of(registry.project(), &version);
     let approval = Approval {
         alias: consent.alias,
-        approved_by: principal.name,
+        approved_by,
         reason: consent.reason,
         approved_at: registry.context.clock.now(),
     };
