@@ -152,7 +152,7 @@ impl Decided {
 async fn set(context: &Context, conn: &mut PgConnection, ask: &Ask<'_>, version: i32) -> Result<(), Error> {
     models::set_alias(conn, ask.project, ask.model, ask.alias, version).await?;
     let change = Change::Alias { name: ask.model, alias: ask.alias, version };
-    Ok(webhooks::note(context, conn, ask.project, &change).await?)
+    webhooks::note(context, conn, ask.project, &change).await
 }
 
 /// What is answered where nothing was asked.
