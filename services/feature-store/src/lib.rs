@@ -11,6 +11,7 @@ mod error;
 mod ingest;
 mod metrics;
 mod online;
+mod parts;
 mod training;
 
 use axum::Router;

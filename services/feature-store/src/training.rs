@@ -133,7 +133,7 @@ async fn make(store: &FeatureStore, request: &BuildTrainingSet) -> Result<Traini
     let definitions = storage::definitions::load(&mut conn, project).await?;
     let dataset = dataset(&definitions, &request.dataset, project)?.clone();
     let as_of = request.as_of.unwrap_or_else(|| context.clock.now());
-    let max_seq = storage::features::latest_seq(&mut conn, project).await?;
+    let max_seq = storage::parts::latest_seq(&mut conn, project).await?;
     let spec_hash = spec_hash(&definitions, &dataset);
     if let Some(id) = storage::training_sets::find(&mut conn, project, &spec_hash, max_seq, as_of).await? {
         return Ok(id);
@@ -190,7 +190,7 @@ impl Files {
             needed.iter().map(|needed| needed.view.name.as_str()).chain([dataset.spine.view.as_str()]);
         let mut files = std::collections::HashMap::new();
         for view in views {
-            let parts = storage::features::parts_of(conn, project, view, max_seq).await?;
+            let parts = storage::parts::of_view(conn, project, view, max_seq).await?;
             let paths = parts.into_iter().map(|part| context.data_dir.join(part.path)).collect();
             files.insert(view.to_owned(), paths);
         }
