@@ -31,7 +31,7 @@ pub struct Written {
 /// [`Error::File`], or what `fill` said.
 pub fn write_whole(
     path: &Path,
-    fill: impl FnOnce(&mut dyn Write) -> Result<(), Error>,
+    fill: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), Error>,
 ) -> Result<Written, Error> {
     let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(Error::file(folder))?;
@@ -53,7 +53,7 @@ fn temporary_name(path: &Path) -> PathBuf {
 
 fn fill_and_sync(
     path: &Path,
-    fill: impl FnOnce(&mut dyn Write) -> Result<(), Error>,
+    fill: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), Error>,
 ) -> Result<Written, Error> {
     let file = File::create(path).map_err(Error::file(path))?;
     let mut sink = Hashing { inner: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new(), bytes: 0 };

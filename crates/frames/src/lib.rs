@@ -9,6 +9,7 @@
 
 pub mod as_of;
 pub mod assemble;
+mod contest;
 mod error;
 pub mod evaluate;
 pub mod files;
@@ -16,16 +17,22 @@ mod frame;
 pub mod groups;
 pub mod history;
 pub mod judged;
+mod key_index;
 pub mod keys;
+mod moments;
+pub mod objects;
 pub mod online;
 pub mod payload;
+mod place;
 pub mod plain_join;
 pub mod rows;
+mod scan;
 pub mod source_file;
 pub mod training_set;
 pub mod view;
 pub mod windows;
 pub mod wire;
 
+pub use chrono_tz::Tz;
 pub use error::Error;
 pub use frame::{Frame, NO_INTEGER, Values};

@@ -10,6 +10,7 @@ use polars::prelude::{
 use crate::Error;
 use crate::evaluate::{evaluate, filter};
 use crate::frame::{Frame, NO_INTEGER, Values, wrong_type};
+use crate::moments::Rounding;
 
 /// All rows of a source's file, with exactly its declared columns. `folder` is where relative paths start.
 ///
@@ -62,15 +63,6 @@ pub fn conform(name: &str, values: Values, kind: ValueType) -> Result<Values, Er
         }
         (other, kind) => Err(wrong_type(name, &other, kind)),
     }
-}
-
-/// What becomes of nanoseconds, so that nothing moves from the future into the past.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rounding {
-    /// Of moments from which somebody looks.
-    Down,
-    /// Of moments at which something happened or was learned.
-    Up,
 }
 
 /// All columns of a Parquet file.
@@ -136,10 +128,7 @@ fn micros(value: &AnyValue<'_>, unit: TimeUnit, rounding: Rounding) -> i64 {
         _ => return NO_INTEGER,
     };
     match unit {
-        TimeUnit::Nanoseconds => {
-            let up = rounding == Rounding::Up && raw.rem_euclid(1_000) != 0;
-            raw.div_euclid(1_000) + i64::from(up)
-        }
+        TimeUnit::Nanoseconds => rounding.micros(raw),
         TimeUnit::Microseconds => raw,
         TimeUnit::Milliseconds => raw.saturating_mul(1_000),
     }

@@ -120,7 +120,10 @@ async fn act(command: Command) -> Result<(), Failure> {
         Action::Apply { folder, dry_run } => apply(&config, &folder, dry_run).await,
         Action::Ingest(ingest) => push(&config, ingest).await,
         Action::Train { model, promote } => train(&config, &model, promote).await,
-        Action::Dataset(dataset) => dataset::run(dataset),
+        Action::Dataset(dataset) => {
+            let work = tokio::task::spawn_blocking(move || dataset::run(dataset));
+            work.await.map_err(|error| Failure(format!("the join ended early: {error}")))?
+        }
         Action::Migrate => migrate(&config).await,
         Action::Doctor => doctor::run(&config).await,
     }
