@@ -41,14 +41,24 @@ impl Platform {
         Self::starting_at(NOW.parse().expect("the constant is RFC 3339")).await
     }
 
+    /// A platform whose clock shows [`NOW`], with other settings.
+    pub async fn configured(change: impl FnOnce(&mut Config)) -> Self {
+        Self::made(NOW.parse().expect("the constant is RFC 3339"), change).await
+    }
+
     /// A platform whose clock shows `now`.
     pub async fn starting_at(now: DateTime<Utc>) -> Self {
+        Self::made(now, |_| ()).await
+    }
+
+    async fn made(now: DateTime<Utc>, change: impl FnOnce(&mut Config)) -> Self {
         let folder = folder();
         let clock = Arc::new(ManualClock::starting_at(now));
         let mut config =
             Config { data_dir: folder.path().to_owned(), database_connections: 8, ..Config::default() };
         config.jobs.poll_seconds = 1;
         config.http.listen.set_port(0);
+        change(&mut config);
         let db = storage::connect(&fresh_database().await, 8).await.expect("the test server answers");
         let context = Context::new(db, config).with_clock(clock.clone());
         let worker = gpt_worker::Worker::new(&context);

@@ -8,4 +8,6 @@ mod feature_store;
 mod jobs;
 mod mlflow_client;
 mod monitor;
+mod object_store;
+mod offline_store;
 mod registry;

@@ -13,12 +13,14 @@ use sha2::{Digest, Sha256};
 
 use crate::Error;
 use crate::as_of::Status;
-use crate::assemble::{Assembled, Needed, assemble, schema_of, status_rates, table};
+use crate::assemble::{Assembled, Looks, Needed, assemble_by_bucket, needed, schema_of, status_rates, table};
 use crate::evaluate::evaluate;
-use crate::files::{Written, read_arrow, verify, write_arrow};
+use crate::files::{Written, read_arrow, verify};
 use crate::frame::{Frame, Values};
 use crate::history;
 use crate::keys::Keys;
+use crate::parts::Selection;
+use crate::store::Store;
 use crate::view::ViewRows;
 
 /// A training set in memory.
@@ -92,22 +94,43 @@ pub struct Built {
     pub manifest: Manifest,
 }
 
+/// Where a training set's rows come from.
+pub trait Rows {
+    /// What reading can fail with.
+    type Error: From<Error>;
+
+    /// Into how many buckets a view is cut.
+    fn buckets(&self, view: &str) -> u32;
+
+    /// The rows of a view that are wanted, and perhaps others.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn read(&mut self, needed: &Needed<'_>, wanted: &Selection) -> Result<ViewRows, Self::Error>;
+}
+
 /// Builds the training set of `dataset` from what the views hold: spine rows whose outcome was known by `as_of`, each
-/// looking from its own cutoff. `rows_of` reads the stored rows of one view.
+/// looking from its own cutoff, bucket by bucket.
 ///
 /// # Errors
-/// What `rows_of` said, or an error that names the column that does not fit.
-pub fn build<E: From<Error>>(
+/// What `rows` said, or an error that names the column that does not fit.
+pub fn build<R: Rows>(
     definitions: &Definitions,
     dataset: &Dataset,
     as_of: i64,
-    mut rows_of: impl FnMut(&Needed<'_>) -> Result<ViewRows, E>,
-) -> Result<Built, E> {
-    let spine = Spine::read(definitions, dataset, as_of, &mut rows_of)?;
-    let assembled =
-        assemble(definitions, dataset, &spine.frame, &spine.cutoffs, &spine.cutoffs, |needed, _| {
-            rows_of(needed)
-        })?;
+    rows: &mut R,
+) -> Result<Built, R::Error> {
+    let spine = Spine::read(definitions, dataset, as_of, rows)?;
+    let looks = Looks { spine: &spine.frame, cutoffs: &spine.cutoffs, as_of: &spine.cutoffs };
+    let buckets: std::collections::HashMap<String, u32> = needed(definitions, dataset)?
+        .into_iter()
+        .map(|needed| (needed.view.name.clone(), rows.buckets(&needed.view.name)))
+        .collect();
+    let buckets_of = |needed: &Needed<'_>| buckets.get(&needed.view.name).copied().unwrap_or(1);
+    let mut assembled = assemble_by_bucket(definitions, dataset, &looks, buckets_of, |needed, wanted| {
+        rows.read(needed, wanted)
+    })?;
+    assembled.features = assembled.features.in_order_of_appearance();
     let manifest = manifest(dataset, &spine, &assembled);
     let mut columns = vec![
         ("__row".to_owned(), Values::text(spine.names.iter().map(Some))),
@@ -136,23 +159,24 @@ struct Spine {
 }
 
 impl Spine {
-    fn read<E: From<Error>>(
+    fn read<R: Rows>(
         definitions: &Definitions,
         dataset: &Dataset,
         as_of: i64,
-        rows_of: &mut impl FnMut(&Needed<'_>) -> Result<ViewRows, E>,
-    ) -> Result<Self, E> {
+        source: &mut R,
+    ) -> Result<Self, R::Error> {
         let view = definitions.feature_view(&dataset.spine.view).ok_or_else(|| {
             Error::unreadable("definitions", format!("there is no view `{}`", dataset.spine.view))
         })?;
         let needed = Needed { view, schema: schema_of(definitions, view)? };
-        let rows = rows_of(&needed)?;
+        let from = dataset.spine.from.map_or(i64::MIN, Cutoff::micros);
+        let until = dataset.spine.until.map_or(i64::MAX, Cutoff::micros);
+        let wanted = Selection { events: (from, until), max_known: as_of, ..Selection::up_to(i64::MAX) };
+        let rows = source.read(&needed, &wanted)?;
         let labels = match evaluate(&dataset.label, &with_time(&rows.frame, &rows.event_time))? {
             Values::Boolean(labels) => labels,
             _ => return Err(Error::unreadable("label", "it is neither true nor false").into()),
         };
-        let from = dataset.spine.from.map_or(i64::MIN, Cutoff::micros);
-        let until = dataset.spine.until.map_or(i64::MAX, Cutoff::micros);
         let names = row_names(&rows.frame, &needed.schema.key_names())?;
         let mut kept: Vec<u32> = (0..rows.rows() as u32)
             .filter(|&row| {
@@ -298,10 +322,18 @@ impl Built {
     ///
     /// # Errors
     /// [`Error::File`].
-    pub fn write(&self, path: &Path, history_path: &Path) -> Result<(Written, Option<Written>), Error> {
-        let written = write_arrow(path, &self.frame)?;
+    pub fn write(
+        &self,
+        store: &Store,
+        path: &str,
+        history_path: &str,
+    ) -> Result<(Written, Option<Written>), Error> {
+        let written = store.write_arrow(path, &self.frame)?;
         let histories = match &self.history {
-            Some(events) => Some(write_arrow(history_path, &history::to_frame(events))?),
+            Some(events) => {
+                let events = history::to_frame(events).in_order_of_appearance();
+                Some(store.write_arrow(history_path, &events)?)
+            }
             None => None,
         };
         Ok((written, histories))

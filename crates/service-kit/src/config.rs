@@ -32,6 +32,16 @@ pub struct Config {
     pub jobs: JobsConfig,
     /// Model training and serving.
     pub worker: WorkerConfig,
+    /// Where parts and training sets lie.
+    pub offline: OfflineConfig,
+}
+
+/// Where parts and training sets lie.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OfflineConfig {
+    /// An object store such as `s3://bucket/prefix`, with credentials in `AWS_…` variables; without one, the data directory.
+    pub url: Option<String>,
 }
 
 /// The HTTP surface.
@@ -108,6 +118,7 @@ impl Default for Config {
             log: LogConfig { filter: "info,sqlx=warn,tower_http=warn".to_owned(), json: false },
             jobs: JobsConfig { lease_seconds: 30, poll_seconds: 5 },
             worker: WorkerConfig { device: "cpu".to_owned(), log_rows: 10_000, flush_seconds: 5 },
+            offline: OfflineConfig::default(),
         }
     }
 }
@@ -179,6 +190,7 @@ struct Defaults {
     log: LogConfig,
     jobs: JobsConfig,
     worker: WorkerConfig,
+    offline: OfflineConfig,
 }
 
 #[derive(Serialize)]
@@ -202,6 +214,7 @@ impl From<Config> for Defaults {
             log: config.log,
             jobs: config.jobs,
             worker: config.worker,
+            offline: config.offline,
         }
     }
 }

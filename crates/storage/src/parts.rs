@@ -1,9 +1,12 @@
 //! SQL over the offline store's manifest: one row a file, replaced by merges and never deleted, so that a lineage stays whole.
 //!
+//! A reader takes a lease before it reads the manifest, under a lock that replacements take alone: so a lease is either
+//! older than a replacement, and keeps the replaced file on disk, or it never sees the replaced row.
+//!
 //! Belongs here: which files hold a view at a seq, and who still reads them. Not here: what is in a file (`frames`).
 
 use chrono::{DateTime, Utc};
-use domain::ids::PartId;
+use domain::ids::{PartId, PartLeaseId};
 use sqlx::PgConnection;
 
 use crate::Error;
@@ -187,6 +190,145 @@ pub async fn freshness(conn: &mut PgConnection, project: &str) -> Result<Vec<Fre
         from parts where project = $1 and replaced_at is null group by view order by view
         "#,
         project,
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// Takes the manifest of a project until the transaction ends: alone, to replace parts, or with other readers.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn lock(conn: &mut PgConnection, project: &str, alone: bool) -> Result<(), Error> {
+    if alone {
+        sqlx::query!("select pg_advisory_xact_lock(hashtextextended('parts:' || $1, 0))", project)
+            .execute(conn)
+            .await?;
+    } else {
+        sqlx::query!("select pg_advisory_xact_lock_shared(hashtextextended('parts:' || $1, 0))", project)
+            .execute(conn)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Notes that somebody reads the parts that are listed now. Needs [`lock`].
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn lease(
+    conn: &mut PgConnection,
+    project: &str,
+    expires_at: DateTime<Utc>,
+) -> Result<PartLeaseId, Error> {
+    let id = PartLeaseId::new();
+    sqlx::query!(
+        "insert into part_leases (lease_id, project, epoch, expires_at) values ($1, $2, nextval('part_epochs'), $3)",
+        id as PartLeaseId,
+        project,
+        expires_at,
+    )
+    .execute(conn)
+    .await?;
+    Ok(id)
+}
+
+/// Ends a lease.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn release(conn: &mut PgConnection, id: PartLeaseId) -> Result<(), Error> {
+    sqlx::query!("delete from part_leases where lease_id = $1", id as PartLeaseId).execute(conn).await?;
+    Ok(())
+}
+
+/// Takes parts out of the manifest, because others that hold their rows come in with the same transaction. Needs [`lock`],
+/// alone.
+///
+/// # Errors
+/// [`Error::Conflict`] if one of them was replaced already: then nothing must come in.
+pub async fn replace(conn: &mut PgConnection, parts: &[PartId], now: DateTime<Utc>) -> Result<(), Error> {
+    let ids: Vec<uuid::Uuid> = parts.iter().map(|part| part.0).collect();
+    let done = sqlx::query!(
+        r#"
+        update parts set replaced_at = $2, replaced_epoch = nextval('part_epochs')
+        where part_id = any($1) and replaced_at is null
+        "#,
+        &ids,
+        now,
+    )
+    .execute(conn)
+    .await?;
+    if done.rows_affected() == parts.len() as u64 {
+        return Ok(());
+    }
+    Err(Error::Conflict { what: "another merge replaced some of these parts; plan anew".to_owned() })
+}
+
+/// Replaced parts that nobody reads any more, with their paths. Leases that ran out by `now` do not count.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn removable(
+    conn: &mut PgConnection,
+    project: &str,
+    now: DateTime<Utc>,
+) -> Result<Vec<(PartId, String)>, Error> {
+    let rows = sqlx::query!(
+        r#"
+        select part_id as "id: PartId", path from parts
+        where project = $1 and replaced_at is not null and removed_at is null
+          and not exists (
+              select 1 from part_leases
+              where part_leases.project = $1 and part_leases.expires_at > $2 and part_leases.epoch < replaced_epoch
+          )
+        order by part_id
+        "#,
+        project,
+        now,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.path)).collect())
+}
+
+/// Notes that the file of a part is gone.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn removed(conn: &mut PgConnection, id: PartId, now: DateTime<Utc>) -> Result<(), Error> {
+    sqlx::query!("update parts set removed_at = $2 where part_id = $1", id as PartId, now)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// How many parts of a view were never merged.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn unmerged(conn: &mut PgConnection, project: &str, view: &str) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        select count(*) as "count!" from parts
+        where project = $1 and view = $2 and replaced_at is null and level = 0
+        "#,
+        project,
+        view,
+    )
+    .fetch_one(conn)
+    .await?)
+}
+
+/// Every path that the manifest of a view ever listed and that was not removed: files beside them belong to nobody.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn listed_paths(conn: &mut PgConnection, project: &str, view: &str) -> Result<Vec<String>, Error> {
+    Ok(sqlx::query_scalar!(
+        "select path from parts where project = $1 and view = $2 and removed_at is null",
+        project,
+        view,
     )
     .fetch_all(conn)
     .await?)

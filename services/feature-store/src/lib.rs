@@ -7,11 +7,13 @@
 //! together; nothing known later than now is accepted.
 
 mod apply;
+pub mod compact;
 mod error;
 mod ingest;
 mod metrics;
 mod online;
 mod parts;
+mod snapshot;
 mod training;
 
 use axum::Router;
@@ -44,6 +46,12 @@ pub fn router(context: &Context) -> Router {
 /// Starts the feature store's job loop.
 pub fn start(context: &Context) {
     let store = FeatureStore { context: context.clone(), metrics: metrics::Metrics::of(context) };
-    let handlers = Handlers::default().on(JOB_KIND, move |job| training::build(store.clone(), job));
+    let context_of = |store: &FeatureStore| store.context.clone();
+    let (merging, retaining) = (context_of(&store), context_of(&store));
+    let handlers = Handlers::default()
+        .on(JOB_KIND, move |job| training::build(store.clone(), job))
+        .on(compact::JOB_KIND, move |job| compact::run(merging.clone(), job))
+        .on(compact::RETAIN_KIND, move |job| compact::run_retention(retaining.clone(), job));
     service_kit::jobs::start(context, handlers);
+    context.tasks.spawn(compact::watch_retention(context.clone()));
 }

@@ -1,13 +1,14 @@
-//! The offline store's files: the part of one ingest, written before the row that makes it visible.
+//! The offline store's files: written first, made visible by their row in the manifest second.
 
 use chrono::{DateTime, Utc};
 use domain::ids::PartId;
+use frames::store::Store;
 use frames::view::{ViewRows, ViewSchema};
 use service_kit::Context;
 use sqlx::PgConnection;
-use storage::parts::Part;
+use storage::parts::{Bucket, Part};
 
-use crate::Error;
+use crate::{Error, compact};
 
 /// The rows that one ingest brings to one view.
 pub(crate) struct Batch<'a> {
@@ -32,31 +33,76 @@ pub(crate) async fn store(
     let project = context.config.project.as_str();
     let id = PartId::new();
     let path = format!("features/{project}/{}/v{}/{seq:012}-{id}.parquet", batch.view, batch.version);
-    let file = context.data_dir.join(&path);
     let (rows, schema) = (batch.rows.clone(), batch.schema.clone());
-    let written = tokio::task::spawn_blocking(move || rows.write_part(&schema, &file)).await??;
-    let at = |micros: Option<&i64>| instant(micros.copied().unwrap_or_default());
-    let part = Part {
+    let place = Place { view: batch.view.to_owned(), version: batch.version, bucket: None, level: 0 };
+    let part = write(context, id, path, schema, rows, place).await?;
+    storage::parts::publish(tx, project, &part, now).await?;
+    if storage::parts::unmerged(tx, project, batch.view).await? >= compact::UNMERGED_PARTS {
+        compact::enqueue(tx, context, batch.view).await?;
+    }
+    Ok(())
+}
+
+/// Where a part stands among the parts of its view.
+pub(crate) struct Place {
+    pub(crate) view: String,
+    pub(crate) version: i32,
+    pub(crate) bucket: Option<frames::parts::Bucket>,
+    pub(crate) level: i32,
+}
+
+/// Writes a part's file; answers the row that would make it visible.
+pub(crate) async fn write(
+    context: &Context,
+    id: PartId,
+    path: String,
+    schema: ViewSchema,
+    rows: ViewRows,
+    place: Place,
+) -> Result<Part, Error> {
+    let store = store_of(context)?;
+    let schema_hash = frames::parts::schema_hash(&schema);
+    let file = path.clone();
+    let written =
+        tokio::task::spawn_blocking(move || frames::parts::write(&store, &file, &schema, &rows)).await??;
+    Ok(Part {
         id,
-        view: batch.view.to_owned(),
-        view_version: batch.version,
-        format: 1,
-        bucket: None,
-        level: 0,
-        min_seq: seq,
-        seq,
+        view: place.view,
+        view_version: place.version,
+        format: frames::parts::FORMAT,
+        bucket: place.bucket.map(|bucket| Bucket { number: bucket.number as i32, of: bucket.of as i32 }),
+        level: place.level,
+        min_seq: written.seqs.0,
+        seq: written.seqs.1,
         path,
         sha256: written.sha256,
         size_bytes: written.bytes as i64,
-        rows: batch.rows.rows() as i64,
-        min_event_time: at(batch.rows.event_time.iter().min()),
-        max_event_time: at(batch.rows.event_time.iter().max()),
-        min_known_time: Some(at(batch.rows.known_time.iter().min())),
-        max_known_time: at(batch.rows.known_time.iter().max()),
-        schema_hash: None,
-    };
-    storage::parts::publish(tx, project, &part, now).await?;
-    Ok(())
+        rows: written.rows as i64,
+        min_event_time: instant(written.events.0),
+        max_event_time: instant(written.events.1),
+        min_known_time: Some(instant(written.known.0)),
+        max_known_time: instant(written.known.1),
+        schema_hash: Some(schema_hash),
+    })
+}
+
+/// Where parts and training sets lie.
+pub(crate) fn store_of(context: &Context) -> Result<Store, Error> {
+    Ok(Store::at(context.config.offline.url.as_deref(), &context.data_dir)?)
+}
+
+/// A row of the manifest as the reader of files wants it.
+pub(crate) fn readable(part: &Part) -> frames::parts::Part {
+    frames::parts::Part {
+        path: part.path.clone(),
+        bucket: part.bucket.map_or(frames::parts::Bucket::ALL, |bucket| frames::parts::Bucket {
+            number: bucket.number as u32,
+            of: bucket.of as u32,
+        }),
+        seqs: (part.min_seq, part.seq),
+        events: (part.min_event_time.timestamp_micros(), part.max_event_time.timestamp_micros()),
+        min_known: part.min_known_time.map(|known| known.timestamp_micros()),
+    }
 }
 
 /// Microseconds as an instant; what no calendar holds is the last one.

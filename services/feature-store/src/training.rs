@@ -1,6 +1,5 @@
 //! Training sets: asked for over HTTP or by a schedule, built by a job, immutable afterwards.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use axum::Json;
@@ -8,9 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use domain::ids::{JobId, TrainingSetId};
-use frames::assemble::Needed;
 use frames::training_set::{build as build_set, spec_hash};
-use frames::view::ViewRows;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service_kit::jobs::{Failure, Job, Outcome};
@@ -19,6 +16,7 @@ use storage::jobs::NewJob;
 use storage::training_sets::TrainingSet;
 
 use crate::online::dataset;
+use crate::snapshot::Snapshot;
 use crate::{Error, FeatureStore};
 
 /// The job kind that builds training sets.
@@ -138,19 +136,22 @@ async fn make(store: &FeatureStore, request: &BuildTrainingSet) -> Result<Traini
     if let Some(id) = storage::training_sets::find(&mut conn, project, &spec_hash, max_seq, as_of).await? {
         return Ok(id);
     }
-    let files = Files::of(&mut conn, context, project, &definitions, &dataset, max_seq).await?;
     drop(conn); // the join takes its time; nobody else should wait for a connection
+    let snapshot = Snapshot::take(context, project, &definitions, &dataset, max_seq).await?;
     let id = TrainingSetId::new();
     let path = format!("training-sets/{project}/{}/{id}.arrow", dataset.name);
     let history_path = format!("training-sets/{project}/{}/{id}.history.arrow", dataset.name);
-    let places = (context.data_dir.join(&path), context.data_dir.join(&history_path));
+    let places = (path.clone(), history_path.clone());
     let name = dataset.name.clone();
-    let (manifest, written, histories) = tokio::task::spawn_blocking(move || -> Result<_, Error> {
-        let built = build_set(&definitions, &dataset, as_of.timestamp_micros(), |needed| files.rows(needed))?;
-        let (written, histories) = built.write(&places.0, &places.1)?;
+    let (lease, mut rows) = (snapshot.lease, snapshot.rows);
+    let built = tokio::task::spawn_blocking(move || -> Result<_, Error> {
+        let built = build_set(&definitions, &dataset, as_of.timestamp_micros(), &mut rows)?;
+        let (written, histories) = built.write(&rows.store, &places.0, &places.1)?;
         Ok((built.manifest, written, histories))
     })
-    .await??;
+    .await;
+    storage::parts::release(&mut *context.db.acquire().await?, lease).await?;
+    let (manifest, written, histories) = built??;
     let set = TrainingSet {
         id,
         dataset: name,
@@ -171,34 +172,4 @@ async fn make(store: &FeatureStore, request: &BuildTrainingSet) -> Result<Traini
     store.metrics.training_set_seconds.with_label_values(&[&set.dataset]).observe(seconds);
     tracing::info!(training_set = %id, dataset = set.dataset, rows = set.rows, seconds, "built a training set");
     Ok(id)
-}
-
-/// The parts of every view that a dataset reads, as the manifest lists them at one seq.
-struct Files(std::collections::HashMap<String, Vec<PathBuf>>);
-
-impl Files {
-    async fn of(
-        conn: &mut sqlx::PgConnection,
-        context: &service_kit::Context,
-        project: &str,
-        definitions: &domain::definitions::Definitions,
-        dataset: &domain::definitions::Dataset,
-        max_seq: i64,
-    ) -> Result<Self, Error> {
-        let needed = frames::assemble::needed(definitions, dataset)?;
-        let views =
-            needed.iter().map(|needed| needed.view.name.as_str()).chain([dataset.spine.view.as_str()]);
-        let mut files = std::collections::HashMap::new();
-        for view in views {
-            let parts = storage::parts::of_view(conn, project, view, max_seq).await?;
-            let paths = parts.into_iter().map(|part| context.data_dir.join(part.path)).collect();
-            files.insert(view.to_owned(), paths);
-        }
-        Ok(Self(files))
-    }
-
-    fn rows(&self, needed: &Needed<'_>) -> Result<ViewRows, Error> {
-        let paths = self.0.get(&needed.view.name).map_or(&[][..], Vec::as_slice);
-        Ok(ViewRows::read_parts(&needed.schema, paths)?)
-    }
 }

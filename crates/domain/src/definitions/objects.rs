@@ -170,6 +170,9 @@ pub struct FeatureView {
     pub source: String,
     /// A value older than this is reported as expired, and not given.
     pub max_age: Option<Horizon>,
+    /// Versions older than this are let go, but never the newest one of a key that still counts; without it none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Horizon>,
     /// Whether a row that happened exactly at the cutoff counts.
     #[serde(default)]
     pub boundary: Boundary,
