@@ -5,6 +5,7 @@ mod bad_input;
 mod dashboards;
 mod demo;
 mod feature_store;
+mod housing;
 mod jobs;
 mod mlflow_client;
 mod monitor;

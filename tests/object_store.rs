@@ -3,7 +3,7 @@
 //! Credentials come from the environment, which a test must not change in its own process: so the outer test starts the
 //! server and runs the inner one in a process of its own.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -76,18 +76,7 @@ fn start() -> (Weed, u16) {
     command.arg(format!("-dir={}", folder.path().display()));
     command.args(ports.iter().map(|(name, port)| format!("-{name}.port={port}")));
     let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("`weed` starts");
-    let weed = Weed { child, _folder: folder };
-    let address = SocketAddr::from(([127, 0, 0, 1], s3));
-    until("the S3 server answers", || TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok());
-    (weed, s3)
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    (Weed { child, _folder: folder }, s3)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +101,7 @@ async fn parts_and_training_sets_lie_in_an_object_store_if_one_is_configured() {
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
-/// The server accepts connections before it serves, so this is tried until it works.
+/// The server takes its time to start, so this is tried until it works.
 async fn make_bucket(endpoint: &str) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::new();

@@ -321,17 +321,18 @@ fn model_inputs(dataset: &Dataset, all: &Frame, joined: &[String]) -> Result<Fra
     Ok(Frame::new(all.rows(), columns))
 }
 
-/// The share of rows with each status, by view.
-pub fn status_rates(joined: &[Joined]) -> BTreeMap<String, BTreeMap<Status, f64>> {
+/// The share of the rows at `places` with each status, by view.
+pub fn status_rates(joined: &[Joined], places: &[u32]) -> BTreeMap<String, BTreeMap<Status, f64>> {
     joined
         .iter()
         .map(|joined| {
-            let mut counts: BTreeMap<Status, f64> = BTreeMap::new();
-            let share = 1.0 / joined.statuses.len().max(1) as f64;
-            for status in &joined.statuses {
-                *counts.entry(*status).or_default() += share;
+            let mut counts: BTreeMap<Status, u32> = BTreeMap::new();
+            for &row in places {
+                *counts.entry(joined.statuses[row as usize]).or_default() += 1;
             }
-            (joined.view.clone(), counts)
+            let share = |count: u32| f64::from(count) / places.len().max(1) as f64;
+            let rates = counts.into_iter().map(|(status, count)| (status, share(count))).collect();
+            (joined.view.clone(), rates)
         })
         .collect()
 }

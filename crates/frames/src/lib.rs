@@ -10,6 +10,7 @@
 pub mod as_of;
 pub mod assemble;
 mod contest;
+pub mod describe;
 mod error;
 pub mod evaluate;
 pub mod files;

@@ -45,7 +45,7 @@ impl Objects {
     /// # Errors
     /// [`Error::Objects`] if the folder is not there.
     pub fn in_folder(folder: &Folder) -> Result<Self, Error> {
-        let store = LocalFileSystem::new_with_prefix(folder).map_err(refused)?;
+        let store = LocalFileSystem::new_with_prefix(folder).map_err(|error| refused(&error))?;
         Ok(Self { store: Arc::new(store), url: folder.to_string_lossy().into_owned(), prefix: String::new() })
     }
 
@@ -55,7 +55,8 @@ impl Objects {
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
         // The first provider of a process wins; a second installation is refused and harmless.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let store = AmazonS3Builder::from_env().with_bucket_name(bucket).build().map_err(refused)?;
+        let store =
+            AmazonS3Builder::from_env().with_bucket_name(bucket).build().map_err(|error| refused(&error))?;
         let objects = Self { store: Arc::new(store), url: format!("s3://{bucket}"), prefix: String::new() };
         Ok(Some((objects, key.to_owned())))
     }
@@ -171,7 +172,7 @@ impl Objects {
     }
 }
 
-fn refused(error: object_store::Error) -> Error {
+fn refused(error: &object_store::Error) -> Error {
     Error::Objects(error.to_string())
 }
 
@@ -186,5 +187,5 @@ fn wait<T>(asked: impl Future<Output = object_store::Result<T>>) -> Result<T, Er
             .build()
             .expect("a process may have one more thread")
     });
-    runtime.block_on(asked).map_err(refused)
+    runtime.block_on(asked).map_err(|error| refused(&error))
 }

@@ -58,6 +58,14 @@ impl Bytes {
         self.range(0, count).map_err(Error::file(self.name()))
     }
 
+    /// Some bytes from the middle.
+    ///
+    /// # Errors
+    /// [`Error::File`] or [`Error::Objects`], also if there are not so many.
+    pub(crate) fn slice(&self, start: u64, length: usize) -> Result<Buffer, Error> {
+        self.range(start, length).map_err(Error::file(self.name()))
+    }
+
     /// A reader of all bytes from the first on.
     pub(crate) fn reader(&self) -> Reader {
         Reader { bytes: self.clone(), at: 0 }

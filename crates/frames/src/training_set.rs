@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::Error;
 use crate::as_of::Status;
 use crate::assemble::{Assembled, Looks, Needed, assemble_by_bucket, needed, schema_of, status_rates, table};
+use crate::describe::{Description, describe};
 use crate::evaluate::evaluate;
 use crate::files::{Written, read_arrow, verify};
 use crate::frame::{Frame, Values};
@@ -83,6 +84,12 @@ pub struct WindowStatistics {
     pub missing: BTreeMap<String, f64>,
     /// Mean by numeric feature, over what is not missing.
     pub mean: BTreeMap<String, f64>,
+    /// What each feature holds; sets of old do not say.
+    #[serde(default)]
+    pub features: BTreeMap<String, Description>,
+    /// Share of the window's rows with each status, by view; sets of old do not say.
+    #[serde(default)]
+    pub status_rates: BTreeMap<String, BTreeMap<String, f64>>,
 }
 
 /// A training set made, not yet written.
@@ -237,12 +244,8 @@ fn manifest(dataset: &Dataset, spine: &Spine, assembled: &Assembled) -> Manifest
             (joined.view.clone(), audit)
         })
         .collect();
-    let status_rates = status_rates(&assembled.joined)
-        .into_iter()
-        .map(|(view, rates)| {
-            (view, rates.into_iter().map(|(status, rate)| (status_name(status), rate)).collect())
-        })
-        .collect();
+    let everywhere: Vec<u32> = (0..spine.names.len() as u32).collect();
+    let status_rates = named_rates(status_rates(&assembled.joined, &everywhere));
     let schema: Vec<(String, String)> =
         assembled.features.schema().into_iter().map(|(name, kind)| (name, kind.to_string())).collect();
     Manifest {
@@ -251,20 +254,23 @@ fn manifest(dataset: &Dataset, spine: &Spine, assembled: &Assembled) -> Manifest
         leaked_values: leak_audit.values().map(|audit| audit.leaked).sum(),
         leak_audit,
         status_rates,
-        windows: window_statistics(dataset, spine, &assembled.features),
+        windows: window_statistics(dataset, spine, assembled),
         schema_fingerprint: hash(&json!(schema)),
         schema,
     }
 }
 
-fn status_name(status: Status) -> String {
-    serde_json::to_value(status).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+fn named_rates(rates: BTreeMap<String, BTreeMap<Status, f64>>) -> BTreeMap<String, BTreeMap<String, f64>> {
+    let named = |rates: BTreeMap<Status, f64>| {
+        rates.into_iter().map(|(status, rate)| (status.name().to_owned(), rate)).collect()
+    };
+    rates.into_iter().map(|(view, rates)| (view, named(rates))).collect()
 }
 
 fn window_statistics(
     dataset: &Dataset,
     spine: &Spine,
-    features: &Frame,
+    assembled: &Assembled,
 ) -> BTreeMap<Window, WindowStatistics> {
     let mut places: BTreeMap<Window, Vec<u32>> = BTreeMap::new();
     for row in 0..spine.names.len() {
@@ -274,10 +280,11 @@ fn window_statistics(
             places.entry(dataset.split.window(cutoff, label_time)).or_default().push(row as u32);
         }
     }
-    places.into_iter().map(|(window, places)| (window, statistics(spine, features, &places))).collect()
+    places.into_iter().map(|(window, places)| (window, statistics(spine, assembled, &places))).collect()
 }
 
-fn statistics(spine: &Spine, features: &Frame, places: &[u32]) -> WindowStatistics {
+fn statistics(spine: &Spine, assembled: &Assembled, places: &[u32]) -> WindowStatistics {
+    let features = &assembled.features;
     let rows = places.len() as f64;
     let late = places.iter().filter(|&&row| spine.labels[row as usize]).count();
     let mut statistics =
@@ -285,6 +292,7 @@ fn statistics(spine: &Spine, features: &Frame, places: &[u32]) -> WindowStatisti
     for (name, values) in features.columns() {
         let missing = places.iter().filter(|&&row| values.is_null(row as usize)).count();
         statistics.missing.insert(name.clone(), missing as f64 / rows);
+        statistics.features.insert(name.clone(), describe(values, places));
         if let Values::Number(numbers) = values {
             let sum: f64 =
                 places.iter().map(|&row| numbers[row as usize]).filter(|number| !number.is_nan()).sum();
@@ -293,6 +301,7 @@ fn statistics(spine: &Spine, features: &Frame, places: &[u32]) -> WindowStatisti
             }
         }
     }
+    statistics.status_rates = named_rates(status_rates(&assembled.joined, places));
     statistics
 }
 

@@ -39,6 +39,7 @@ pub fn router(context: &Context) -> Router {
         .route("/v1/datasets/{dataset}/online", post(online::online))
         .route("/v1/training-sets", post(training::request).get(training::list))
         .route("/v1/training-sets/{id}", get(training::show))
+        .route("/v1/training-sets/{id}/rows", get(training::export))
         .route("/v1/freshness", get(online::freshness))
         .with_state(store)
 }

@@ -3,8 +3,10 @@
 use std::time::Instant;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use domain::ids::{JobId, TrainingSetId};
 use frames::training_set::{build as build_set, spec_hash};
@@ -16,6 +18,7 @@ use storage::jobs::NewJob;
 use storage::training_sets::TrainingSet;
 
 use crate::online::dataset;
+use crate::parts::store_of;
 use crate::snapshot::Snapshot;
 use crate::{Error, FeatureStore};
 
@@ -99,6 +102,51 @@ pub(crate) async fn show(
 ) -> Result<Json<TrainingSet>, Problem> {
     let mut conn = store.context.db.acquire().await.map_err(storage::Error::from)?;
     Ok(Json(storage::training_sets::get(&mut conn, &store.context.config.project, id).await?))
+}
+
+/// How a training set leaves.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Format {
+    /// The file as it lies there, whose SHA-256 is known: Arrow IPC.
+    #[default]
+    Arrow,
+    /// Parquet, with the same rows.
+    Parquet,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Export {
+    #[serde(default)]
+    format: Format,
+}
+
+/// The rows of a training set as a file.
+pub(crate) async fn export(
+    State(store): State<FeatureStore>,
+    Path(id): Path<TrainingSetId>,
+    Query(export): Query<Export>,
+) -> Result<Response, Problem> {
+    let mut conn = store.context.db.acquire().await.map_err(storage::Error::from)?;
+    let set = storage::training_sets::get(&mut conn, &store.context.config.project, id).await?;
+    drop(conn);
+    let files = store_of(&store.context)?;
+    let (bytes, kind, extension) = tokio::task::spawn_blocking(move || -> Result<_, Error> {
+        let file = files.local(&set.path, &set.sha256)?;
+        frames::files::verify(&file, &set.sha256)?;
+        Ok(match export.format {
+            Format::Arrow => (frames::files::bytes(&file)?, "application/vnd.apache.arrow.file", "arrow"),
+            Format::Parquet => {
+                let rows = frames::files::read_arrow(&file)?;
+                (frames::files::parquet_bytes(&rows)?, "application/vnd.apache.parquet", "parquet")
+            }
+        })
+    })
+    .await
+    .map_err(Error::from)??;
+    let name = format!("attachment; filename=\"{id}.{extension}\"");
+    Ok(([(CONTENT_TYPE, kind.to_owned()), (CONTENT_DISPOSITION, name)], bytes).into_response())
 }
 
 /// Handles one job: builds the set (or finds that it exists) and says what follows.

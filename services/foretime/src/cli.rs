@@ -60,7 +60,7 @@ enum Action {
         #[arg(long)]
         promote: bool,
     },
-    /// Make training sets out of plain files, without a server.
+    /// Make training sets, out of plain files without a server or on a running Foretime.
     #[command(subcommand)]
     Dataset(Dataset),
     /// Apply the migrations that `database_url` lacks.
@@ -120,10 +120,7 @@ async fn act(command: Command) -> Result<(), Failure> {
         Action::Apply { folder, dry_run } => apply(&config, &folder, dry_run).await,
         Action::Ingest(ingest) => push(&config, ingest).await,
         Action::Train { model, promote } => train(&config, &model, promote).await,
-        Action::Dataset(dataset) => {
-            let work = tokio::task::spawn_blocking(move || dataset::run(dataset));
-            work.await.map_err(|error| Failure(format!("the join ended early: {error}")))?
-        }
+        Action::Dataset(dataset) => dataset::run(&config, dataset).await,
         Action::Migrate => migrate(&config).await,
         Action::Doctor => doctor::run(&config).await,
     }

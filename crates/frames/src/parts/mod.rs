@@ -54,10 +54,12 @@ impl Bucket {
 
 /// Into how many buckets a view of so many rows is cut: so that one bucket always fits in memory.
 pub fn buckets_for(rows: i64) -> u32 {
-    match rows {
-        ..=1_000_000 => 1,
-        ..=50_000_000 => 16,
-        _ => 256,
+    if rows <= 1_000_000 {
+        1
+    } else if rows <= 50_000_000 {
+        16
+    } else {
+        256
     }
 }
 

@@ -138,7 +138,7 @@ fn seqs(name: &str, column: &ArrayRef) -> Result<Vec<i64>, Error> {
 }
 
 /// Whether each row takes its entity away: `true`, `1`, `tombstone` or `delete` do; `false`, `0`, `put` and null do not.
-fn tombstones(name: &str, column: &ArrayRef) -> Result<Vec<bool>, Error> {
+pub(super) fn tombstones(name: &str, column: &ArrayRef) -> Result<Vec<bool>, Error> {
     let texts = match column.data_type() {
         DataType::Boolean => {
             return Ok(column.as_boolean().iter().map(|op| op == Some(true)).collect());

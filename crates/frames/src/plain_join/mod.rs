@@ -10,6 +10,7 @@
 mod gather;
 mod lookup;
 mod output;
+mod pack;
 mod settings;
 
 use std::collections::{BTreeMap, HashSet};
@@ -27,6 +28,7 @@ use crate::moments::{Reading, Rounding};
 use crate::scan::Scan;
 use gather::Gathered;
 use output::Output;
+pub use pack::pack;
 pub use settings::zone;
 
 /// How many labels are joined at once: what bounds the memory of a join. More are joined piece by piece, in their order.
@@ -196,13 +198,18 @@ struct Join<'a> {
 
 impl<'a> Join<'a> {
     fn new(view: &'a View, spine: &Scan) -> Result<Self, Error> {
+        let join = Self::open(view)?;
+        lookup::check_keys(spine, view, &join.scan)?;
+        Ok(join)
+    }
+
+    fn open(view: &'a View) -> Result<Self, Error> {
         let times: Vec<&str> = [Some(&view.event_time), view.known_time.as_ref()]
             .into_iter()
             .flatten()
             .map(String::as_str)
             .collect();
         let scan = Scan::open(&view.path, &times)?;
-        lookup::check_keys(spine, view, &scan)?;
         let features = features(view, &scan)?;
         Ok(Self { view, scan, features })
     }

@@ -27,22 +27,10 @@ pub(super) struct Output<'a> {
 enum Writer<'a> {
     Parquet(Box<ArrowWriter<Sink<'a>>>),
     Arrow(Box<FileWriter<Sink<'a>>>),
-    Csv(CsvWriter<Sink<'a>>),
+    Csv(Box<CsvWriter<Sink<'a>>>),
 }
 
-/// Parquet's writer wants a sink that may move to another thread; ours does not, and need not.
-type Sink<'a> = SendSink<'a>;
-
-pub(super) struct SendSink<'a>(&'a mut (dyn Write + Send));
-
-impl Write for SendSink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.write(bytes)
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.0.flush()
-    }
-}
+type Sink<'a> = &'a mut (dyn Write + Send);
 
 impl Output<'_> {
     /// Writes the file by `fill`, or leaves nothing.
@@ -54,11 +42,10 @@ impl Output<'_> {
         schema: &SchemaRef,
         fill: impl FnOnce(&mut Output<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
+        let extension = path.extension().map(std::ffi::OsStr::to_ascii_lowercase);
         write_whole(path, |sink| {
-            let sink = SendSink(sink);
             let writer = match extension.as_ref().and_then(|extension| extension.to_str()) {
-                Some("csv") => Writer::Csv(CsvWriter::new(sink)),
+                Some("csv") => Writer::Csv(Box::new(CsvWriter::new(sink))),
                 Some("arrow" | "ipc" | "feather") => {
                     Writer::Arrow(Box::new(FileWriter::try_new(sink, schema).map_err(unwritable)?))
                 }
@@ -103,7 +90,7 @@ fn unwritable(error: impl std::fmt::Display) -> Error {
     Error::unreadable("output", error)
 }
 
-fn parquet<'a>(sink: SendSink<'a>, schema: &SchemaRef) -> Result<ArrowWriter<SendSink<'a>>, Error> {
+fn parquet<'a>(sink: Sink<'a>, schema: &SchemaRef) -> Result<ArrowWriter<Sink<'a>>, Error> {
     let level = ZstdLevel::try_new(1).map_err(unwritable)?;
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))

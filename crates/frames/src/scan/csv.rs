@@ -24,15 +24,16 @@ pub(super) struct File {
     delimiter: u8,
 }
 
-fn unreadable(error: ArrowError) -> Error {
+fn unreadable(error: &ArrowError) -> Error {
     Error::unreadable("CSV file", format!("{error} (types are guessed from its first {GUESSED_FROM} rows)"))
 }
 
 impl File {
     pub(super) fn open(bytes: Bytes, delimiter: u8, texts: &[&str]) -> Result<Self, Error> {
         let format = Format::default().with_header(true).with_delimiter(delimiter);
-        let (guessed, _) =
-            format.infer_schema(BufReader::new(bytes.reader()), Some(GUESSED_FROM)).map_err(unreadable)?;
+        let (guessed, _) = format
+            .infer_schema(BufReader::new(bytes.reader()), Some(GUESSED_FROM))
+            .map_err(|error| unreadable(&error))?;
         let fields: Vec<Field> = guessed
             .fields()
             .iter()
@@ -58,9 +59,9 @@ impl File {
             .with_batch_size(BATCH)
             .with_projection(places)
             .build(BufReader::new(self.bytes.reader()))
-            .map_err(unreadable)?;
+            .map_err(|error| unreadable(&error))?;
         for batch in reader {
-            each(reordered(&batch.map_err(unreadable)?, &order)?)?;
+            each(reordered(&batch.map_err(|error| unreadable(&error))?, &order)?)?;
         }
         Ok(())
     }
