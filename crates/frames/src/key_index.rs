@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn the_least_integer_is_a_key_like_any_other() {
         let keys: ArrayRef = Arc::new(Int64Array::from(vec![Some(i64::MIN), None, Some(i64::MAX)]));
-        let (index, groups) = KeyIndex::of_labels(&[keys.clone()], 3).unwrap();
+        let (index, groups) = KeyIndex::of_labels(std::slice::from_ref(&keys), 3).unwrap();
         assert_eq!(groups, [0, NO_GROUP, 1]);
         assert_eq!(index.look_up(&[keys], 3).unwrap(), [0, NO_GROUP, 1]);
     }
