@@ -11,10 +11,10 @@ export SQLX_OFFLINE ?= true
 
 ARGS ?=
 
-.PHONY: help setup demo test lint fmt sqlx bench-registry
+.PHONY: help setup demo test lint fmt sqlx bench-registry bench-features
 
 help: ## say what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing to run Foretime: a Postgres server
 	@.ci/setup
@@ -41,3 +41,14 @@ fmt: ## lay out the code
 
 sqlx: setup ## write crates/storage/.sqlx anew, after a change of SQL or a migration
 	@.ci/sqlx
+
+# LABELS and ROWS of 100,000 entities; the data is made once and takes 1.1 GB.
+BENCH_LABELS ?= 1000000
+BENCH_ROWS ?= 10000000
+BENCH_ROUNDS ?= 3
+BENCH_DATA ?= /tmp/foretime-bench/$(BENCH_LABELS)x$(BENCH_ROWS)
+
+bench-features: ## join a million labels to ten million rows, beside DuckDB and polars
+	@.ci/setup bench
+	. .ci/env; cargo build --release --workspace --bins
+	@. .ci/env; bench/features/bench "$$CARGO_TARGET_DIR/release/foretime" $(BENCH_DATA) $(BENCH_LABELS) $(BENCH_ROWS) $(BENCH_ROUNDS)

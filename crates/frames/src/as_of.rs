@@ -12,7 +12,7 @@ use crate::groups::{Groups, Question};
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[repr(i8)]
 pub enum Status {
-    /// A row was found (its single values may still be null).
+    /// A row was found, with a value that is not null.
     Present = 0,
     /// The latest row was older than `max_age`.
     Expired = 1,
@@ -20,11 +20,13 @@ pub enum Status {
     NotFound = 2,
     /// The key had been deleted.
     Deleted = 3,
+    /// A row was found, and all that was asked of it is null.
+    Null = 4,
 }
 
 impl Status {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 4] = [Self::Present, Self::Expired, Self::NotFound, Self::Deleted];
+    pub const ALL: [Self; 5] = [Self::Present, Self::Expired, Self::NotFound, Self::Deleted, Self::Null];
 
     /// The status as it is written in files and answers.
     pub fn name(self) -> &'static str {
@@ -33,6 +35,7 @@ impl Status {
             Self::Expired => "EXPIRED",
             Self::NotFound => "NOT_FOUND",
             Self::Deleted => "DELETED",
+            Self::Null => "NULL",
         }
     }
 }

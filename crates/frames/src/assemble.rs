@@ -9,12 +9,13 @@ use domain::definitions::{Dataset, Definitions, FeatureView, Shape};
 use domain::tabular::{History, Table};
 
 use crate::Error;
-use crate::as_of::{Rule, Status, latest};
+use crate::as_of::{Answer, Rule, Status, latest};
 use crate::evaluate::evaluate;
 use crate::frame::{Frame, Values};
 use crate::groups::{Groups, Question};
-use crate::history::{as_column, last_k};
+use crate::history::{appended, as_column, last_k};
 use crate::keys::Keys;
+use crate::parts::{Bucket, Selection};
 use crate::view::{ViewRows, ViewSchema};
 use crate::windows::Plan;
 
@@ -115,20 +116,87 @@ pub fn assemble<E: From<Error>>(
     as_of: &[i64],
     mut rows_of: impl FnMut(&Needed<'_>, &Keys) -> Result<ViewRows, E>,
 ) -> Result<Assembled, E> {
-    let mut all = spine.clone();
-    all.set("cutoff", Values::Time(cutoffs.to_vec()));
+    let looks = Looks { spine, cutoffs, as_of };
+    assemble_with(definitions, dataset, &looks, |needed| {
+        let asked = Keys::of(spine, &needed.schema.key_names())?;
+        let rows = rows_of(needed, &asked)?;
+        let all: Vec<u32> = (0..spine.rows() as u32).collect();
+        Ok(join_rows(needed, &rows, &asked, &looks, &all)?)
+    })
+}
+
+/// As [`assemble`], but bucket by bucket, so that only one bucket of one view is in memory: `buckets_of` says into how many
+/// a view is cut, and `rows_of` fetches the rows that a selection wants.
+///
+/// # Errors
+/// What `rows_of` said, or an error that names the column that does not fit.
+pub fn assemble_by_bucket<E: From<Error>>(
+    definitions: &Definitions,
+    dataset: &Dataset,
+    looks: &Looks<'_>,
+    buckets_of: impl Fn(&Needed<'_>) -> u32,
+    mut rows_of: impl FnMut(&Needed<'_>, &Selection) -> Result<ViewRows, E>,
+) -> Result<Assembled, E> {
+    assemble_with(definitions, dataset, looks, |needed| {
+        let asked = Keys::of(looks.spine, &needed.schema.key_names())?;
+        let of = buckets_of(needed);
+        let mut places: Vec<Vec<u32>> = vec![Vec::new(); of as usize];
+        for row in 0..looks.spine.rows() {
+            places[asked.bucket(row, of) as usize].push(row as u32);
+        }
+        let mut pieces = Vec::new();
+        for (number, places) in
+            places.into_iter().enumerate().filter(|(_, places)| of == 1 || !places.is_empty())
+        {
+            let wanted = looks.wanted(needed.view, Bucket { number: number as u32, of });
+            let rows = rows_of(needed, &wanted)?;
+            pieces.push((join_rows(needed, &rows, &asked, looks, &places)?, places));
+        }
+        Ok(put_together(needed, pieces, looks.spine.rows())?)
+    })
+}
+
+/// Who asks: a spine, and from when each of its rows looks. Times are in microseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Looks<'a> {
+    /// The rows; `event_time` is one of their columns.
+    pub spine: &'a Frame,
+    /// Nothing that happened later counts.
+    pub cutoffs: &'a [i64],
+    /// Nothing that was learned later counts.
+    pub as_of: &'a [i64],
+}
+
+impl Looks<'_> {
+    /// What of a view's bucket could matter to any row: events up to the last cutoff, and no older than the view remembers
+    /// before the first; knowledge up to the last moment. A value that is too old still says that it expired, so `max_age`
+    /// lets nothing out.
+    fn wanted(&self, view: &FeatureView, bucket: Bucket) -> Selection {
+        let last = |times: &[i64]| times.iter().copied().max().unwrap_or(i64::MIN);
+        let first = self.cutoffs.iter().copied().min().unwrap_or(i64::MIN);
+        let since = view.memory().map_or(i64::MIN, |memory| first.saturating_sub(memory.micros()));
+        Selection {
+            bucket,
+            max_seq: i64::MAX,
+            events: (since, last(self.cutoffs)),
+            max_known: last(self.as_of),
+        }
+    }
+}
+
+fn assemble_with<E: From<Error>>(
+    definitions: &Definitions,
+    dataset: &Dataset,
+    looks: &Looks<'_>,
+    mut join: impl FnMut(&Needed<'_>) -> Result<JoinResult, E>,
+) -> Result<Assembled, E> {
+    let mut all = looks.spine.clone();
+    all.set("cutoff", Values::Time(looks.cutoffs.to_vec()));
     let mut joined = Vec::new();
     let mut history = None;
     let mut names = Vec::new();
     for needed in needed(definitions, dataset)? {
-        let asked = Keys::of(spine, &needed.schema.key_names())?;
-        let rows = rows_of(&needed, &asked)?;
-        let keys = rows.keys(&needed.schema)?;
-        let groups = Groups::new(&keys, rows.moments());
-        let questions: Vec<Question<'_>> = (0..spine.rows())
-            .map(|row| Question { key: asked.get(row), cutoff: cutoffs[row], as_of: as_of[row] })
-            .collect();
-        let (features, record, events) = join(&needed, &groups, &rows, &questions)?;
+        let (features, record, events) = join(&needed)?;
         for (name, values) in features {
             names.push(name.clone());
             all.set(name, values);
@@ -138,6 +206,66 @@ pub fn assemble<E: From<Error>>(
     }
     let features = model_inputs(dataset, &all, &names)?;
     Ok(Assembled { features, joined, history })
+}
+
+/// What `rows` answer to the spine's rows at `places`, in that order.
+fn join_rows(
+    needed: &Needed<'_>,
+    rows: &ViewRows,
+    asked: &Keys,
+    looks: &Looks<'_>,
+    places: &[u32],
+) -> Result<JoinResult, Error> {
+    let keys = rows.keys(&needed.schema)?;
+    let groups = Groups::new(&keys, rows.moments());
+    let questions: Vec<Question<'_>> = places
+        .iter()
+        .map(|&row| row as usize)
+        .map(|row| Question { key: asked.get(row), cutoff: looks.cutoffs[row], as_of: looks.as_of[row] })
+        .collect();
+    join(needed, &groups, rows, &questions)
+}
+
+/// The answers of all buckets in the order of the spine. Without any bucket, because the spine is empty, there are none.
+fn put_together(
+    needed: &Needed<'_>,
+    pieces: Vec<(JoinResult, Vec<u32>)>,
+    rows: usize,
+) -> Result<JoinResult, Error> {
+    let mut order = vec![0u32; rows];
+    let mut all: Option<JoinResult> = None;
+    let mut next = 0;
+    for (piece, places) in pieces {
+        for place in places {
+            order[place as usize] = next;
+            next += 1;
+        }
+        match &mut all {
+            None => all = Some(piece),
+            Some((columns, joined, history)) => {
+                for ((_, values), (_, more)) in columns.iter_mut().zip(&piece.0) {
+                    values.append(more);
+                }
+                joined.statuses.extend(piece.1.statuses);
+                joined.known_times.extend(piece.1.known_times);
+                if let (Some(history), Some(more)) = (history.as_mut(), piece.2.as_ref()) {
+                    *history = appended(history, more)?;
+                }
+            }
+        }
+    }
+    let Some((columns, joined, history)) = all else {
+        let nobody = Looks { spine: &Frame::default(), cutoffs: &[], as_of: &[] };
+        return join_rows(needed, &ViewRows::empty(&needed.schema), &Keys::default(), &nobody, &[]);
+    };
+    let columns = columns.into_iter().map(|(name, values)| (name, values.take(&order))).collect();
+    let order: Vec<usize> = order.into_iter().map(|place| place as usize).collect();
+    let joined = Joined {
+        view: joined.view,
+        statuses: order.iter().map(|&place| joined.statuses[place]).collect(),
+        known_times: order.iter().map(|&place| joined.known_times[place]).collect(),
+    };
+    Ok((columns, joined, history.map(|history| history.take(&order))))
 }
 
 type JoinResult = (Vec<(String, Values)>, Joined, Option<History>);
@@ -167,12 +295,17 @@ fn join(
     let rule = Rule { exclusive, max_age: view.max_age.map(domain::Horizon::micros) };
     let answers = latest(groups, questions, rule);
     let places: Vec<u32> = answers.iter().map(|answer| answer.row.unwrap_or(u32::MAX)).collect();
-    let features = view
+    let features: Vec<(String, Values)> = view
         .features
         .iter()
         .map(|feature| Ok((name(feature), rows.frame.column(feature)?.take(&places))))
         .collect::<Result<_, Error>>()?;
-    let statuses = answers.iter().map(|answer| answer.status).collect();
+    let all_null = |row: usize| features.iter().all(|(_, values)| values.is_null(row));
+    let status = |(row, answer): (usize, &Answer)| match answer.status {
+        Status::Present if !features.is_empty() && all_null(row) => Status::Null,
+        status => status,
+    };
+    let statuses = answers.iter().enumerate().map(status).collect();
     let known_times = answers.iter().map(|answer| answer.known_time).collect();
     Ok((features, Joined { view: view.name.clone(), statuses, known_times }, None))
 }
@@ -188,17 +321,18 @@ fn model_inputs(dataset: &Dataset, all: &Frame, joined: &[String]) -> Result<Fra
     Ok(Frame::new(all.rows(), columns))
 }
 
-/// The share of rows with each status, by view.
-pub fn status_rates(joined: &[Joined]) -> BTreeMap<String, BTreeMap<Status, f64>> {
+/// The share of the rows at `places` with each status, by view.
+pub fn status_rates(joined: &[Joined], places: &[u32]) -> BTreeMap<String, BTreeMap<Status, f64>> {
     joined
         .iter()
         .map(|joined| {
-            let mut counts: BTreeMap<Status, f64> = BTreeMap::new();
-            let share = 1.0 / joined.statuses.len().max(1) as f64;
-            for status in &joined.statuses {
-                *counts.entry(*status).or_default() += share;
+            let mut counts: BTreeMap<Status, u32> = BTreeMap::new();
+            for &row in places {
+                *counts.entry(joined.statuses[row as usize]).or_default() += 1;
             }
-            (joined.view.clone(), counts)
+            let share = |count: u32| f64::from(count) / places.len().max(1) as f64;
+            let rates = counts.into_iter().map(|(status, count)| (status, share(count))).collect();
+            (joined.view.clone(), rates)
         })
         .collect()
 }

@@ -54,6 +54,9 @@ pub enum Error {
     /// A join of plain files is written down wrongly, or its files do not fit together.
     #[error("{0}")]
     Join(String),
+    /// An object store refuses, or is not there.
+    #[error("the object store cannot be used: {0}")]
+    Objects(String),
     /// An expression cannot be evaluated.
     #[error(transparent)]
     Expression(#[from] domain::expression::ExpressionError),
@@ -90,7 +93,7 @@ impl Error {
     pub(crate) fn in_file(path: impl Into<PathBuf>) -> impl FnOnce(Self) -> Self {
         let path = path.into();
         move |cause| match cause {
-            named @ Self::File { .. } => named,
+            named @ (Self::File { .. } | Self::InFile { .. }) => named,
             cause => Self::InFile { path, cause: Box::new(cause) },
         }
     }
@@ -101,6 +104,7 @@ impl Fault for Error {
         match self {
             Self::InFile { cause, .. } => cause.remedy(),
             Self::File { .. } | Self::Altered { .. } => Remedy::ReportBug,
+            Self::Objects(_) => Remedy::RetryLater,
             _ => Remedy::FixRequest,
         }
     }
@@ -113,6 +117,7 @@ impl Fault for Error {
             Self::Unreadable { .. } => "unreadable",
             Self::InFile { cause, .. } => cause.code(),
             Self::Join(_) => "invalid-join",
+            Self::Objects(_) => "object-store",
             Self::Expression(_) => "invalid-expression",
             Self::File { .. } => "file",
             Self::Altered { .. } => "altered-file",

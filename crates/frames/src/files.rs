@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Error;
 use crate::frame::Frame;
+use crate::scan::guarded;
 use crate::wire::{gather, read_file, to_batch, write_file};
 
 /// What was written.
@@ -31,7 +32,7 @@ pub struct Written {
 /// [`Error::File`], or what `fill` said.
 pub fn write_whole(
     path: &Path,
-    fill: impl FnOnce(&mut dyn Write) -> Result<(), Error>,
+    fill: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), Error>,
 ) -> Result<Written, Error> {
     let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(Error::file(folder))?;
@@ -53,7 +54,7 @@ fn temporary_name(path: &Path) -> PathBuf {
 
 fn fill_and_sync(
     path: &Path,
-    fill: impl FnOnce(&mut dyn Write) -> Result<(), Error>,
+    fill: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), Error>,
 ) -> Result<Written, Error> {
     let file = File::create(path).map_err(Error::file(path))?;
     let mut sink = Hashing { inner: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new(), bytes: 0 };
@@ -122,18 +123,32 @@ pub fn verify(path: &Path, expected: &str) -> Result<(), Error> {
 /// # Errors
 /// [`Error::File`].
 pub fn write_parquet(path: &Path, frame: &Frame) -> Result<Written, Error> {
+    write_bytes(path, &parquet_bytes(frame)?)
+}
+
+/// A frame as the bytes of a Parquet file.
+///
+/// # Errors
+/// [`Error::Unreadable`] if the frame cannot be encoded.
+pub fn parquet_bytes(frame: &Frame) -> Result<Vec<u8>, Error> {
     let batch = to_batch(frame, false)?;
     let level = ZstdLevel::try_new(1).map_err(|error| Error::unreadable("compression level", error))?;
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
     let unwritable = |error: parquet::errors::ParquetError| Error::unreadable("frame", error);
-    write_whole(path, |sink| {
-        let mut bytes = Vec::new();
-        let mut writer =
-            ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).map_err(unwritable)?;
-        writer.write(&batch).map_err(unwritable)?;
-        writer.close().map_err(unwritable)?;
-        sink.write_all(&bytes).map_err(Error::file(path))
-    })
+    let mut bytes = Vec::new();
+    let mut writer =
+        ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).map_err(unwritable)?;
+    writer.write(&batch).map_err(unwritable)?;
+    writer.close().map_err(unwritable)?;
+    Ok(bytes)
+}
+
+/// The bytes of a file.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn bytes(path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(Error::file(path))
 }
 
 /// Reads a Parquet file of ours.
@@ -141,6 +156,10 @@ pub fn write_parquet(path: &Path, frame: &Frame) -> Result<Written, Error> {
 /// # Errors
 /// [`Error::File`] or [`Error::Unreadable`].
 pub fn read_parquet(path: &Path) -> Result<Frame, Error> {
+    guarded("Parquet file", || decode_parquet(path))
+}
+
+fn decode_parquet(path: &Path) -> Result<Frame, Error> {
     let file = File::open(path).map_err(Error::file(path))?;
     let unreadable = |error: parquet::errors::ParquetError| Error::unreadable("Parquet file", error);
     let builder =

@@ -118,6 +118,24 @@ impl Values {
         }
     }
 
+    /// The same column with its levels numbered in order of first appearance, and none that does not appear: what a column
+    /// holds then says all of it, whichever files it was read from.
+    #[must_use]
+    pub fn in_order_of_appearance(self) -> Self {
+        let Self::Text(mut codes, levels) = self else { return self };
+        let mut numbers = vec![MISSING; levels.len()];
+        let mut appeared = Vec::new();
+        for code in &mut codes {
+            let Some(number) = numbers.get_mut(*code as usize) else { continue };
+            if *number == MISSING {
+                *number = appeared.len() as u32;
+                appeared.push(levels[*code as usize].clone());
+            }
+            *code = *number;
+        }
+        Self::Text(codes, appeared.into())
+    }
+
     /// Appends another column of the same type.
     ///
     /// # Panics
@@ -268,6 +286,13 @@ impl Frame {
         Ok(Self { rows: self.rows, columns })
     }
 
+    /// The same frame with the levels of its texts [in order of appearance](Values::in_order_of_appearance).
+    #[must_use]
+    pub fn in_order_of_appearance(self) -> Self {
+        let columns = self.columns.into_iter().map(|(name, values)| (name, values.in_order_of_appearance()));
+        Self { rows: self.rows, columns: columns.collect() }
+    }
+
     /// The rows at `indices`; an index past the end gives a row of nulls.
     pub fn take(&self, indices: &[u32]) -> Self {
         let columns =
@@ -316,6 +341,18 @@ mod tests {
         left.append(&Frame::new(2, vec![("c".into(), Values::text([Some("AA"), Some("UA")]))])).unwrap();
         let texts: Vec<_> = (0..4).map(|row| left.find("c").unwrap().text_at(row)).collect();
         assert_eq!(texts, [Some("UA"), None, Some("AA"), Some("UA")]);
+    }
+
+    #[test]
+    fn levels_are_numbered_as_they_appear_and_only_if_they_do() {
+        let whole = Values::text([Some("UA"), Some("AA"), None, Some("DL")]);
+        let Values::Text(codes, levels) = whole.take(&[3, 2, 1, 3]).in_order_of_appearance() else {
+            panic!()
+        };
+        assert_eq!(
+            (codes, levels.to_vec()),
+            (vec![0, MISSING, 1, 0], vec!["DL".to_owned(), "AA".to_owned()])
+        );
     }
 
     #[test]

@@ -75,6 +75,22 @@ pub(crate) fn as_column(values: &Values) -> Column {
     }
 }
 
+/// One history after another, of the same fields.
+///
+/// # Errors
+/// [`Error::WrongType`] if the fields differ.
+pub(crate) fn appended(history: &History, more: &History) -> Result<History, Error> {
+    let mut all = to_frame(history);
+    let rows = history.rows();
+    let mut shifted = to_frame(more);
+    if let Values::Integer(owners) = shifted.column("row")? {
+        let owners = owners.iter().map(|owner| owner + rows as i64).collect();
+        shifted.set("row", Values::Integer(owners));
+    }
+    all.append(&shifted)?;
+    from_frame(&all, rows + more.rows())
+}
+
 /// A history in a frame's clothes, so that it can lie in a file: one row an event, with the row it belongs to.
 pub(crate) fn to_frame(history: &History) -> Frame {
     let events = history.times.len();

@@ -77,6 +77,11 @@ impl Keys {
         self.present[row].then(|| &self.bytes[start..self.ends[row]])
     }
 
+    /// The bucket of a row's key; keys that are none are in the first.
+    pub fn bucket(&self, row: usize, of: u32) -> u32 {
+        self.get(row).map_or(0, |key| bucket(key, of))
+    }
+
     /// The distinct keys, in order of first appearance.
     pub fn distinct(&self) -> Vec<Vec<u8>> {
         let mut seen: HashMap<&[u8], ()> = HashMap::new();
@@ -86,6 +91,20 @@ impl Keys {
             .map(<[u8]>::to_vec)
             .collect()
     }
+}
+
+/// The bucket of a key among `of` of them, a power of two: the low bits of its hash, so that twice as many buckets halve each.
+///
+/// The hash is FNV-1a of 64 bits with the finaliser of `MurmurHash3`. Files are named by it: it never changes.
+pub fn bucket(key: &[u8], of: u32) -> u32 {
+    debug_assert!(of.is_power_of_two());
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for &byte in key {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    ((hash ^ (hash >> 33)) as u32) & (of - 1)
 }
 
 fn push_text(bytes: &mut Vec<u8>, text: &str) {
@@ -124,6 +143,17 @@ mod tests {
             let by_value = (a.as_bytes(), x).cmp(&(b.as_bytes(), y));
             prop_assert_eq!(key(&a, x).cmp(&key(&b, y)), by_value);
         }
+    }
+
+    #[test]
+    fn a_key_stays_in_its_bucket_for_ever_and_twice_as_many_buckets_halve_it() {
+        let buckets: Vec<u32> = (0..6).map(|number| bucket(&key("shop", number), 256)).collect();
+        assert_eq!(buckets, [242, 247, 99, 76, 58, 218]);
+        let halved = |number: i64| bucket(&key("shop", number), 16) == bucket(&key("shop", number), 256) & 15;
+        assert!((0..1000).all(halved));
+        let mut counts = [0; 16];
+        (0..16_000).for_each(|number| counts[bucket(&key("shop", number), 16) as usize] += 1);
+        assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
     }
 
     #[test]

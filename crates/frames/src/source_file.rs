@@ -1,7 +1,11 @@
-//! Reading the rows of a source from the file it names: scan, keep, derive.
+//! Reading the rows of a source from the files it names: scan, keep, derive.
+//!
+//! One Parquet file on a disk is read by polars; what else a source may name (patterns, CSV, Arrow IPC, object stores, times of a
+//! declared zone) by [`crate::scan`].
 
 use std::path::Path;
 
+use arrow::array::RecordBatch;
 use domain::definitions::{Source, ValueType};
 use polars::prelude::{
     AnyValue, DataFrame, DataType, LazyFrame, PlRefPath, ScanArgsParquet, Series, TimeUnit,
@@ -10,8 +14,12 @@ use polars::prelude::{
 use crate::Error;
 use crate::evaluate::{evaluate, filter};
 use crate::frame::{Frame, NO_INTEGER, Values, wrong_type};
+use crate::moments::{Reading, Rounding};
+use crate::plain_join::zone;
+use crate::scan::Scan;
+use crate::wire::from_array;
 
-/// All rows of a source's file, with exactly its declared columns. `folder` is where relative paths start.
+/// All rows of a source's files, with exactly its declared columns. `folder` is where relative paths start.
 ///
 /// # Errors
 /// [`Error::MissingColumn`] or [`Error::WrongType`] name what does not fit the declaration.
@@ -22,7 +30,7 @@ pub fn read(source: &Source, folder: &Path) -> Result<Frame, Error> {
             format!("`{}` names no file; push its rows instead", source.name),
         ));
     };
-    let raw = scan(&folder.join(path), Rounding::Up)?;
+    let raw = raw(source, path, folder)?;
     let kept = match &source.filter {
         Some(condition) => filter(condition, &raw)?,
         None => raw,
@@ -39,6 +47,56 @@ pub fn read(source: &Source, folder: &Path) -> Result<Frame, Error> {
         })
         .collect::<Result<_, Error>>()?;
     Ok(Frame::new(kept.rows(), columns))
+}
+
+fn raw(source: &Source, path: &str, folder: &Path) -> Result<Frame, Error> {
+    let place =
+        if path.contains("://") { path.to_owned() } else { folder.join(path).to_string_lossy().into_owned() };
+    let plain = place.ends_with(".parquet") && !place.contains("://") && !place.contains('*');
+    if plain && source.time_zone.is_none() {
+        return scan(Path::new(&place), Rounding::Up);
+    }
+    let zone = source.time_zone.as_deref().map(zone).transpose()?;
+    let times: Vec<&str> = source
+        .columns
+        .iter()
+        .filter(|(_, kind)| **kind == ValueType::Time)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let files = Scan::open(&place, &times)?;
+    let schema = files.schema();
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let reading = Reading { rounding: Rounding::Up, zone };
+    let mut all: Option<Frame> = None;
+    let mut add = |batch: &RecordBatch| {
+        let frame = as_frame(batch, reading, &times)?;
+        match &mut all {
+            None => all = Some(frame),
+            Some(all) => all.append(&frame)?,
+        }
+        Ok(())
+    };
+    add(&RecordBatch::new_empty(files.schema()))?;
+    files.read(&names, |rows| add(&rows.batch)).map(|()| all.unwrap_or_default())
+}
+
+fn as_frame(batch: &RecordBatch, reading: Reading, times: &[&str]) -> Result<Frame, Error> {
+    let schema = batch.schema();
+    let columns = schema
+        .fields()
+        .iter()
+        .zip(batch.columns())
+        .map(|(field, array)| {
+            let name = field.name();
+            let values = if times.contains(&name.as_str()) {
+                Values::Time(reading.micros(name, array)?)
+            } else {
+                from_array(name, array)?
+            };
+            Ok((name.clone(), values))
+        })
+        .collect::<Result<_, Error>>()?;
+    Ok(Frame::new(batch.num_rows(), columns))
 }
 
 /// A column as the declared type; integers and numbers convert into each other where nothing is lost.
@@ -62,15 +120,6 @@ pub fn conform(name: &str, values: Values, kind: ValueType) -> Result<Values, Er
         }
         (other, kind) => Err(wrong_type(name, &other, kind)),
     }
-}
-
-/// What becomes of nanoseconds, so that nothing moves from the future into the past.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rounding {
-    /// Of moments from which somebody looks.
-    Down,
-    /// Of moments at which something happened or was learned.
-    Up,
 }
 
 /// All columns of a Parquet file.
@@ -136,11 +185,42 @@ fn micros(value: &AnyValue<'_>, unit: TimeUnit, rounding: Rounding) -> i64 {
         _ => return NO_INTEGER,
     };
     match unit {
-        TimeUnit::Nanoseconds => {
-            let up = rounding == Rounding::Up && raw.rem_euclid(1_000) != 0;
-            raw.div_euclid(1_000) + i64::from(up)
-        }
+        TimeUnit::Nanoseconds => rounding.micros(raw),
         TimeUnit::Microseconds => raw,
         TimeUnit::Milliseconds => raw.saturating_mul(1_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(path: &str, zone: Option<&str>) -> Source {
+        let source = serde_json::json!({
+            "name": "visits", "columns": { "shop": "text", "at": "time", "amount": "number" }, "event_time": "at",
+            "known_time": "at", "path": path, "time_zone": zone, "where": "amount > 1",
+        });
+        serde_json::from_value(source).unwrap()
+    }
+
+    #[test]
+    fn several_csv_files_are_one_source_and_its_times_need_a_zone() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("a.csv", "shop,at,amount\nnorth,2013-07-01T00:00:00,2\nsouth,2013-07-01T01:00:00,1\n");
+        write("b.csv", "shop,at,amount\nsouth,2013-07-01T02:00:00,3\n");
+        let said = read(&source("*.csv", None), folder.path()).unwrap_err().to_string();
+        assert!(said.contains("a.csv") && said.contains("`at` holds times without a zone"), "{said}");
+        let rows = read(&source("*.csv", Some("America/New_York")), folder.path()).unwrap();
+        let midnight = 1_372_651_200_000_000; // four hours before it is midnight in New York
+        assert_eq!(rows.times("at").unwrap(), [midnight, midnight + 2 * 3_600_000_000]);
+        assert_eq!(rows.numbers("amount").unwrap(), [2.0, 3.0]);
+    }
+
+    #[test]
+    fn a_pattern_that_names_nothing_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let said = read(&source("*.parquet", None), folder.path()).unwrap_err().to_string();
+        assert!(said.contains("no file matches"), "{said}");
     }
 }

@@ -13,12 +13,15 @@ use sha2::{Digest, Sha256};
 
 use crate::Error;
 use crate::as_of::Status;
-use crate::assemble::{Assembled, Needed, assemble, schema_of, status_rates, table};
+use crate::assemble::{Assembled, Looks, Needed, assemble_by_bucket, needed, schema_of, status_rates, table};
+use crate::describe::{Description, describe};
 use crate::evaluate::evaluate;
-use crate::files::{Written, read_arrow, verify, write_arrow};
+use crate::files::{Written, read_arrow, verify};
 use crate::frame::{Frame, Values};
 use crate::history;
 use crate::keys::Keys;
+use crate::parts::Selection;
+use crate::store::Store;
 use crate::view::ViewRows;
 
 /// A training set in memory.
@@ -81,6 +84,12 @@ pub struct WindowStatistics {
     pub missing: BTreeMap<String, f64>,
     /// Mean by numeric feature, over what is not missing.
     pub mean: BTreeMap<String, f64>,
+    /// What each feature holds; sets of old do not say.
+    #[serde(default)]
+    pub features: BTreeMap<String, Description>,
+    /// Share of the window's rows with each status, by view; sets of old do not say.
+    #[serde(default)]
+    pub status_rates: BTreeMap<String, BTreeMap<String, f64>>,
 }
 
 /// A training set made, not yet written.
@@ -92,22 +101,43 @@ pub struct Built {
     pub manifest: Manifest,
 }
 
+/// Where a training set's rows come from.
+pub trait Rows {
+    /// What reading can fail with.
+    type Error: From<Error>;
+
+    /// Into how many buckets a view is cut.
+    fn buckets(&self, view: &str) -> u32;
+
+    /// The rows of a view that are wanted, and perhaps others.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn read(&mut self, needed: &Needed<'_>, wanted: &Selection) -> Result<ViewRows, Self::Error>;
+}
+
 /// Builds the training set of `dataset` from what the views hold: spine rows whose outcome was known by `as_of`, each
-/// looking from its own cutoff. `rows_of` reads the stored rows of one view.
+/// looking from its own cutoff, bucket by bucket.
 ///
 /// # Errors
-/// What `rows_of` said, or an error that names the column that does not fit.
-pub fn build<E: From<Error>>(
+/// What `rows` said, or an error that names the column that does not fit.
+pub fn build<R: Rows>(
     definitions: &Definitions,
     dataset: &Dataset,
     as_of: i64,
-    mut rows_of: impl FnMut(&Needed<'_>) -> Result<ViewRows, E>,
-) -> Result<Built, E> {
-    let spine = Spine::read(definitions, dataset, as_of, &mut rows_of)?;
-    let assembled =
-        assemble(definitions, dataset, &spine.frame, &spine.cutoffs, &spine.cutoffs, |needed, _| {
-            rows_of(needed)
-        })?;
+    rows: &mut R,
+) -> Result<Built, R::Error> {
+    let spine = Spine::read(definitions, dataset, as_of, rows)?;
+    let looks = Looks { spine: &spine.frame, cutoffs: &spine.cutoffs, as_of: &spine.cutoffs };
+    let buckets: std::collections::HashMap<String, u32> = needed(definitions, dataset)?
+        .into_iter()
+        .map(|needed| (needed.view.name.clone(), rows.buckets(&needed.view.name)))
+        .collect();
+    let buckets_of = |needed: &Needed<'_>| buckets.get(&needed.view.name).copied().unwrap_or(1);
+    let mut assembled = assemble_by_bucket(definitions, dataset, &looks, buckets_of, |needed, wanted| {
+        rows.read(needed, wanted)
+    })?;
+    assembled.features = assembled.features.in_order_of_appearance();
     let manifest = manifest(dataset, &spine, &assembled);
     let mut columns = vec![
         ("__row".to_owned(), Values::text(spine.names.iter().map(Some))),
@@ -136,23 +166,24 @@ struct Spine {
 }
 
 impl Spine {
-    fn read<E: From<Error>>(
+    fn read<R: Rows>(
         definitions: &Definitions,
         dataset: &Dataset,
         as_of: i64,
-        rows_of: &mut impl FnMut(&Needed<'_>) -> Result<ViewRows, E>,
-    ) -> Result<Self, E> {
+        source: &mut R,
+    ) -> Result<Self, R::Error> {
         let view = definitions.feature_view(&dataset.spine.view).ok_or_else(|| {
             Error::unreadable("definitions", format!("there is no view `{}`", dataset.spine.view))
         })?;
         let needed = Needed { view, schema: schema_of(definitions, view)? };
-        let rows = rows_of(&needed)?;
+        let from = dataset.spine.from.map_or(i64::MIN, Cutoff::micros);
+        let until = dataset.spine.until.map_or(i64::MAX, Cutoff::micros);
+        let wanted = Selection { events: (from, until), max_known: as_of, ..Selection::up_to(i64::MAX) };
+        let rows = source.read(&needed, &wanted)?;
         let labels = match evaluate(&dataset.label, &with_time(&rows.frame, &rows.event_time))? {
             Values::Boolean(labels) => labels,
             _ => return Err(Error::unreadable("label", "it is neither true nor false").into()),
         };
-        let from = dataset.spine.from.map_or(i64::MIN, Cutoff::micros);
-        let until = dataset.spine.until.map_or(i64::MAX, Cutoff::micros);
         let names = row_names(&rows.frame, &needed.schema.key_names())?;
         let mut kept: Vec<u32> = (0..rows.rows() as u32)
             .filter(|&row| {
@@ -213,12 +244,8 @@ fn manifest(dataset: &Dataset, spine: &Spine, assembled: &Assembled) -> Manifest
             (joined.view.clone(), audit)
         })
         .collect();
-    let status_rates = status_rates(&assembled.joined)
-        .into_iter()
-        .map(|(view, rates)| {
-            (view, rates.into_iter().map(|(status, rate)| (status_name(status), rate)).collect())
-        })
-        .collect();
+    let everywhere: Vec<u32> = (0..spine.names.len() as u32).collect();
+    let status_rates = named_rates(status_rates(&assembled.joined, &everywhere));
     let schema: Vec<(String, String)> =
         assembled.features.schema().into_iter().map(|(name, kind)| (name, kind.to_string())).collect();
     Manifest {
@@ -227,20 +254,23 @@ fn manifest(dataset: &Dataset, spine: &Spine, assembled: &Assembled) -> Manifest
         leaked_values: leak_audit.values().map(|audit| audit.leaked).sum(),
         leak_audit,
         status_rates,
-        windows: window_statistics(dataset, spine, &assembled.features),
+        windows: window_statistics(dataset, spine, assembled),
         schema_fingerprint: hash(&json!(schema)),
         schema,
     }
 }
 
-fn status_name(status: Status) -> String {
-    serde_json::to_value(status).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+fn named_rates(rates: BTreeMap<String, BTreeMap<Status, f64>>) -> BTreeMap<String, BTreeMap<String, f64>> {
+    let named = |rates: BTreeMap<Status, f64>| {
+        rates.into_iter().map(|(status, rate)| (status.name().to_owned(), rate)).collect()
+    };
+    rates.into_iter().map(|(view, rates)| (view, named(rates))).collect()
 }
 
 fn window_statistics(
     dataset: &Dataset,
     spine: &Spine,
-    features: &Frame,
+    assembled: &Assembled,
 ) -> BTreeMap<Window, WindowStatistics> {
     let mut places: BTreeMap<Window, Vec<u32>> = BTreeMap::new();
     for row in 0..spine.names.len() {
@@ -250,10 +280,11 @@ fn window_statistics(
             places.entry(dataset.split.window(cutoff, label_time)).or_default().push(row as u32);
         }
     }
-    places.into_iter().map(|(window, places)| (window, statistics(spine, features, &places))).collect()
+    places.into_iter().map(|(window, places)| (window, statistics(spine, assembled, &places))).collect()
 }
 
-fn statistics(spine: &Spine, features: &Frame, places: &[u32]) -> WindowStatistics {
+fn statistics(spine: &Spine, assembled: &Assembled, places: &[u32]) -> WindowStatistics {
+    let features = &assembled.features;
     let rows = places.len() as f64;
     let late = places.iter().filter(|&&row| spine.labels[row as usize]).count();
     let mut statistics =
@@ -261,6 +292,7 @@ fn statistics(spine: &Spine, features: &Frame, places: &[u32]) -> WindowStatisti
     for (name, values) in features.columns() {
         let missing = places.iter().filter(|&&row| values.is_null(row as usize)).count();
         statistics.missing.insert(name.clone(), missing as f64 / rows);
+        statistics.features.insert(name.clone(), describe(values, places));
         if let Values::Number(numbers) = values {
             let sum: f64 =
                 places.iter().map(|&row| numbers[row as usize]).filter(|number| !number.is_nan()).sum();
@@ -269,6 +301,7 @@ fn statistics(spine: &Spine, features: &Frame, places: &[u32]) -> WindowStatisti
             }
         }
     }
+    statistics.status_rates = named_rates(status_rates(&assembled.joined, places));
     statistics
 }
 
@@ -298,10 +331,18 @@ impl Built {
     ///
     /// # Errors
     /// [`Error::File`].
-    pub fn write(&self, path: &Path, history_path: &Path) -> Result<(Written, Option<Written>), Error> {
-        let written = write_arrow(path, &self.frame)?;
+    pub fn write(
+        &self,
+        store: &Store,
+        path: &str,
+        history_path: &str,
+    ) -> Result<(Written, Option<Written>), Error> {
+        let written = store.write_arrow(path, &self.frame)?;
         let histories = match &self.history {
-            Some(events) => Some(write_arrow(history_path, &history::to_frame(events))?),
+            Some(events) => {
+                let events = history::to_frame(events).in_order_of_appearance();
+                Some(store.write_arrow(history_path, &events)?)
+            }
             None => None,
         };
         Ok((written, histories))

@@ -1,19 +1,21 @@
-//! Rows of a feature view: cut from a source's rows, written as parts, read back, and kept online.
+//! Rows of a feature view: cut from a source's rows, sorted, and kept online; [`crate::parts`] keeps them in files.
 
 use std::path::{Path, PathBuf};
 
 use domain::definitions::{Entity, FeatureView, Shape, Source, ValueType};
 
-use crate::files::{Written, read_parquet, write_parquet};
-use crate::frame::{Frame, Values};
+use crate::frame::Frame;
 use crate::groups::Moments;
 use crate::keys::Keys;
+use crate::parts::{self, Part, Selection, WrittenPart};
+use crate::store::Store;
 use crate::{Error, payload};
 
-const EVENT_TIME: &str = "event_time";
-const KNOWN_TIME: &str = "known_time";
-const SEQ: &str = "seq";
-const OP: &str = "op";
+/// A file's folder as a store, and its name there.
+fn apart(path: &Path) -> (Store, String) {
+    let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+    (Store::Folder(folder), path.file_name().unwrap_or_default().to_string_lossy().into_owned())
+}
 
 /// The columns of a view's rows: which are keys, which are values.
 #[derive(Clone, Debug, PartialEq)]
@@ -144,16 +146,9 @@ impl ViewRows {
     ///
     /// # Errors
     /// [`Error::File`].
-    pub fn write_part(&self, schema: &ViewSchema, path: &Path) -> Result<Written, Error> {
-        let sorted = self.sorted(schema)?;
-        let mut columns: Vec<(String, Values)> = vec![
-            (format!("__{EVENT_TIME}"), Values::Time(sorted.event_time)),
-            (format!("__{KNOWN_TIME}"), Values::Time(sorted.known_time)),
-            (format!("__{SEQ}"), Values::Integer(sorted.seq)),
-            (format!("__{OP}"), Values::Boolean(sorted.op.into_iter().map(Some).collect())),
-        ];
-        columns.extend(sorted.frame.columns().iter().cloned());
-        write_parquet(path, &Frame::new(self.rows(), columns))
+    pub fn write_part(&self, schema: &ViewSchema, path: &Path) -> Result<WrittenPart, Error> {
+        let (store, name) = apart(path);
+        parts::write(&store, &name, schema, self)
     }
 
     /// Reads parts, in order.
@@ -162,22 +157,10 @@ impl ViewRows {
     /// [`Error::File`], or an error that names a column.
     pub fn read_parts(schema: &ViewSchema, paths: &[PathBuf]) -> Result<Self, Error> {
         let mut all = Self::empty(schema);
-        let names: Vec<String> = all.frame.columns().iter().map(|(name, _)| name.clone()).collect();
         for path in paths {
-            let part = read_parquet(path)?;
-            let Values::Integer(seq) = part.column("__seq")? else {
-                return Err(Error::unreadable("part", "its `__seq` column holds no integers"));
-            };
-            let Values::Boolean(op) = part.column("__op")? else {
-                return Err(Error::unreadable("part", "its `__op` column holds no booleans"));
-            };
-            all.append(&Self {
-                frame: part.select(&names)?,
-                event_time: part.times("__event_time")?.to_vec(),
-                known_time: part.times("__known_time")?.to_vec(),
-                seq: seq.clone(),
-                op: op.iter().map(|op| *op == Some(true)).collect(),
-            })?;
+            let (store, name) = apart(path);
+            let part = Part::unlisted(&name);
+            all.append(&parts::read(&store, schema, &[part], &Selection::up_to(i64::MAX))?)?;
         }
         Ok(all)
     }

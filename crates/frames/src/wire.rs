@@ -7,7 +7,7 @@ use arrow::array::{
     Array, ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int64Array, RecordBatch,
     RecordBatchOptions, StringArray, TimestampMicrosecondArray, UInt32Array,
 };
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit, UInt32Type};
 use arrow::ipc::CompressionType;
 use arrow::ipc::reader::{FileReader, StreamReader};
@@ -85,7 +85,15 @@ pub(crate) fn from_array(name: &str, array: &ArrayRef) -> Result<Values, Error> 
         DataType::Float16 | DataType::Float32 | DataType::Float64 => {
             Ok(numbers(&converted(&DataType::Float64)?))
         }
-        kind if kind.is_integer() => Ok(integers(&converted(&DataType::Int64)?)),
+        kind if kind.is_integer() => {
+            let strict = CastOptions { safe: false, ..CastOptions::default() };
+            let whole = cast_with_options(array, &DataType::Int64, &strict);
+            Ok(integers(&whole.map_err(|error| Error::WrongType {
+                column: name.to_owned(),
+                found: format!("{kind} values that do not fit ({error})"),
+                expected: "64-bit integers".to_owned(),
+            })?))
+        }
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Ok(texts(&converted(&DataType::Utf8)?)),
         DataType::Dictionary(_, value) if matches!(**value, DataType::Utf8 | DataType::LargeUtf8) => {
             Ok(texts(&converted(&DataType::Utf8)?))
@@ -218,6 +226,13 @@ mod tests {
     fn a_time_without_a_zone_is_refused() {
         let array: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![1]));
         assert!(matches!(from_array("t", &array), Err(Error::NaiveTime { .. })));
+    }
+
+    #[test]
+    fn an_integer_above_63_bits_is_refused_and_not_made_null() {
+        let array: ArrayRef = Arc::new(arrow::array::UInt64Array::from(vec![u64::MAX]));
+        let said = from_array("n", &array).unwrap_err().to_string();
+        assert!(said.contains("`n`") && said.contains("do not fit"), "{said}");
     }
 
     #[test]

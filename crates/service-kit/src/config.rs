@@ -36,6 +36,8 @@ pub struct Config {
     pub artifacts: ArtifactsConfig,
     /// Messages about changes of models.
     pub webhooks: WebhooksConfig,
+    /// Where parts and training sets lie.
+    pub offline: OfflineConfig,
 }
 
 /// Where uploaded artifacts are kept.
@@ -66,6 +68,14 @@ pub struct WebhooksConfig {
     pub allow_http: bool,
     /// Whether receivers may have addresses that are not public: loopback, private and link-local ones.
     pub allow_private: bool,
+}
+
+/// Where parts and training sets lie.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OfflineConfig {
+    /// An object store such as `s3://bucket/prefix`, with credentials in `AWS_…` variables; without one, the data directory.
+    pub url: Option<String>,
 }
 
 /// The HTTP surface.
@@ -152,6 +162,7 @@ impl Default for Config {
                 keep_unreferenced_seconds: 24 * 60 * 60,
             },
             webhooks: WebhooksConfig { allow_http: false, allow_private: false },
+            offline: OfflineConfig::default(),
         }
     }
 }
@@ -225,6 +236,7 @@ struct Defaults {
     worker: WorkerConfig,
     artifacts: ArtifactsDefaults,
     webhooks: WebhooksConfig,
+    offline: OfflineConfig,
 }
 
 #[derive(Serialize)]
@@ -259,6 +271,7 @@ impl From<Config> for Defaults {
                 keep_unreferenced_seconds: config.artifacts.keep_unreferenced_seconds,
             },
             webhooks: config.webhooks,
+            offline: config.offline,
         }
     }
 }

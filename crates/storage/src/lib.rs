@@ -18,6 +18,7 @@ pub mod model_evidence;
 pub mod models;
 pub mod monitors;
 pub mod notifications;
+pub mod parts;
 pub mod pool;
 pub mod predictions;
 pub mod private_postgres;

@@ -6,7 +6,6 @@ use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use chrono::{DateTime, Utc};
 use domain::definitions::{Definitions, FeatureView, Object, Shape, Source};
-use domain::ids::PartId;
 use frames::assemble::schema_of;
 use frames::source_file::conform;
 use frames::view::{ViewRows, ViewSchema};
@@ -14,9 +13,10 @@ use frames::{Frame, NO_INTEGER};
 use serde::{Deserialize, Serialize};
 use service_kit::Problem;
 use sqlx::PgConnection;
-use storage::features::{OnlineRows, Part};
+use storage::features::OnlineRows;
 
-use crate::{Error, FeatureStore};
+use crate::parts::instant;
+use crate::{Error, FeatureStore, parts};
 
 /// The version of every view, until views have several.
 pub(crate) const VIEW_VERSION: i32 = 1;
@@ -190,30 +190,13 @@ struct ViewBatch<'a> {
 impl ViewBatch<'_> {
     /// File first, row second: writes the part, then makes it visible in the caller's transaction.
     async fn store_offline(&self, tx: &mut PgConnection, store: &FeatureStore) -> Result<(), Error> {
-        let context = &store.context;
-        let project = context.config.project.as_str();
-        let id = PartId::new();
-        let view = &self.view.name;
-        let path = format!("features/{project}/{view}/v{VIEW_VERSION}/{:012}-{id}.parquet", self.seq);
-        let file = context.data_dir.join(&path);
-        let (rows, schema) = (self.rows.clone(), self.schema.clone());
-        let times = Times::of(&self.rows);
-        let written = tokio::task::spawn_blocking(move || rows.write_part(&schema, &file)).await??;
-        let part = Part {
-            id,
-            view: view.clone(),
-            view_version: VIEW_VERSION,
-            seq: self.seq,
-            path,
-            sha256: written.sha256,
-            size_bytes: written.bytes as i64,
-            rows: times.rows,
-            min_event_time: times.first_event,
-            max_event_time: times.last_event,
-            max_known_time: times.last_known,
+        let batch = parts::Batch {
+            view: &self.view.name,
+            version: VIEW_VERSION,
+            schema: &self.schema,
+            rows: &self.rows,
         };
-        storage::features::publish_part(tx, project, &part, self.now).await?;
-        Ok(())
+        parts::store(tx, &store.context, &batch, self.seq, self.now).await
     }
 
     /// Makes the rows that the online store needs visible in the caller's transaction.
@@ -231,29 +214,6 @@ impl ViewBatch<'_> {
         }
         Ok(())
     }
-}
-
-struct Times {
-    rows: i64,
-    first_event: DateTime<Utc>,
-    last_event: DateTime<Utc>,
-    last_known: DateTime<Utc>,
-}
-
-impl Times {
-    fn of(rows: &ViewRows) -> Self {
-        let at = |micros: Option<&i64>| instant(micros.copied().unwrap_or_default());
-        Self {
-            rows: rows.rows() as i64,
-            first_event: at(rows.event_time.iter().min()),
-            last_event: at(rows.event_time.iter().max()),
-            last_known: at(rows.known_time.iter().max()),
-        }
-    }
-}
-
-fn instant(micros: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp_micros(micros).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 fn online_rows(

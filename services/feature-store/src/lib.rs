@@ -7,10 +7,13 @@
 //! together; nothing known later than now is accepted.
 
 mod apply;
+pub mod compact;
 mod error;
 mod ingest;
 mod metrics;
 mod online;
+mod parts;
+mod snapshot;
 mod training;
 
 use axum::Router;
@@ -36,6 +39,7 @@ pub fn router(context: &Context) -> Router {
         .route("/v1/datasets/{dataset}/online", post(online::online))
         .route("/v1/training-sets", post(training::request).get(training::list))
         .route("/v1/training-sets/{id}", get(training::show))
+        .route("/v1/training-sets/{id}/rows", get(training::export))
         .route("/v1/freshness", get(online::freshness))
         .with_state(store)
 }
@@ -43,6 +47,12 @@ pub fn router(context: &Context) -> Router {
 /// Starts the feature store's job loop.
 pub fn start(context: &Context) {
     let store = FeatureStore { context: context.clone(), metrics: metrics::Metrics::of(context) };
-    let handlers = Handlers::default().on(JOB_KIND, move |job| training::build(store.clone(), job));
+    let context_of = |store: &FeatureStore| store.context.clone();
+    let (merging, retaining) = (context_of(&store), context_of(&store));
+    let handlers = Handlers::default()
+        .on(JOB_KIND, move |job| training::build(store.clone(), job))
+        .on(compact::JOB_KIND, move |job| compact::run(merging.clone(), job))
+        .on(compact::RETAIN_KIND, move |job| compact::run_retention(retaining.clone(), job));
     service_kit::jobs::start(context, handlers);
+    context.tasks.spawn(compact::watch_retention(context.clone()));
 }

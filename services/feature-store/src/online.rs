@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use service_kit::{JsonBody, Problem};
 use sqlx::PgConnection;
-use storage::features::Freshness;
+use storage::parts::Freshness;
 
 use crate::ingest::VIEW_VERSION;
 use crate::{Error, FeatureStore};
@@ -74,5 +74,5 @@ pub(crate) fn dataset<'a>(
 
 pub(crate) async fn freshness(State(store): State<FeatureStore>) -> Result<Json<Vec<Freshness>>, Problem> {
     let mut conn = store.context.db.acquire().await.map_err(storage::Error::from)?;
-    Ok(Json(storage::features::freshness(&mut conn, &store.context.config.project).await?))
+    Ok(Json(storage::parts::freshness(&mut conn, &store.context.config.project).await?))
 }

@@ -1,27 +1,26 @@
 //! Training sets: asked for over HTTP or by a schedule, built by a job, immutable afterwards.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use domain::ids::{JobId, TrainingSetId};
-use frames::assemble::Needed;
 use frames::training_set::{build as build_set, spec_hash};
-use frames::view::ViewRows;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service_kit::jobs::{Failure, Job, Outcome};
 use service_kit::{JsonBody, Problem};
 use sqlx::Connection;
-use storage::governance::inputs::PartUsed;
 use storage::jobs::NewJob;
 use storage::training_sets::TrainingSet;
 
 use crate::online::dataset;
+use crate::parts::store_of;
+use crate::snapshot::Snapshot;
 use crate::{Error, FeatureStore};
 
 /// The job kind that builds training sets.
@@ -106,6 +105,51 @@ pub(crate) async fn show(
     Ok(Json(storage::training_sets::get(&mut conn, &store.context.config.project, id).await?))
 }
 
+/// How a training set leaves.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Format {
+    /// The file as it lies there, whose SHA-256 is known: Arrow IPC.
+    #[default]
+    Arrow,
+    /// Parquet, with the same rows.
+    Parquet,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Export {
+    #[serde(default)]
+    format: Format,
+}
+
+/// The rows of a training set as a file.
+pub(crate) async fn export(
+    State(store): State<FeatureStore>,
+    Path(id): Path<TrainingSetId>,
+    Query(export): Query<Export>,
+) -> Result<Response, Problem> {
+    let mut conn = store.context.db.acquire().await.map_err(storage::Error::from)?;
+    let set = storage::training_sets::get(&mut conn, &store.context.config.project, id).await?;
+    drop(conn);
+    let files = store_of(&store.context)?;
+    let (bytes, kind, extension) = tokio::task::spawn_blocking(move || -> Result<_, Error> {
+        let file = files.local(&set.path, &set.sha256)?;
+        frames::files::verify(&file, &set.sha256)?;
+        Ok(match export.format {
+            Format::Arrow => (frames::files::bytes(&file)?, "application/vnd.apache.arrow.file", "arrow"),
+            Format::Parquet => {
+                let rows = frames::files::read_arrow(&file)?;
+                (frames::files::parquet_bytes(&rows)?, "application/vnd.apache.parquet", "parquet")
+            }
+        })
+    })
+    .await
+    .map_err(Error::from)??;
+    let name = format!("attachment; filename=\"{id}.{extension}\"");
+    Ok(([(CONTENT_TYPE, kind.to_owned()), (CONTENT_DISPOSITION, name)], bytes).into_response())
+}
+
 /// Handles one job: builds the set (or finds that it exists) and says what follows.
 pub(crate) async fn build(store: FeatureStore, job: Job) -> Result<Outcome, Failure> {
     let request: BuildTrainingSet = job.payload()?;
@@ -136,25 +180,27 @@ async fn make(store: &FeatureStore, request: &BuildTrainingSet) -> Result<Traini
     let definitions = storage::definitions::load(&mut conn, project).await?;
     let dataset = dataset(&definitions, &request.dataset, project)?.clone();
     let as_of = request.as_of.unwrap_or_else(|| context.clock.now());
-    let max_seq = storage::features::latest_seq(&mut conn, project).await?;
+    let max_seq = storage::parts::latest_seq(&mut conn, project).await?;
     let spec_hash = spec_hash(&definitions, &dataset);
     if let Some(id) = storage::training_sets::find(&mut conn, project, &spec_hash, max_seq, as_of).await? {
         return Ok(id);
     }
-    let files = Files::of(&mut conn, context, project, &definitions, &dataset, max_seq).await?;
-    let used = files.used.clone();
     drop(conn); // the join takes its time; nobody else should wait for a connection
+    let snapshot = Snapshot::take(context, project, &definitions, &dataset, max_seq).await?;
     let id = TrainingSetId::new();
     let path = format!("training-sets/{project}/{}/{id}.arrow", dataset.name);
     let history_path = format!("training-sets/{project}/{}/{id}.history.arrow", dataset.name);
-    let places = (context.data_dir.join(&path), context.data_dir.join(&history_path));
+    let places = (path.clone(), history_path.clone());
     let name = dataset.name.clone();
-    let (manifest, written, histories) = tokio::task::spawn_blocking(move || -> Result<_, Error> {
-        let built = build_set(&definitions, &dataset, as_of.timestamp_micros(), |needed| files.rows(needed))?;
-        let (written, histories) = built.write(&places.0, &places.1)?;
+    let Snapshot { lease, mut rows, used } = snapshot;
+    let built = tokio::task::spawn_blocking(move || -> Result<_, Error> {
+        let built = build_set(&definitions, &dataset, as_of.timestamp_micros(), &mut rows)?;
+        let (written, histories) = built.write(&rows.store, &places.0, &places.1)?;
         Ok((built.manifest, written, histories))
     })
-    .await??;
+    .await;
+    storage::parts::release(&mut *context.db.acquire().await?, lease).await?;
+    let (manifest, written, histories) = built??;
     let set = TrainingSet {
         id,
         dataset: name,
@@ -178,44 +224,4 @@ async fn make(store: &FeatureStore, request: &BuildTrainingSet) -> Result<Traini
     store.metrics.training_set_seconds.with_label_values(&[&set.dataset]).observe(seconds);
     tracing::info!(training_set = %id, dataset = set.dataset, rows = set.rows, seconds, "built a training set");
     Ok(id)
-}
-
-/// The parts of every view that a dataset reads, as the manifest lists them at one seq.
-struct Files {
-    paths: HashMap<String, Vec<PathBuf>>,
-    used: Vec<PartUsed>,
-}
-
-impl Files {
-    async fn of(
-        conn: &mut sqlx::PgConnection,
-        context: &service_kit::Context,
-        project: &str,
-        definitions: &domain::definitions::Definitions,
-        dataset: &domain::definitions::Dataset,
-        max_seq: i64,
-    ) -> Result<Self, Error> {
-        let needed = frames::assemble::needed(definitions, dataset)?;
-        let views =
-            needed.iter().map(|needed| needed.view.name.as_str()).chain([dataset.spine.view.as_str()]);
-        let mut files = Self { paths: HashMap::new(), used: vec![] };
-        for view in views {
-            let parts = storage::features::parts_of(conn, project, view, max_seq).await?;
-            let paths = parts.iter().map(|part| context.data_dir.join(&part.path)).collect();
-            files.paths.insert(view.to_owned(), paths);
-            files.used.extend(parts.into_iter().map(|part| PartUsed {
-                part_id: part.id,
-                view: part.view,
-                view_version: part.view_version,
-                path: part.path,
-                sha256: part.sha256,
-            }));
-        }
-        Ok(files)
-    }
-
-    fn rows(&self, needed: &Needed<'_>) -> Result<ViewRows, Error> {
-        let paths = self.paths.get(&needed.view.name).map_or(&[][..], Vec::as_slice);
-        Ok(ViewRows::read_parts(&needed.schema, paths)?)
-    }
 }

@@ -62,7 +62,7 @@ enum Action {
         #[arg(long)]
         promote: bool,
     },
-    /// Make training sets out of plain files, without a server.
+    /// Make training sets, out of plain files without a server or on a running Foretime.
     #[command(subcommand)]
     Dataset(Dataset),
     /// Say what has moved.
@@ -128,7 +128,7 @@ async fn act(command: Command) -> Result<(), Failure> {
         Action::Apply { folder, dry_run } => apply(&config, &folder, dry_run).await,
         Action::Ingest(ingest) => push(&config, ingest).await,
         Action::Train { model, promote } => train(&config, &model, promote).await,
-        Action::Dataset(dataset) => dataset::run(dataset),
+        Action::Dataset(dataset) => dataset::run(&config, dataset).await,
         Action::Monitor(asked) => monitor::run(asked),
         Action::Registry(asked) => registry::run(&config, asked).await,
         Action::Migrate => migrate(&config).await,

@@ -148,6 +148,21 @@ impl Client {
             .success()
     }
 
+    /// Fetches a file and writes it to `out`, whole or not at all; answers its size.
+    pub(crate) async fn download(&self, path: &str, out: &Path) -> Result<u64, Failure> {
+        let response = self.request(Method::GET, path).send().await.map_err(|error| {
+            Failure(format!("nobody answers at {}: {error}; is `foretime up` running there?", self.base))
+        })?;
+        let status = response.status();
+        let bytes =
+            response.bytes().await.map_err(|error| Failure(format!("the answer was cut off: {error}")))?;
+        if !status.is_success() {
+            let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+            return Answer { status, body }.success().map(|_| 0);
+        }
+        Ok(frames::files::write_bytes(out, &bytes)?.bytes)
+    }
+
     /// Waits for a job, telling `watch` what it reports; answers its outcome.
     ///
     /// # Errors

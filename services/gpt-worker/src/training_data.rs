@@ -67,10 +67,15 @@ impl TrainingData {
             }
             None => dataset.split,
         };
-        let path = context.data_dir.join(&row.path);
-        let history = row.history_path.map(|path| context.data_dir.join(path)).zip(row.history_sha256);
+        let (url, folder) = (context.config.offline.url.clone(), context.data_dir.clone());
         let wanted = manifest.clone();
         let set = tokio::task::spawn_blocking(move || {
+            let store = frames::store::Store::at(url.as_deref(), &folder)?;
+            let path = store.local(&row.path, &row.sha256)?;
+            let history = match row.history_path.zip(row.history_sha256) {
+                Some((path, sha256)) => Some((store.local(&path, &sha256)?, sha256)),
+                None => None,
+            };
             let history = history.as_ref().map(|(path, sha256)| (path.as_path(), sha256.as_str()));
             frames::training_set::read(&path, &row.sha256, history, &wanted)
         })

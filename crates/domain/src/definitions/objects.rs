@@ -63,8 +63,12 @@ pub struct Source {
     pub event_time: String,
     /// The column that says when we learned it.
     pub known_time: String,
-    /// A Parquet file that holds rows, relative to the definitions' folder.
+    /// Files that hold rows: Parquet, Arrow IPC or CSV, relative to the definitions' folder, or at `s3://bucket/key`. A `*`
+    /// names several.
     pub path: Option<String>,
+    /// The zone of times in the files that name none, such as `America/New_York`; without it they are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
     /// Which rows of the file to take: an expression over its columns.
     #[serde(rename = "where")]
     pub filter: Option<String>,
@@ -170,6 +174,9 @@ pub struct FeatureView {
     pub source: String,
     /// A value older than this is reported as expired, and not given.
     pub max_age: Option<Horizon>,
+    /// Versions older than this are let go, but never the newest one of a key that still counts; without it none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Horizon>,
     /// Whether a row that happened exactly at the cutoff counts.
     #[serde(default)]
     pub boundary: Boundary,

@@ -3,6 +3,9 @@
 use domain::definitions::Definitions;
 use domain::evaluation::Evaluation;
 use domain::gate::{Case, Drift, Gate, Reigning, Verdict};
+use frames::assemble::Needed;
+use frames::parts::Selection;
+use frames::training_set::Rows;
 use frames::view::ViewRows;
 use service_kit::Context;
 use sqlx::PgConnection;
@@ -103,7 +106,21 @@ async fn schema_now(
 /// A training set of no rows has the schema of one with rows.
 fn fingerprint(definitions: &Definitions, dataset: &str) -> Result<String, String> {
     let dataset = definitions.dataset(dataset).ok_or("it is no longer defined")?;
-    let none = |needed: &frames::assemble::Needed<'_>| Ok(ViewRows::empty(&needed.schema));
-    let built = frames::training_set::build(definitions, dataset, i64::MAX, none);
-    built.map(|built| built.manifest.schema_fingerprint).map_err(|error: frames::Error| error.to_string())
+    let built = frames::training_set::build(definitions, dataset, i64::MAX, &mut NoRows);
+    built.map(|built| built.manifest.schema_fingerprint).map_err(|error| error.to_string())
+}
+
+/// Views that hold nothing.
+struct NoRows;
+
+impl Rows for NoRows {
+    type Error = frames::Error;
+
+    fn buckets(&self, _: &str) -> u32 {
+        1
+    }
+
+    fn read(&mut self, needed: &Needed<'_>, _: &Selection) -> Result<ViewRows, frames::Error> {
+        Ok(ViewRows::empty(&needed.schema))
+    }
 }

@@ -1,0 +1,128 @@
+//! Where our own files lie: a folder, or an object store. A file is whole or absent, hashed on the way, and never changed.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+use crate::files::{Written, sha256, write_whole};
+use crate::frame::Frame;
+use crate::objects::Objects;
+use crate::place::Bytes;
+use crate::wire::{to_batch, write_file};
+
+/// A folder, or an object store with a folder for what is on its way there.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// Files under this folder.
+    Folder(PathBuf),
+    /// Objects; files pass through the folder when they are written, and stay there while they are read as a whole.
+    Objects {
+        /// Where they lie.
+        objects: Objects,
+        /// The folder.
+        cache: PathBuf,
+    },
+}
+
+impl Store {
+    /// The store at `url` (`s3://bucket/prefix`), or `folder` itself without one.
+    ///
+    /// # Errors
+    /// [`Error::Objects`] if the URL or the environment does not fit.
+    pub fn at(url: Option<&str>, folder: &Path) -> Result<Self, Error> {
+        Ok(match url {
+            None => Self::Folder(folder.to_owned()),
+            Some(url) => Self::Objects { objects: Objects::at(url)?, cache: folder.join("cache") },
+        })
+    }
+
+    /// Writes a file by `fill`: whole, or not at all.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::Objects`], or what `fill` said.
+    pub fn write(
+        &self,
+        path: &str,
+        fill: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), Error>,
+    ) -> Result<Written, Error> {
+        match self {
+            Self::Folder(folder) => write_whole(&folder.join(path), fill),
+            Self::Objects { objects, cache } => {
+                let passing = cache.join(path);
+                let written = write_whole(&passing, fill)?;
+                objects.upload(path, &passing)?;
+                fs::remove_file(&passing).map_err(Error::file(&passing))?;
+                Ok(written)
+            }
+        }
+    }
+
+    /// Writes a frame as an Arrow IPC file, texts as dictionaries, LZ4-compressed.
+    ///
+    /// # Errors
+    /// [`Error::File`] or [`Error::Objects`].
+    pub fn write_arrow(&self, path: &str, frame: &Frame) -> Result<Written, Error> {
+        let batch = to_batch(frame, true)?;
+        self.write(path, |sink| write_file(sink, &[batch]))
+    }
+
+    /// The bytes of a file, read by ranges.
+    ///
+    /// # Errors
+    /// [`Error::File`] or [`Error::Objects`].
+    pub(crate) fn open(&self, path: &str) -> Result<Bytes, Error> {
+        match self {
+            Self::Folder(folder) => Bytes::on_disk(&folder.join(path)),
+            Self::Objects { objects, .. } => Bytes::object(objects, path),
+        }
+    }
+
+    /// The file on a disk, fetched if need be. Files never change, so one of that hash is fetched once.
+    ///
+    /// # Errors
+    /// [`Error::File`] or [`Error::Objects`].
+    pub fn local(&self, path: &str, expected: &str) -> Result<PathBuf, Error> {
+        match self {
+            Self::Folder(folder) => Ok(folder.join(path)),
+            Self::Objects { objects, cache } => {
+                let file = cache.join(path);
+                if !file.exists() || sha256(&file)? != expected {
+                    write_whole(&file, |sink| objects.download(path, sink))?;
+                }
+                Ok(file)
+            }
+        }
+    }
+
+    /// Removes a file; one that is gone already is no error.
+    ///
+    /// # Errors
+    /// [`Error::File`] or [`Error::Objects`].
+    pub fn remove(&self, path: &str) -> Result<(), Error> {
+        match self {
+            Self::Folder(folder) => {
+                let file = folder.join(path);
+                match fs::remove_file(&file) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        Err(Error::file(file)(error))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Self::Objects { objects, .. } => objects.remove(path),
+        }
+    }
+
+    /// The files under a path, by their paths.
+    ///
+    /// # Errors
+    /// [`Error::Objects`].
+    pub fn list(&self, under: &str) -> Result<Vec<String>, Error> {
+        match self {
+            Self::Folder(folder) if !folder.join(under).exists() => Ok(vec![]),
+            Self::Folder(folder) => Objects::in_folder(folder)?.matching(&format!("{under}/*")),
+            Self::Objects { objects, .. } => objects.matching(&format!("{under}/*")),
+        }
+    }
+}
