@@ -7,6 +7,7 @@
 //! reads a clock, so every moment is an argument.
 
 pub mod definitions;
+pub mod erasures;
 mod error;
 pub mod features;
 pub mod incidents;
@@ -17,6 +18,8 @@ pub mod model_evidence;
 pub mod models;
 pub mod monitors;
 pub mod notifications;
+pub mod online;
+pub mod parity;
 pub mod pool;
 pub mod predictions;
 pub mod private_postgres;
@@ -24,6 +27,7 @@ pub mod schedules;
 pub mod search;
 pub mod tracking;
 pub mod training_sets;
+pub mod view_versions;
 
 pub use error::Error;
 pub use pool::{connect, migrate};
