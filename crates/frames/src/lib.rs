@@ -9,10 +9,12 @@
 
 pub mod as_of;
 pub mod assemble;
+pub mod erase;
 mod error;
 pub mod evaluate;
 pub mod files;
 mod frame;
+mod framing;
 pub mod groups;
 pub mod history;
 pub mod judged;
@@ -21,6 +23,7 @@ pub mod online;
 pub mod payload;
 pub mod plain_join;
 pub mod rows;
+pub mod served;
 pub mod source_file;
 pub mod training_set;
 pub mod view;
