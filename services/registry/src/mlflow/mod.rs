@@ -38,7 +38,6 @@ fn done() -> Answer {
 
 pub(crate) fn routes() -> Router<Registry> {
     Router::new()
-        .route("/health", get(|| async { "OK" }))
         .route("/version", get(|| async { VERSION }))
         .route("/api/3.0/mlflow/server-info", get(server_info))
         .route("/ajax-api/3.0/mlflow/server-info", get(server_info))
