@@ -32,6 +32,8 @@ pub struct Config {
     pub jobs: JobsConfig,
     /// Model training and serving.
     pub worker: WorkerConfig,
+    /// Online features.
+    pub features: FeaturesConfig,
 }
 
 /// The HTTP surface.
@@ -80,6 +82,14 @@ pub struct WorkerConfig {
     pub flush_seconds: u64,
 }
 
+/// Online features.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeaturesConfig {
+    /// Of one entity in this many, what is served is logged and recomputed from the offline store; 0 logs nothing.
+    pub sample_one_in: u64,
+}
+
 impl JobsConfig {
     /// How long a lease lasts.
     pub fn lease(&self) -> chrono::TimeDelta {
@@ -108,6 +118,7 @@ impl Default for Config {
             log: LogConfig { filter: "info,sqlx=warn,tower_http=warn".to_owned(), json: false },
             jobs: JobsConfig { lease_seconds: 30, poll_seconds: 5 },
             worker: WorkerConfig { device: "cpu".to_owned(), log_rows: 10_000, flush_seconds: 5 },
+            features: FeaturesConfig { sample_one_in: 1_000 },
         }
     }
 }
@@ -179,6 +190,7 @@ struct Defaults {
     log: LogConfig,
     jobs: JobsConfig,
     worker: WorkerConfig,
+    features: FeaturesConfig,
 }
 
 #[derive(Serialize)]
@@ -202,6 +214,7 @@ impl From<Config> for Defaults {
             log: config.log,
             jobs: config.jobs,
             worker: config.worker,
+            features: config.features,
         }
     }
 }
