@@ -11,10 +11,10 @@ export SQLX_OFFLINE ?= true
 
 ARGS ?=
 
-.PHONY: help setup demo test lint fmt sqlx
+.PHONY: help setup demo test lint fmt sqlx bench-online
 
 help: ## say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing to run Foretime: a Postgres server
 	@.ci/setup
@@ -36,3 +36,10 @@ fmt: ## lay out the code
 
 sqlx: setup ## write crates/storage/.sqlx anew, after a change of SQL or a migration
 	@.ci/sqlx
+
+# A Python with pyarrow and numpy; for ARGS=--feast also feast, psycopg[binary] and psycopg_pool.
+BENCH_PYTHON ?= python3
+
+bench-online: ## ask for online features under load with wrk; ARGS=--feast puts Feast's server beside it
+	. .ci/env; cargo build --release --bin foretime
+	. .ci/env; "$(BENCH_PYTHON)" bench/features/online.py "$$CARGO_TARGET_DIR/release/foretime" $(ARGS)
