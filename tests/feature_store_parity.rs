@@ -285,3 +285,17 @@ async fn a_served_value_that_the_offline_store_does_not_hold_is_found_by_the_liv
     let line = "foretime_parity_values_total{feature=\"amount\",how=\"missing\",view=\"latest\"} 2";
     assert!(metrics.as_str().unwrap().contains(line), "the metric is not shown");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_a_window_only_just_reaches_is_reached_in_both_stores() {
+    let platform = Platform::start().await;
+    platform.apply(&definitions(0)).await;
+    let now: DateTime<Utc> = NOW.parse().unwrap();
+    // eight hours is as far as the sequence reaches, six the windows
+    let rows: Vec<Value> =
+        (1..4).map(|shop| visit(&(shop, 120 * (shop + 1), 0, Some(7), false), now, 0)).collect();
+    platform.push_rows("visits", json!(rows)).await;
+    agree(&platform).await;
+    platform.push_rows("visits", json!([visit(&(3, 10, 0, Some(1), false), now, 0)])).await;
+    agree(&platform).await;
+}

@@ -11,7 +11,7 @@ pub struct Ask {
     pub version_id: i64,
     /// Encoded keys.
     pub keys: Vec<Vec<u8>>,
-    /// Events after this moment, in microseconds; `None` asks for the latest row of each key.
+    /// Events from this moment on, in microseconds; `None` asks for the latest row of each key.
     pub since: Option<i64>,
 }
 

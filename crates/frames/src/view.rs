@@ -234,7 +234,7 @@ impl ViewRows {
         }
         if let Some(memory) = view.memory() {
             let since = now.saturating_sub(memory.micros());
-            let reached = (0..self.rows() as u32).filter(|&row| self.event_time[row as usize] > since);
+            let reached = (0..self.rows() as u32).filter(|&row| self.event_time[row as usize] >= since);
             let mut places: Vec<u32> = reached.collect();
             places.sort_by_key(|&row| self.known_time[row as usize]); // as a part is sorted within a key and moment
             return Ok(places);

@@ -127,7 +127,7 @@ fn copy_row(buffer: &mut Vec<u8>, rows: &OnlineRows, row: &domain::online::Onlin
     field(buffer, rows.payload(row));
 }
 
-/// Drops the events of the keys that were merged last, as far as they happened by `horizon`: no window reaches them any more.
+/// Drops the events of the keys that were merged last, as far as they happened before `horizon`: no window reaches them any more.
 /// Call it in the transaction of the merge.
 ///
 /// # Errors
@@ -139,19 +139,19 @@ pub async fn forget_staged(
 ) -> Result<u64, Error> {
     let statement = format!(
         "delete from {} as old using (select distinct key from online_staging) as staged \
-         where old.key = staged.key and old.event_time <= $1",
+         where old.key = staged.key and old.event_time < $1",
         table(version_id)
     );
     let done = sqlx::query(AssertSqlSafe(statement)).bind(horizon).execute(conn).await?;
     Ok(done.rows_affected())
 }
 
-/// Drops all events that happened by `horizon`.
+/// Drops all events that happened before `horizon`.
 ///
 /// # Errors
 /// [`Error::Database`] if the database refuses.
 pub async fn forget(conn: &mut PgConnection, version_id: i64, horizon: DateTime<Utc>) -> Result<u64, Error> {
-    let statement = format!("delete from {} where event_time <= $1", table(version_id));
+    let statement = format!("delete from {} where event_time < $1", table(version_id));
     let done = sqlx::query(AssertSqlSafe(statement)).bind(horizon).execute(conn).await?;
     Ok(done.rows_affected())
 }
@@ -233,7 +233,7 @@ fn statement_of(project: &str, asks: &[Ask]) -> Result<(String, PgArguments), Er
         if let Some(since) = ask.since {
             let since = DateTime::from_timestamp_micros(since).unwrap_or(DateTime::<Utc>::MIN_UTC);
             arguments.add(since).map_err(sqlx::Error::Encode)?;
-            write!(statement, " and event_time > ${}", arguments.len())
+            write!(statement, " and event_time >= ${}", arguments.len())
                 .expect("writing to a string cannot fail");
         }
     }
