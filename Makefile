@@ -11,7 +11,7 @@ export SQLX_OFFLINE ?= true
 
 ARGS ?=
 
-.PHONY: help setup demo test lint fmt sqlx bench-registry bench-features
+.PHONY: help setup demo test lint fmt sqlx bench-registry bench-features bench-online
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,3 +52,10 @@ bench-features: ## join a million labels to ten million rows, beside DuckDB and 
 	@.ci/setup bench
 	. .ci/env; cargo build --release --workspace --bins
 	@. .ci/env; bench/features/bench "$$CARGO_TARGET_DIR/release/foretime" $(BENCH_DATA) $(BENCH_LABELS) $(BENCH_ROWS) $(BENCH_ROUNDS)
+
+# A Python with pyarrow and numpy; for ARGS=--feast also feast, psycopg[binary] and psycopg_pool.
+BENCH_PYTHON ?= python3
+
+bench-online: ## ask for online features under load with wrk; ARGS=--feast puts Feast's server beside it
+	. .ci/env; cargo build --release --bin foretime
+	. .ci/env; "$(BENCH_PYTHON)" bench/features/online.py "$$CARGO_TARGET_DIR/release/foretime" $(ARGS)

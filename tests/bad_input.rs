@@ -76,10 +76,15 @@ async fn a_change_that_would_make_stored_rows_unreadable_is_refused_and_a_dry_ru
     assert_eq!((&planned["applied"], &planned["plan"][0]["change"]), (&json!(false), &json!("create")));
     assert_eq!(platform.call("GET", "/v1/definitions", None).await.1, json!({}));
     apply(GOOD.to_owned(), false).await;
-    let (status, problem) =
-        apply(GOOD.replace("keys = [\"shop\"]", "keys = [\"shop\", \"at\"]"), false).await;
+    let other_key = GOOD.replace("keys = [\"shop\"]", "keys = [\"shop\", \"amount\"]");
+    let other_key = other_key.replace("amount = \"number\"", "amount = \"integer\"");
+    let (status, planned) = apply(other_key.clone(), true).await;
+    assert_eq!(status, 200, "{planned}");
+    let said = planned["refused"][0].as_str().unwrap();
+    assert!(said.contains("the key of its entity") && said.contains("--allow-new-versions"), "{planned}");
+    let (status, problem) = apply(other_key, false).await;
     assert_eq!((status, &problem["type"]), (409, &json!("/problems/change-refused")), "{problem}");
-    assert!(problem["detail"].as_str().unwrap().contains("declare a new entity"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("version 2"), "{problem}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -57,6 +57,7 @@ impl Platform {
         let mut config =
             Config { data_dir: folder.path().to_owned(), database_connections: 8, ..Config::default() };
         config.jobs.poll_seconds = 1;
+        config.features.sample_one_in = 1;
         config.http.listen.set_port(0);
         change(&mut config);
         let db = storage::connect(&fresh_database().await, 8).await.expect("the test server answers");
@@ -100,6 +101,21 @@ impl Platform {
         }
         let bytes = frames::wire::write_stream(rows).expect("a frame can be encoded");
         self.send(request.body(Body::from(bytes)).expect("the request is well formed")).await
+    }
+
+    /// Pushes rows of a source as JSON, which must all be taken; answers what became of them.
+    pub async fn push_rows(&self, source: &str, rows: serde_json::Value) -> serde_json::Value {
+        let body = serde_json::json!({ "rows": rows });
+        let (status, answer) = self.call("POST", &format!("/v1/sources/{source}/rows"), Some(body)).await;
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
+    /// Sends a request that must succeed; answers the bytes of the answer.
+    pub async fn bytes(&self, request: Request<Body>) -> Vec<u8> {
+        let response = self.router.clone().oneshot(request).await.expect("the router never fails");
+        assert_eq!(response.status().as_u16(), 200);
+        response.into_body().collect().await.expect("the body is in memory").to_bytes().to_vec()
     }
 
     /// Sends any request.

@@ -41,6 +41,8 @@ macro_rules! typed_id {
 typed_id!(/** Names one append-only file of a feature view. */ PartId);
 typed_id!(/** Names one reader of parts. */ PartLeaseId);
 typed_id!(/** Names one materialised training set. */ TrainingSetId);
+typed_id!(/** Names one request to forget entities. */ ErasureId);
+typed_id!(/** Names one file with a sample of what was served. */ ServedSampleId);
 typed_id!(/** Names one unit of leased work. */ JobId);
 typed_id!(/** Names one served answer. */ PredictionId);
 typed_id!(/** Names one file of logged predictions. */ PredictionLogId);

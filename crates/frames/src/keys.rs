@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use domain::definitions::ValueType;
+
 use crate::Error;
 use crate::frame::{Frame, NO_INTEGER, Values};
 
@@ -61,6 +63,17 @@ impl Keys {
         self.present.push(present);
     }
 
+    /// Keys that were encoded before.
+    pub fn encoded<'a>(keys: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut all = Self::default();
+        for key in keys {
+            all.bytes.extend_from_slice(key);
+            all.ends.push(all.bytes.len());
+            all.present.push(true);
+        }
+        all
+    }
+
     /// The number of rows.
     pub fn len(&self) -> usize {
         self.ends.len()
@@ -107,6 +120,87 @@ pub fn bucket(key: &[u8], of: u32) -> u32 {
     ((hash ^ (hash >> 33)) as u32) & (of - 1)
 }
 
+/// The parts of encoded keys as columns; the inverse of [`Keys::of`].
+///
+/// # Errors
+/// [`Error::Unreadable`] if the bytes are no key of these columns.
+pub fn decode<'a>(
+    columns: &[(String, ValueType)],
+    keys: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<Vec<(String, Values)>, Error> {
+    let refused = || Error::unreadable("key", "its bytes are not of the view's key columns");
+    let mut parts: Vec<Vec<Part>> = columns.iter().map(|_| Vec::new()).collect();
+    for key in keys {
+        let mut rest = key;
+        for ((_, kind), part) in columns.iter().zip(&mut parts) {
+            let (value, behind) = take_part(*kind, rest).ok_or_else(refused)?;
+            part.push(value);
+            rest = behind;
+        }
+        if !rest.is_empty() {
+            return Err(refused());
+        }
+    }
+    let column = |((name, kind), part): (&(String, ValueType), Vec<Part>)| {
+        let values = match kind {
+            ValueType::Integer => Values::Integer(part.iter().map(Part::integer).collect()),
+            _ => Values::text(part.iter().map(|part| Some(part.text()))),
+        };
+        (name.clone(), values)
+    };
+    Ok(columns.iter().zip(parts).map(column).collect())
+}
+
+enum Part {
+    Text(String),
+    Integer(i64),
+}
+
+impl Part {
+    fn integer(&self) -> i64 {
+        match self {
+            Self::Integer(value) => *value,
+            Self::Text(_) => NO_INTEGER,
+        }
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Integer(_) => "",
+        }
+    }
+}
+
+fn take_part(kind: ValueType, bytes: &[u8]) -> Option<(Part, &[u8])> {
+    match (kind, bytes) {
+        (ValueType::Integer, [0x15, rest @ ..]) => {
+            let (value, rest) = rest.split_first_chunk::<8>()?;
+            Some((Part::Integer((u64::from_be_bytes(*value) ^ (1 << 63)).cast_signed()), rest))
+        }
+        (ValueType::Text, [0x02, rest @ ..]) => take_text(rest),
+        _ => None,
+    }
+}
+
+fn take_text(bytes: &[u8]) -> Option<(Part, &[u8])> {
+    let mut text = Vec::new();
+    let mut at = 0;
+    loop {
+        match (bytes.get(at)?, bytes.get(at + 1)) {
+            (0, Some(0xFF)) => {
+                text.push(0);
+                at += 2;
+            }
+            (0, _) => return Some((Part::Text(String::from_utf8(text).ok()?), &bytes[at + 1..])),
+            (byte, _) => {
+                text.push(*byte);
+                at += 1;
+            }
+        }
+    }
+}
+
 fn push_text(bytes: &mut Vec<u8>, text: &str) {
     bytes.push(0x02);
     for byte in text.bytes() {
@@ -142,6 +236,21 @@ mod tests {
         fn encoded_keys_compare_as_their_values_do(a in ".{0,4}", b in ".{0,4}", x in (i64::MIN + 1)..i64::MAX, y in -3i64..3) {
             let by_value = (a.as_bytes(), x).cmp(&(b.as_bytes(), y));
             prop_assert_eq!(key(&a, x).cmp(&key(&b, y)), by_value);
+        }
+
+        #[test]
+        fn a_key_is_decoded_into_what_it_was(text in ".{0,6}", nul: bool, integer in (i64::MIN + 1)..i64::MAX) {
+            let text = if nul { format!("{text}\0") } else { text };
+            let columns = [("a".to_owned(), ValueType::Text), ("b".to_owned(), ValueType::Integer)];
+            let encoded = key(&text, integer);
+            let parts = decode(&columns, [encoded.as_slice()]).unwrap();
+            prop_assert_eq!(parts[0].1.text_at(0), Some(text.as_str()));
+            prop_assert_eq!(&parts[1].1, &Values::Integer(vec![integer]));
+        }
+
+        #[test]
+        fn no_bytes_make_the_decoder_panic(bytes in prop::collection::vec(0u8..0x20, 0..20)) {
+            let _ = decode(&[("a".to_owned(), ValueType::Text), ("b".to_owned(), ValueType::Integer)], [bytes.as_slice()]);
         }
     }
 

@@ -1,43 +1,15 @@
-//! Online features: which rows a request needs, and what they make of it. The kernels are the offline ones.
+//! Online features of a dataset: which rows a request needs, and what they make of it. The kernels are the offline ones.
 
-use std::collections::HashMap;
-
-use domain::definitions::{Dataset, Definitions, Shape};
+use domain::definitions::{Dataset, Definitions, Shape, ViewVersion, ViewVersions};
+use domain::online::{Ask, Fetched, OnlineRow};
 
 use crate::Error;
 use crate::assemble::{Assembled, assemble, needed};
 use crate::frame::{Frame, Values};
 use crate::keys::Keys;
+use crate::payload::Decoder;
 use crate::source_file::conform;
 use crate::view::{ViewRows, ViewSchema};
-
-/// What to fetch from the online store for one view.
-#[derive(Clone, Debug)]
-pub struct Read {
-    /// The view.
-    pub view: String,
-    /// The encoded keys.
-    pub keys: Vec<Vec<u8>>,
-    /// Events after this moment, in microseconds; `None` asks for the latest row of each key.
-    pub since: Option<i64>,
-    /// The columns of the view's rows.
-    pub schema: ViewSchema,
-}
-
-/// Rows as the online store holds them.
-#[derive(Debug, Default)]
-pub struct Fetched {
-    /// Encoded values.
-    pub payloads: Vec<Vec<u8>>,
-    /// When each happened.
-    pub event_times: Vec<i64>,
-    /// When each was learned.
-    pub known_times: Vec<i64>,
-    /// Which ingest brought it.
-    pub seqs: Vec<i64>,
-    /// Whether it takes the entity away.
-    pub ops: Vec<bool>,
-}
 
 /// A request's rows as a spine: the dataset's spine columns and `event_time`. Columns that the request lacks are null.
 ///
@@ -60,38 +32,61 @@ pub fn spine(definitions: &Definitions, dataset: &Dataset, request: &Frame) -> R
 ///
 /// # Errors
 /// An error that names the column that does not fit.
-pub fn reads(
+pub fn asks(
     definitions: &Definitions,
+    versions: &ViewVersions,
     dataset: &Dataset,
     spine: &Frame,
     now: i64,
-) -> Result<Vec<Read>, Error> {
+) -> Result<Vec<Ask>, Error> {
     needed(definitions, dataset)?
         .into_iter()
         .map(|needed| {
             let keys = Keys::of(spine, &needed.schema.key_names())?.distinct();
             let memory = needed.view.memory().map_or(0, domain::Horizon::micros);
             let since = (needed.view.shape() != Shape::Latest).then(|| now.saturating_sub(memory));
-            Ok(Read { view: needed.view.name.clone(), keys, since, schema: needed.schema })
+            Ok(Ask { version_id: version_of(versions, &needed.view.name)?.id, keys, since })
         })
         .collect()
 }
 
-/// The features of a request at `now` from what was fetched, by view.
+/// The features of a request at `now` from what was fetched.
 ///
 /// # Errors
 /// [`Error::Unreadable`] if a stored row does not fit its view.
 pub fn features(
     definitions: &Definitions,
+    versions: &ViewVersions,
     dataset: &Dataset,
     spine: &Frame,
     now: i64,
-    mut fetched: HashMap<String, Fetched>,
+    fetched: &Fetched,
 ) -> Result<Assembled, Error> {
     let moments = vec![now; spine.rows()];
-    assemble(definitions, dataset, spine, &moments, &moments, |needed, _| {
-        let rows = fetched.remove(&needed.view.name).unwrap_or_default();
-        let Fetched { payloads, event_times, known_times, seqs, ops } = rows;
-        ViewRows::from_online(&needed.schema, &payloads, event_times, known_times, seqs, ops)
+    assemble(definitions, dataset, spine, &moments, &moments, |needed, asked| {
+        let version = version_of(versions, &needed.view.name)?;
+        rows_of(&needed.schema, version, asked, fetched)
+    })
+}
+
+/// The rows of the keys that are asked for, out of what was fetched for many.
+///
+/// # Errors
+/// [`Error::Unreadable`] if a stored row does not fit its view.
+pub(crate) fn rows_of(
+    schema: &ViewSchema,
+    version: &ViewVersion,
+    asked: &Keys,
+    fetched: &Fetched,
+) -> Result<ViewRows, Error> {
+    let Some(online) = fetched.get(version.id) else { return Ok(ViewRows::empty(schema)) };
+    let decoder = Decoder::new(&schema.keys, &schema.values, &version.revisions);
+    let rows: Vec<&OnlineRow> = asked.distinct().iter().flat_map(|key| online.of(key)).collect();
+    ViewRows::from_online(schema, &decoder, online, &rows)
+}
+
+pub(crate) fn version_of<'a>(versions: &'a ViewVersions, view: &str) -> Result<&'a ViewVersion, Error> {
+    versions.get(view).ok_or_else(|| {
+        Error::unreadable("definitions", format!("view `{view}` has no version; apply it again"))
     })
 }

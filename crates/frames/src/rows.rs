@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Error;
 use crate::frame::{Frame, NO_INTEGER, Values};
+use crate::payload::Cell;
 
 /// Rows of JSON as a frame of these columns, and `event_time`. What a row lacks is null; a key that is no column is refused.
 ///
@@ -16,68 +17,148 @@ pub fn from_json(rows: &[Map<String, Value>], columns: &[(String, ValueType)]) -
     if !columns.iter().any(|(name, _)| name == "event_time") {
         columns.push(("event_time".to_owned(), ValueType::Time));
     }
+    read_rows(rows, &columns)
+}
+
+/// Rows of JSON as pushed rows of a source: these columns, each of which some row must name, and optionally
+/// [`DELETED`](crate::view::DELETED).
+///
+/// # Errors
+/// As [`from_json`].
+pub fn pushed(rows: &[Map<String, Value>], columns: &[(String, ValueType)]) -> Result<Frame, Error> {
+    let named = |name: &str| rows.iter().any(|row| row.contains_key(name));
+    if let Some((column, _)) = columns.iter().find(|(name, _)| !rows.is_empty() && !named(name)) {
+        let found: std::collections::BTreeSet<&String> = rows.iter().flat_map(Map::keys).collect();
+        return Err(Error::MissingColumn {
+            column: column.clone(),
+            found: found.into_iter().cloned().collect(),
+        });
+    }
+    let mut columns = columns.to_vec();
+    if named(crate::view::DELETED) {
+        columns.push((crate::view::DELETED.to_owned(), ValueType::Boolean));
+    }
+    read_rows(rows, &columns)
+}
+
+fn read_rows(rows: &[Map<String, Value>], columns: &[(String, ValueType)]) -> Result<Frame, Error> {
     if let Some(key) =
         rows.iter().flat_map(Map::keys).find(|key| !columns.iter().any(|(name, _)| name == *key))
     {
         return Err(Error::MissingColumn {
             column: key.clone(),
-            found: columns.into_iter().map(|(name, _)| name).collect(),
+            found: columns.iter().map(|(name, _)| name.clone()).collect(),
         });
     }
     let filled = columns
-        .into_iter()
+        .iter()
         .map(|(name, kind)| {
-            let values = rows.iter().map(|row| row.get(&name).unwrap_or(&Value::Null));
-            let values = column(&name, kind, values)?;
-            Ok((name, values))
+            let values = rows.iter().map(|row| row.get(name).unwrap_or(&Value::Null));
+            Ok((name.clone(), column(name, *kind, values)?))
         })
         .collect::<Result<_, Error>>()?;
     Ok(Frame::new(rows.len(), filled))
 }
 
-fn column<'a>(name: &str, kind: ValueType, values: impl Iterator<Item = &'a Value>) -> Result<Values, Error> {
-    let refused = |value: &Value| Error::WrongType {
-        column: name.to_owned(),
-        found: format!("`{value}`"),
-        expected: match kind {
-            ValueType::Time => "times such as \"2013-11-01T12:00:00Z\"".to_owned(),
-            other => format!("{other}s"),
-        },
-    };
-    fn gather<'a, T>(
-        values: impl Iterator<Item = &'a Value>,
-        null: T,
-        read: impl Fn(&Value) -> Option<T>,
-        refused: impl Fn(&Value) -> Error,
-    ) -> Result<Vec<T>, Error>
-    where
-        T: Clone,
-    {
-        values
-            .map(|value| match value {
-                Value::Null => Ok(null.clone()),
-                value => read(value).ok_or_else(|| refused(value)),
-            })
-            .collect()
-    }
+/// One column out of JSON values. Integers are exact over all of 64 bits; numbers may also be written as the texts `"NaN"`
+/// (which is null here), `"Infinity"` and `"-Infinity"`, which JSON has no number for.
+///
+/// # Errors
+/// [`Error::WrongType`] names a value that does not fit, [`Error::NaiveTime`] a time without a zone.
+pub fn column<'a>(
+    name: &str,
+    kind: ValueType,
+    values: impl Iterator<Item = &'a Value>,
+) -> Result<Values, Error> {
+    let refused = |value: &Value| refusal(name, kind, value);
     Ok(match kind {
-        ValueType::Number => Values::Number(gather(values, f64::NAN, Value::as_f64, refused)?),
-        ValueType::Integer => Values::Integer(gather(values, NO_INTEGER, Value::as_i64, refused)?),
+        ValueType::Number => Values::Number(gather(values, f64::NAN, number, refused)?),
+        ValueType::Integer => Values::Integer(gather(values, NO_INTEGER, integer, refused)?),
         ValueType::Boolean => {
             Values::Boolean(gather(values, None, |value| value.as_bool().map(Some), refused)?)
         }
-        ValueType::Text => Values::text(gather(
-            values,
-            None,
-            |value| value.as_str().map(|text| Some(text.to_owned())),
-            refused,
-        )?),
+        ValueType::Text => Values::text(gather(values, None, |value| text(value).map(Some), refused)?),
         ValueType::Time => Values::Time(gather(values, NO_INTEGER, instant, refused)?),
     })
 }
 
+fn refusal(name: &str, kind: ValueType, value: &Value) -> Error {
+    let naive = |text: &str| text.parse::<chrono::NaiveDateTime>().is_ok();
+    if kind == ValueType::Time && value.as_str().is_some_and(|text| naive(&text.replacen(' ', "T", 1))) {
+        return Error::NaiveTime { column: name.to_owned() };
+    }
+    let expected = match kind {
+        ValueType::Time => "times such as \"2013-11-01T12:00:00Z\"".to_owned(),
+        ValueType::Text => "texts without NUL".to_owned(),
+        ValueType::Integer => "integers of 64 bits".to_owned(),
+        other => format!("{other}s"),
+    };
+    Error::WrongType { column: name.to_owned(), found: format!("`{value}`"), expected }
+}
+
+fn gather<'a, T: Clone>(
+    values: impl Iterator<Item = &'a Value>,
+    null: T,
+    read: impl Fn(&'a Value) -> Option<T>,
+    refused: impl Fn(&Value) -> Error,
+) -> Result<Vec<T>, Error> {
+    values
+        .map(|value| match value {
+            Value::Null => Ok(null.clone()),
+            value => read(value).ok_or_else(|| refused(value)),
+        })
+        .collect()
+}
+
+fn number(value: &Value) -> Option<f64> {
+    match value.as_str() {
+        Some("NaN") => Some(f64::NAN),
+        Some("Infinity") => Some(f64::INFINITY),
+        Some("-Infinity") => Some(f64::NEG_INFINITY),
+        _ => value.as_f64(),
+    }
+}
+
+fn integer(value: &Value) -> Option<i64> {
+    value.as_i64().filter(|integer| *integer != NO_INTEGER)
+}
+
+/// A text; NUL is refused, because other parts of the platform keep texts where it cannot be.
+fn text(value: &Value) -> Option<&str> {
+    value.as_str().filter(|text| !text.contains('\0'))
+}
+
 fn instant(value: &Value) -> Option<i64> {
     Some(value.as_str()?.parse::<DateTime<Utc>>().ok()?.timestamp_micros())
+}
+
+/// Appends one value as JSON: integers exact, infinities as the texts `"Infinity"` and `"-Infinity"`, times as RFC 3339.
+pub fn write_cell(out: &mut Vec<u8>, cell: Cell<'_>) {
+    fn write<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+        serde_json::to_writer(out, value).expect("writing to memory cannot fail");
+    }
+    match cell {
+        Cell::Null => out.extend_from_slice(b"null"),
+        Cell::Number(value) if value == f64::INFINITY => out.extend_from_slice(b"\"Infinity\""),
+        Cell::Number(value) if value == f64::NEG_INFINITY => out.extend_from_slice(b"\"-Infinity\""),
+        Cell::Number(value) => write(out, &value),
+        Cell::Integer(value) => write(out, &value),
+        Cell::Boolean(value) => write(out, &value),
+        Cell::Text(value) => write(out, value),
+        Cell::Time(value) => write_time(out, value),
+    }
+}
+
+/// Appends an instant as RFC 3339 text, with as many digits of the second as it has.
+pub fn write_time(out: &mut Vec<u8>, micros: i64) {
+    match DateTime::from_timestamp_micros(micros) {
+        None => out.extend_from_slice(b"null"),
+        Some(time) => {
+            out.push(b'"');
+            out.extend_from_slice(time.to_rfc3339_opts(SecondsFormat::AutoSi, true).as_bytes());
+            out.push(b'"');
+        }
+    }
 }
 
 /// A frame as rows of JSON.
@@ -88,15 +169,15 @@ pub fn to_json(frame: &Frame) -> Vec<Map<String, Value>> {
 }
 
 fn cell(values: &Values, row: usize) -> Value {
-    if values.is_null(row) {
-        return Value::Null;
-    }
-    match values {
-        Values::Number(values) => json!(values[row]),
-        Values::Integer(values) => json!(values[row]),
-        Values::Boolean(values) => json!(values[row]),
-        Values::Text(..) => json!(values.text_at(row)),
-        Values::Time(values) => DateTime::from_timestamp_micros(values[row])
+    match Cell::of(values, row) {
+        Cell::Null => Value::Null,
+        Cell::Number(value) if value == f64::INFINITY => json!("Infinity"),
+        Cell::Number(value) if value == f64::NEG_INFINITY => json!("-Infinity"),
+        Cell::Number(value) => json!(value),
+        Cell::Integer(value) => json!(value),
+        Cell::Boolean(value) => json!(value),
+        Cell::Text(text) => json!(text),
+        Cell::Time(value) => DateTime::from_timestamp_micros(value)
             .map_or(Value::Null, |time| json!(time.to_rfc3339_opts(SecondsFormat::AutoSi, true))),
     }
 }
@@ -119,6 +200,29 @@ mod tests {
             r#"[{"carrier":"UA","distance":1.5,"event_time":"2013-11-01T00:00:00Z"},{"carrier":null,"distance":null,"event_time":null}]"#,
         );
         assert_eq!(to_json(&from_json(&given, &columns()).unwrap()), given);
+    }
+
+    #[test]
+    fn what_json_cannot_say_as_a_number_is_said_as_a_text_and_integers_are_exact() {
+        let columns = [("n".to_owned(), ValueType::Number), ("i".to_owned(), ValueType::Integer)];
+        let given = rows(r#"[{"n":"-Infinity","i":9007199254740993,"event_time":null}]"#);
+        let frame = from_json(&given, &columns).unwrap();
+        assert_eq!(to_json(&frame), given);
+        let mut out = Vec::new();
+        write_cell(&mut out, Cell::of(frame.find("n").unwrap(), 0));
+        write_cell(&mut out, Cell::of(frame.find("i").unwrap(), 0));
+        assert_eq!(out, b"\"-Infinity\"9007199254740993");
+    }
+
+    #[test]
+    fn integers_past_64_bits_times_without_a_zone_and_nul_are_refused() {
+        let said = |kind, text: &str| {
+            column("x", kind, [serde_json::from_str(text).unwrap()].iter()).unwrap_err().to_string()
+        };
+        assert!(said(ValueType::Integer, "9223372036854775808").contains("64 bits"));
+        assert!(said(ValueType::Time, "\"2026-11-01T01:30:00\"").contains("zone"));
+        assert!(said(ValueType::Time, "\"2026-11-01 01:30:00\"").contains("zone"));
+        assert!(said(ValueType::Text, "\"a\\u0000b\"").contains("NUL"));
     }
 
     #[test]

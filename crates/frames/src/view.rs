@@ -3,19 +3,24 @@
 use std::path::{Path, PathBuf};
 
 use domain::definitions::{Entity, FeatureView, Shape, Source, ValueType};
+use domain::online::{OnlineRow, OnlineRows, Stamp};
 
-use crate::frame::Frame;
+use crate::Error;
+use crate::frame::{Frame, Values};
 use crate::groups::Moments;
-use crate::keys::Keys;
+use crate::keys::{self, Keys};
 use crate::parts::{self, Part, Selection, WrittenPart};
+use crate::payload::{Decoder, Encoder};
 use crate::store::Store;
-use crate::{Error, payload};
 
 /// A file's folder as a store, and its name there.
 fn apart(path: &Path) -> (Store, String) {
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
     (Store::Folder(folder), path.file_name().unwrap_or_default().to_string_lossy().into_owned())
 }
+
+/// The column of pushed rows that says whether a row takes its entity away; rows without it bring values.
+pub const DELETED: &str = "__deleted";
 
 /// The columns of a view's rows: which are keys, which are values.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +46,19 @@ impl ViewSchema {
     /// The names of the key columns.
     pub fn key_names(&self) -> Vec<&str> {
         self.keys.iter().map(|(name, _)| name.as_str()).collect()
+    }
+}
+
+/// Tells apart the rows of a key that one ingest brought for the same moment: numbered in the order of knowledge, then of the
+/// batch. A part is sorted the same way, so a row has the same number whether it comes from a batch or from its part.
+#[derive(Debug, Default)]
+struct Positions<'a>(std::collections::HashMap<(&'a [u8], i64, i64), i32>);
+
+impl<'a> Positions<'a> {
+    fn next(&mut self, key: &'a [u8], event_time: i64, seq: i64) -> i32 {
+        let next = self.0.entry((key, event_time, seq)).or_default();
+        *next += 1;
+        *next - 1
     }
 }
 
@@ -88,7 +106,12 @@ impl ViewRows {
             event_time: pick(rows.times(&source.event_time)?),
             known_time: pick(rows.times(&source.known_time)?),
             seq: vec![seq; kept.len()],
-            op: vec![false; kept.len()],
+            op: match rows.find(DELETED) {
+                Some(Values::Boolean(deleted)) => {
+                    kept.iter().map(|&row| deleted[row as usize] == Some(true)).collect()
+                }
+                _ => vec![false; kept.len()],
+            },
         })
     }
 
@@ -181,14 +204,17 @@ impl ViewRows {
         }
         if let Some(memory) = view.memory() {
             let since = now.saturating_sub(memory.micros());
-            return Ok((0..self.rows())
-                .filter(|&row| self.event_time[row] > since)
-                .map(|row| row as u32)
-                .collect());
+            let reached = (0..self.rows() as u32).filter(|&row| self.event_time[row as usize] >= since);
+            let mut places: Vec<u32> = reached.collect();
+            places.sort_by_key(|&row| self.known_time[row as usize]); // as a part is sorted within a key and moment
+            return Ok(places);
         }
         let keys = Keys::of(&self.frame, &schema.key_names())?;
         let mut newest: std::collections::BTreeMap<&[u8], u32> = std::collections::BTreeMap::new();
-        let rank = |row: u32| (self.event_time[row as usize], self.known_time[row as usize], row);
+        let rank = |row: u32| {
+            let at = row as usize;
+            (self.event_time[at], self.known_time[at], self.seq[at], row)
+        };
         for row in 0..self.rows() as u32 {
             let Some(key) = keys.get(row as usize) else { continue };
             let best = newest.entry(key).or_insert(row);
@@ -207,24 +233,63 @@ impl ViewRows {
         Keys::of(&self.frame, &schema.key_names())
     }
 
-    /// The encoded keys and values of each row, for the online store.
-    pub fn payloads(&self) -> Vec<Vec<u8>> {
-        (0..self.rows()).map(|row| payload::encode(&self.frame, row)).collect()
+    /// The rows that the online store needs, as it keeps them. `revision` is the number that payloads carry.
+    ///
+    /// # Errors
+    /// [`Error::MissingColumn`].
+    pub fn online(
+        &self,
+        schema: &ViewSchema,
+        view: &FeatureView,
+        revision: u16,
+        now: i64,
+    ) -> Result<OnlineRows, Error> {
+        let places = self.online_places(schema, view, now)?;
+        let keys = self.keys(schema)?;
+        let encoder = Encoder::new(revision, &schema.values);
+        let columns: Vec<&Values> =
+            schema.values.iter().map(|(name, _)| self.frame.column(name)).collect::<Result<_, _>>()?;
+        let mut online = OnlineRows::default();
+        let mut positions = Positions::default();
+        for place in places {
+            let row = place as usize;
+            let Some(key) = keys.get(row) else { continue };
+            let position = match view.shape() {
+                Shape::Latest => 0,
+                _ => positions.next(key, self.event_time[row], self.seq[row]),
+            };
+            let stamp = Stamp {
+                event_time: self.event_time[row],
+                known_time: self.known_time[row],
+                seq: self.seq[row],
+                position,
+                op: self.op[row],
+            };
+            online.push_with(key, stamp, |bytes| encoder.write(bytes, &columns, row));
+        }
+        Ok(online)
     }
 
     /// Rows read back from the online store.
     ///
     /// # Errors
-    /// [`Error::Unreadable`] if a payload does not fit the schema.
-    pub fn from_online(
+    /// [`Error::Unreadable`] if a row does not fit its view.
+    pub fn from_online<'a>(
         schema: &ViewSchema,
-        payloads: &[Vec<u8>],
-        event_time: Vec<i64>,
-        known_time: Vec<i64>,
-        seq: Vec<i64>,
-        op: Vec<bool>,
+        decoder: &Decoder,
+        online: &'a OnlineRows,
+        rows: &[&'a OnlineRow],
     ) -> Result<Self, Error> {
-        let columns = Self::empty(schema).frame.schema();
-        Ok(Self { frame: payload::decode(&columns, payloads)?, event_time, known_time, seq, op })
+        let mut columns = keys::decode(&schema.keys, rows.iter().map(|row| online.key(row)))?;
+        let values = decoder.frame(rows.iter().map(|row| online.payload(row)))?;
+        columns.extend(values.columns().iter().cloned());
+        let each = |read: fn(&OnlineRow) -> i64| rows.iter().map(|row| read(row)).collect();
+        Ok(Self {
+            frame: Frame::new(rows.len(), columns),
+            event_time: each(|row| row.event_time),
+            known_time: each(|row| row.known_time),
+            seq: each(|row| row.seq),
+            op: rows.iter().map(|row| row.op).collect(),
+        })
     }
 }

@@ -112,6 +112,11 @@ impl Plan {
         Self { columns, spans, outputs, exclusive }
     }
 
+    /// The names of its features, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.outputs.iter().map(|output| output.name.as_str())
+    }
+
     /// Answers all questions: one frame of features, in the questions' order, and when the newest row behind each answer
     /// was learned (for the leak audit).
     ///

@@ -142,6 +142,12 @@ fn times(array: &ArrayRef, unit: TimeUnit) -> Option<Values> {
 /// # Errors
 /// [`Error::Unreadable`] if the bytes are not one, or an error that names the column.
 pub fn read_stream(bytes: &[u8]) -> Result<Frame, Error> {
+    crate::framing::check(bytes)?;
+    let decoded = std::panic::catch_unwind(|| decode_stream(bytes));
+    decoded.unwrap_or_else(|_| Err(Error::unreadable("Arrow IPC stream", "its parts contradict each other")))
+}
+
+fn decode_stream(bytes: &[u8]) -> Result<Frame, Error> {
     let unreadable = |error: arrow::error::ArrowError| Error::unreadable("Arrow IPC stream", error);
     let reader = StreamReader::try_new(bytes, None).map_err(unreadable)?;
     let schema = reader.schema();

@@ -38,6 +38,8 @@ pub struct Config {
     pub webhooks: WebhooksConfig,
     /// Where parts and training sets lie.
     pub offline: OfflineConfig,
+    /// Online features.
+    pub features: FeaturesConfig,
 }
 
 /// Where uploaded artifacts are kept.
@@ -124,6 +126,14 @@ pub struct WorkerConfig {
     pub flush_seconds: u64,
 }
 
+/// Online features.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeaturesConfig {
+    /// Of one entity in this many, what is served is logged and recomputed from the offline store; 0 logs nothing.
+    pub sample_one_in: u64,
+}
+
 impl JobsConfig {
     /// How long a lease lasts.
     pub fn lease(&self) -> chrono::TimeDelta {
@@ -163,6 +173,7 @@ impl Default for Config {
             },
             webhooks: WebhooksConfig { allow_http: false, allow_private: false },
             offline: OfflineConfig::default(),
+            features: FeaturesConfig { sample_one_in: 1_000 },
         }
     }
 }
@@ -237,6 +248,7 @@ struct Defaults {
     artifacts: ArtifactsDefaults,
     webhooks: WebhooksConfig,
     offline: OfflineConfig,
+    features: FeaturesConfig,
 }
 
 #[derive(Serialize)]
@@ -272,6 +284,7 @@ impl From<Config> for Defaults {
             },
             webhooks: config.webhooks,
             offline: config.offline,
+            features: config.features,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The HTTP surface around a service's own routes: `/metrics`, `/healthz`, `/readyz`, limits, tokens, request metrics.
+//! The HTTP surface around a service's own routes: `/metrics`, `/healthz`, `/readyz`, `/health`, limits, tokens, request metrics.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -77,6 +77,7 @@ fn operations(context: &Context) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
+        .route("/health", get(health))
         .route("/v1/jobs", get(jobs))
         .route("/v1/jobs/{id}", get(job))
         .with_state(context.clone())
@@ -99,6 +100,12 @@ async fn metrics(State(context): State<Context>) -> Result<Response, Problem> {
 async fn ready(State(context): State<Context>) -> Result<&'static str, Problem> {
     storage::pool::require_current_schema(&context.db).await?;
     Ok("ready")
+}
+
+/// What the clients of MLflow and Feast ask: 200 and `OK`, or 503 if the database does not answer.
+async fn health(State(context): State<Context>) -> Result<&'static str, Problem> {
+    storage::pool::newest_migration(&context.db).await?;
+    Ok("OK")
 }
 
 async fn jobs(State(context): State<Context>) -> Result<Json<Vec<JobRow>>, Problem> {

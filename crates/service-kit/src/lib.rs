@@ -6,11 +6,13 @@
 //! there, once; a job's lease is held and extended here, so that handlers only do the work.
 
 pub mod auth;
+pub mod catalogue;
 pub mod config;
 pub mod context;
 pub mod http;
 pub mod jobs;
 pub mod metrics;
+pub mod online;
 pub mod passwords;
 mod patience;
 pub mod problem;

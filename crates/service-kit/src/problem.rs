@@ -85,8 +85,13 @@ impl IntoResponse for Problem {
 
 /// A request body was not the JSON that the route takes.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct MalformedBody(String);
+#[error("the body does not fit at `{path}`: {message}")]
+pub struct MalformedBody {
+    /// Where in the document.
+    pub path: String,
+    /// What is wrong there.
+    pub message: String,
+}
 
 impl Fault for MalformedBody {
     fn remedy(&self) -> Remedy {
@@ -101,19 +106,25 @@ impl Fault for MalformedBody {
 #[derive(Debug)]
 pub struct JsonBody<T>(pub T);
 
+impl<T: DeserializeOwned> JsonBody<T> {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`MalformedBody`] names the place.
+    pub fn parse(bytes: &[u8]) -> Result<T, MalformedBody> {
+        let mut reader = serde_json::Deserializer::from_slice(bytes);
+        serde_path_to_error::deserialize(&mut reader).map_err(|error| MalformedBody {
+            path: error.path().to_string(),
+            message: error.inner().to_string(),
+        })
+    }
+}
+
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
         let bytes = Bytes::from_request(request, state).await.map_err(IntoResponse::into_response)?;
-        let mut reader = serde_json::Deserializer::from_slice(&bytes);
-        let parsed = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-            Problem::from(MalformedBody(format!(
-                "the body does not fit at `{}`: {}",
-                error.path(),
-                error.inner()
-            )))
-        });
-        parsed.map(Self).map_err(IntoResponse::into_response)
+        Self::parse(&bytes).map(Self).map_err(|malformed| Problem::from(malformed).into_response())
     }
 }

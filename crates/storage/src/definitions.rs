@@ -95,3 +95,30 @@ pub async fn save(
     .await?;
     Ok(())
 }
+
+/// How often the definitions of a project were applied: what is held in memory under this number is what is stored.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn epoch(conn: &mut PgConnection, project: &str) -> Result<i64, Error> {
+    let epoch = sqlx::query_scalar!("select epoch from definition_epochs where project = $1", project)
+        .fetch_optional(conn)
+        .await?;
+    Ok(epoch.unwrap_or_default())
+}
+
+/// Says that the definitions of a project changed; call it in the transaction that changes them.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn bump_epoch(conn: &mut PgConnection, project: &str) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        insert into definition_epochs as known (project, epoch) values ($1, 1)
+        on conflict (project) do update set epoch = known.epoch + 1 returning epoch
+        "#,
+        project,
+    )
+    .fetch_one(conn)
+    .await?)
+}

@@ -7,6 +7,7 @@
 //! reads a clock, so every moment is an argument.
 
 pub mod definitions;
+pub mod erasures;
 mod error;
 pub mod features;
 pub mod governance;
@@ -18,6 +19,8 @@ pub mod model_evidence;
 pub mod models;
 pub mod monitors;
 pub mod notifications;
+pub mod online;
+pub mod parity;
 pub mod parts;
 pub mod pool;
 pub mod predictions;
@@ -27,6 +30,7 @@ pub mod search;
 pub mod tracking;
 pub mod training_sets;
 pub mod users;
+pub mod view_versions;
 pub mod webhooks;
 pub mod workspaces;
 

@@ -50,6 +50,52 @@ pub struct Part {
     pub schema_hash: Option<String>,
 }
 
+/// A part as it is stored.
+struct Row {
+    id: PartId,
+    view: String,
+    view_version: i32,
+    format: i32,
+    bucket: Option<i32>,
+    buckets: Option<i32>,
+    level: i32,
+    min_seq: i64,
+    seq: i64,
+    path: String,
+    sha256: String,
+    size_bytes: i64,
+    rows: i64,
+    min_event_time: DateTime<Utc>,
+    max_event_time: DateTime<Utc>,
+    min_known_time: Option<DateTime<Utc>>,
+    max_known_time: DateTime<Utc>,
+    schema_hash: Option<String>,
+}
+
+impl From<Row> for Part {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
+            view: row.view,
+            view_version: row.view_version,
+            format: row.format,
+            bucket: row.bucket.zip(row.buckets).map(|(number, of)| Bucket { number, of }),
+            level: row.level,
+            min_seq: row.min_seq,
+            seq: row.seq,
+            path: row.path,
+            sha256: row.sha256,
+            size_bytes: row.size_bytes,
+            rows: row.rows,
+            min_event_time: row.min_event_time,
+            max_event_time: row.max_event_time,
+            min_known_time: row.min_known_time,
+            max_known_time: row.max_known_time,
+            schema_hash: row.schema_hash,
+        }
+    }
+}
+
 /// One bucket of several: keys whose hash ends in its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bucket {
@@ -117,7 +163,8 @@ pub async fn publish(
     Ok(())
 }
 
-/// The files that hold a view up to a seq, in the order in which they were written. A merged file may hold later rows too.
+/// The files that hold the newest version of a view up to a seq, in the order in which they were written. A merged file may
+/// hold later rows too.
 ///
 /// # Errors
 /// [`Error::Database`] if the database refuses.
@@ -127,13 +174,15 @@ pub async fn of_view(
     view: &str,
     max_seq: i64,
 ) -> Result<Vec<Part>, Error> {
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        Row,
         r#"
         select part_id as "id: PartId", view, view_version, format, bucket, buckets, level,
                coalesce(min_seq, seq) as "min_seq!", seq, path, sha256, size_bytes, rows, min_event_time, max_event_time,
                min_known_time, max_known_time, schema_hash
         from parts
         where project = $1 and view = $2 and replaced_at is null and coalesce(min_seq, seq) <= $3
+          and view_version = (select max(version) from view_versions where project = $1 and view = $2)
         order by coalesce(min_seq, seq), seq, part_id
         "#,
         project,
@@ -142,26 +191,61 @@ pub async fn of_view(
     )
     .fetch_all(conn)
     .await?;
-    let parts = rows.into_iter().map(|row| Part {
-        id: row.id,
-        view: row.view,
-        view_version: row.view_version,
-        format: row.format,
-        bucket: row.bucket.zip(row.buckets).map(|(number, of)| Bucket { number, of }),
-        level: row.level,
-        min_seq: row.min_seq,
-        seq: row.seq,
-        path: row.path,
-        sha256: row.sha256,
-        size_bytes: row.size_bytes,
-        rows: row.rows,
-        min_event_time: row.min_event_time,
-        max_event_time: row.max_event_time,
-        min_known_time: row.min_known_time,
-        max_known_time: row.max_known_time,
-        schema_hash: row.schema_hash,
-    });
-    Ok(parts.collect())
+    Ok(rows.into_iter().map(Part::from).collect())
+}
+
+/// The files that hold a version of a view, as far as they hold rows that happened by a moment.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn of_version(
+    conn: &mut PgConnection,
+    project: &str,
+    view: &str,
+    version: i32,
+    happened_by: DateTime<Utc>,
+) -> Result<Vec<Part>, Error> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        select part_id as "id: PartId", view, view_version, format, bucket, buckets, level,
+               coalesce(min_seq, seq) as "min_seq!", seq, path, sha256, size_bytes, rows, min_event_time, max_event_time,
+               min_known_time, max_known_time, schema_hash
+        from parts
+        where project = $1 and view = $2 and view_version = $3 and replaced_at is null and min_event_time <= $4
+        order by coalesce(min_seq, seq), seq, part_id
+        "#,
+        project,
+        view,
+        version,
+        happened_by,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(Part::from).collect())
+}
+
+/// Replaced files of a view that are still there.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn replaced(
+    conn: &mut PgConnection,
+    project: &str,
+    view: &str,
+) -> Result<Vec<(PartId, String)>, Error> {
+    let rows = sqlx::query!(
+        r#"
+        select part_id as "id: PartId", path from parts
+        where project = $1 and view = $2 and replaced_at is not null and removed_at is null
+        order by part_id
+        "#,
+        project,
+        view,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.path)).collect())
 }
 
 /// The latest visible seq of a project; 0 if nothing was ever ingested.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgPool};
 
-use crate::{Error, MIGRATOR};
+use crate::{Error, MIGRATOR, view_versions};
 
 /// After how long a connection may have been closed by somebody between.
 const IDLE: Duration = Duration::from_secs(5);
@@ -41,7 +41,7 @@ pub async fn connect(url: &str, connections: u32) -> Result<PgPool, Error> {
 /// [`Error::Migration`] if one fails or an applied one has changed since.
 pub async fn migrate(pool: &PgPool) -> Result<(), Error> {
     MIGRATOR.run(pool).await?;
-    Ok(())
+    view_versions::adopt(pool).await
 }
 
 /// Refuses a database that lacks a migration of this program. A newer one is fine: migrations expand before they contract.

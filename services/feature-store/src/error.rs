@@ -21,6 +21,20 @@ pub enum Error {
     /// A query parameter or header does not fit.
     #[error("{0}")]
     BadRequest(String),
+    /// More was asked for than one request may.
+    #[error("one request may hold {most} {what}; send more requests")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many it may hold.
+        most: usize,
+    },
+    /// A reference leads nowhere.
+    #[error(transparent)]
+    UnknownFeature(#[from] frames::served::Unknown),
+    /// The online store could not be read.
+    #[error(transparent)]
+    Read(#[from] service_kit::online::ReadError),
     /// The database.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -44,6 +58,10 @@ impl Fault for Error {
             Self::Undefined { .. } => Remedy::LookElsewhere,
             Self::ChangeRefused(_) => Remedy::ResolveConflict,
             Self::BadRequest(_) => Remedy::FixRequest,
+            Self::TooMany { .. } => Remedy::SendLess,
+            Self::UnknownFeature(frames::served::Unknown::Malformed(_)) => Remedy::FixRequest,
+            Self::UnknownFeature(_) => Remedy::LookElsewhere,
+            Self::Read(cause) => cause.remedy(),
             Self::Storage(cause) => cause.remedy(),
             Self::Frames(cause) => cause.remedy(),
             Self::Thread(_) => Remedy::ReportBug,
@@ -55,6 +73,9 @@ impl Fault for Error {
             Self::Undefined { .. } => "undefined",
             Self::ChangeRefused(_) => "change-refused",
             Self::BadRequest(_) => "bad-request",
+            Self::TooMany { .. } => "too-many",
+            Self::UnknownFeature(_) => "unknown-feature",
+            Self::Read(cause) => cause.code(),
             Self::Storage(cause) => cause.code(),
             Self::Frames(cause) => cause.code(),
             Self::Thread(_) => "thread",

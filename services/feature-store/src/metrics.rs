@@ -9,6 +9,10 @@ use service_kit::metrics::{counter, histogram};
 pub(crate) struct Metrics {
     /// Rows that were sent, by source and what became of them.
     pub(crate) rows: IntCounterVec,
+    /// Rows that were sent and are not served: older than what is, or of an erased entity; by source and why.
+    pub(crate) not_served: IntCounterVec,
+    /// Served values that were recomputed from the offline store, by what was found.
+    pub(crate) parity: IntCounterVec,
     /// How long it took to make training sets.
     pub(crate) training_set_seconds: HistogramVec,
 }
@@ -26,6 +30,16 @@ impl Metrics {
                 "Rows that were sent to a source.",
                 &["source", "how"],
             ),
+            not_served: counter(
+                "foretime_ingest_rows_not_served_total",
+                "Rows that were sent and are not served: older than what is, or of an erased entity.",
+                &["source", "why"],
+            ),
+            parity: counter(
+                "foretime_parity_values_total",
+                "Served values that were recomputed from the offline store.",
+                &["view", "feature", "how"],
+            ),
             training_set_seconds: histogram(
                 "foretime_training_set_build_seconds",
                 "How long it took to make training sets.",
@@ -34,6 +48,8 @@ impl Metrics {
             ),
         };
         registry.register(Box::new(metrics.rows.clone())).ok();
+        registry.register(Box::new(metrics.not_served.clone())).ok();
+        registry.register(Box::new(metrics.parity.clone())).ok();
         registry.register(Box::new(metrics.training_set_seconds.clone())).ok();
         metrics
     }

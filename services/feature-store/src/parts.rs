@@ -1,46 +1,73 @@
 //! The offline store's files: written first, made visible by their row in the manifest second.
 
 use chrono::{DateTime, Utc};
+use domain::definitions::ViewVersion;
 use domain::ids::PartId;
+use frames::parts::Selection;
 use frames::store::Store;
 use frames::view::{ViewRows, ViewSchema};
 use service_kit::Context;
 use sqlx::PgConnection;
 use storage::parts::{Bucket, Part};
+use tokio::task::JoinHandle;
 
 use crate::{Error, compact};
 
-/// The rows that one ingest brings to one view.
-pub(crate) struct Batch<'a> {
-    /// The view.
-    pub(crate) view: &'a str,
-    /// Its version.
-    pub(crate) version: i32,
-    /// Its columns.
-    pub(crate) schema: &'a ViewSchema,
-    /// The rows; there is at least one.
-    pub(crate) rows: &'a ViewRows,
+/// Begins to write the rows that an ingest brings to a view; nobody sees the file until [`show`] commits its row.
+pub(crate) fn begin(
+    context: &Context,
+    version: &ViewVersion,
+    schema: ViewSchema,
+    rows: ViewRows,
+    seq: i64,
+) -> JoinHandle<Result<Part, Error>> {
+    let id = PartId::new();
+    let (project, view) = (&context.config.project, &version.view);
+    let path = format!("features/{project}/{view}/v{}/{seq:012}-{id}.parquet", version.version);
+    let place = Place { view: view.clone(), version: version.version, bucket: None, level: 0 };
+    let context = context.clone();
+    tokio::spawn(async move { write(&context, id, path, schema, rows, place).await })
 }
 
-/// File first, row second: writes the part, then makes it visible in the caller's transaction.
-pub(crate) async fn store(
+/// Makes a written part visible in the caller's transaction, and asks for a merge if there are many.
+pub(crate) async fn show(
     tx: &mut PgConnection,
     context: &Context,
-    batch: &Batch<'_>,
-    seq: i64,
+    part: &Part,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
     let project = context.config.project.as_str();
-    let id = PartId::new();
-    let path = format!("features/{project}/{}/v{}/{seq:012}-{id}.parquet", batch.view, batch.version);
-    let (rows, schema) = (batch.rows.clone(), batch.schema.clone());
-    let place = Place { view: batch.view.to_owned(), version: batch.version, bucket: None, level: 0 };
-    let part = write(context, id, path, schema, rows, place).await?;
-    storage::parts::publish(tx, project, &part, now).await?;
-    if storage::parts::unmerged(tx, project, batch.view).await? >= compact::UNMERGED_PARTS {
-        compact::enqueue(tx, context, batch.view).await?;
+    storage::parts::publish(tx, project, part, now).await?;
+    if storage::parts::unmerged(tx, project, &part.view).await? >= compact::UNMERGED_PARTS {
+        compact::enqueue(tx, context, &part.view).await?;
     }
     Ok(())
+}
+
+/// All rows of these parts, as the view has them now.
+pub(crate) fn read(store: &Store, schema: &ViewSchema, parts: &[Part]) -> Result<ViewRows, Error> {
+    let parts: Vec<_> = parts.iter().map(readable).collect();
+    Ok(frames::parts::read(store, schema, &parts, &Selection::up_to(i64::MAX))?)
+}
+
+/// Writes what takes a part's place: fewer rows of the same bucket and level.
+pub(crate) async fn successor(
+    context: &Context,
+    version: &ViewVersion,
+    old: &Part,
+    schema: ViewSchema,
+    rows: ViewRows,
+) -> Result<Part, Error> {
+    let id = PartId::new();
+    let folder = old.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let path = format!("{folder}/{:012}-{id}.parquet", old.seq);
+    let place = Place {
+        view: version.view.clone(),
+        version: version.version,
+        bucket: Some(readable(old).bucket).filter(|_| old.bucket.is_some()),
+        level: old.level,
+    };
+    write(context, id, path, schema, rows, place).await
 }
 
 /// Where a part stands among the parts of its view.

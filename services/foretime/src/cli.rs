@@ -10,6 +10,7 @@ use service_kit::{Config, shutdown, telemetry};
 use crate::client::{Client, definition_files};
 use crate::dataset::{self, Dataset};
 use crate::demo::{self, DemoOptions};
+use crate::features::{self, Features};
 use crate::monitor::{self, Monitor};
 use crate::registry::{self, Registry};
 use crate::up::{Database, Platform, Service};
@@ -51,6 +52,9 @@ enum Action {
         /// Only show what would change.
         #[arg(long)]
         dry_run: bool,
+        /// Let a view whose stored rows cannot be read under its new definition go on as a new version, without rows.
+        #[arg(long)]
+        allow_new_versions: bool,
     },
     /// Push the rows of a source's file into a running Foretime.
     Ingest(Ingest),
@@ -62,6 +66,9 @@ enum Action {
         #[arg(long)]
         promote: bool,
     },
+    /// Look at, fill, read and erase the features of a running Foretime.
+    #[command(subcommand)]
+    Features(Features),
     /// Make training sets, out of plain files without a server or on a running Foretime.
     #[command(subcommand)]
     Dataset(Dataset),
@@ -125,7 +132,10 @@ async fn act(command: Command) -> Result<(), Failure> {
         Action::Up => up(config).await,
         Action::Run { service } => run_one(config, service).await,
         Action::Demo(options) => demo::run(options).await,
-        Action::Apply { folder, dry_run } => apply(&config, &folder, dry_run).await,
+        Action::Apply { folder, dry_run, allow_new_versions } => {
+            apply(&config, &folder, dry_run, allow_new_versions).await
+        }
+        Action::Features(features) => features::run(&Client::of(&config)?, features).await,
         Action::Ingest(ingest) => push(&config, ingest).await,
         Action::Train { model, promote } => train(&config, &model, promote).await,
         Action::Dataset(dataset) => dataset::run(&config, dataset).await,
@@ -173,12 +183,20 @@ async fn migrate(config: &Config) -> Result<(), Failure> {
     database.close()
 }
 
-async fn apply(config: &Config, folder: &Path, dry_run: bool) -> Result<(), Failure> {
-    let answer = Client::of(config)?.apply(&definition_files(folder)?, dry_run).await?;
+async fn apply(config: &Config, folder: &Path, dry_run: bool, new_versions: bool) -> Result<(), Failure> {
+    let files = definition_files(folder)?;
+    let answer = Client::of(config)?.apply_with(&files, dry_run, new_versions).await?;
     for change in answer["plan"].as_array().into_iter().flatten() {
         let text = |key: &str| change[key].as_str().unwrap_or_default().to_owned();
-        let keys = change["keys"].as_array().map(|keys| format!(" {}", json!(keys))).unwrap_or_default();
-        println!("{:<8} {} `{}`{keys}", text("change"), text("kind"), text("name"));
+        let keys = change["keys"].as_array().filter(|keys| !keys.is_empty());
+        let keys = keys.map(|keys| format!(" {}", json!(keys))).unwrap_or_default();
+        println!("{:<11} {} `{}`{keys}", text("change"), text("kind"), text("name"));
+        for said in ["rows", "why"].map(text).iter().filter(|said| !said.is_empty()) {
+            println!("{:<11} {said}", "");
+        }
+    }
+    for refused in answer["refused"].as_array().into_iter().flatten() {
+        println!("would be refused: {}", refused.as_str().unwrap_or_default());
     }
     println!("{}", if dry_run { "nothing was applied: this was a dry run" } else { "applied" });
     Ok(())

@@ -127,6 +127,38 @@ impl Client {
         self.json(Method::PUT, &path, Some(&json!({ "files": files }))).await
     }
 
+    /// Applies definition files by name; `new_versions` lets views begin new versions.
+    ///
+    /// # Errors
+    /// What the server refused.
+    pub(crate) async fn apply_with(
+        &self,
+        files: &BTreeMap<String, String>,
+        dry_run: bool,
+        new_versions: bool,
+    ) -> Result<Value, Failure> {
+        let path = format!("/v1/definitions?dry_run={dry_run}&allow_new_versions={new_versions}");
+        self.json(Method::PUT, &path, Some(&json!({ "files": files }))).await
+    }
+
+    /// Pushes rows of a source as text: `content_type` says whether it is JSON or one JSON object a line.
+    ///
+    /// # Errors
+    /// What the server refused.
+    pub(crate) async fn push_text(
+        &self,
+        source: &str,
+        content_type: &str,
+        body: String,
+        key: Option<&str>,
+    ) -> Result<Value, Failure> {
+        let mut request = self.request(Method::POST, &format!("/v1/sources/{source}/rows"));
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        self.send(request.header("content-type", content_type).body(body)).await?.success()
+    }
+
     /// Pushes rows of a source. `to` is `online`, `offline` or `online_and_offline`.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod dataset;
 pub mod demo;
 mod doctor;
 mod failure;
+mod features;
 mod monitor;
 mod registry;
 pub mod report;

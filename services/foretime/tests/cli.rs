@@ -39,6 +39,7 @@ fn the_help_names_every_command_and_what_it_is_for() {
         "apply",
         "ingest",
         "train",
+        "features",
         "dataset",
         "migrate",
         "doctor",
@@ -242,4 +243,15 @@ fn a_misspelt_setting_of_a_joined_view_is_refused_with_the_right_one() {
     let (code, said) = join(folder.path(), &format!("{SALES},maxage=7d"), &[]);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("did you mean `max_age`?"), "{said}");
+}
+
+#[test]
+fn features_cannot_be_erased_by_a_slip_and_an_entity_is_asked_for_in_words_that_show_how() {
+    let folder = folder();
+    let (code, said) = ran(foretime(&["features", "erase", "shop", "--key", "shop=a"], folder.path()));
+    assert!(code == Some(1) && said.contains("--yes"), "{said}");
+    let (code, said) = ran(foretime(&["features", "get", "--entity", "a", "visits:amount"], folder.path()));
+    assert!(code == Some(1) && said.contains("`shop=a`"), "{said}");
+    let (code, said) = ran(foretime(&["features", "get", "--help"], folder.path()));
+    assert!(code == Some(0) && said.contains("view:feature"), "{said}");
 }

@@ -56,6 +56,9 @@ pub enum Error {
     /// Work was asked to end early.
     #[error("the job was cancelled")]
     Cancelled,
+    /// The online store could not be read.
+    #[error(transparent)]
+    Read(#[from] service_kit::online::ReadError),
     /// The database.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -92,6 +95,7 @@ impl Fault for Error {
             Self::ModelFile { .. } | Self::Thread(_) => Remedy::ReportBug,
             Self::Statistics(_) => Remedy::FixRequest,
             Self::Cancelled => Remedy::RetryLater,
+            Self::Read(cause) => cause.remedy(),
             Self::Storage(cause) => cause.remedy(),
             Self::Frames(cause) => cause.remedy(),
             Self::Boosting(cause) => cause.remedy(),
@@ -111,6 +115,7 @@ impl Fault for Error {
             Self::Cancelled => "cancelled",
             Self::Statistics(_) => "evaluation",
             Self::Thread(_) => "thread",
+            Self::Read(cause) => cause.code(),
             Self::Storage(cause) => cause.code(),
             Self::Frames(cause) => cause.code(),
             Self::Boosting(cause) => cause.code(),

@@ -25,7 +25,9 @@ use axum::routing::post;
 pub use error::Error;
 pub use optimism::{OPTIMISM_JOB, Optimism};
 use service_kit::Context;
+use service_kit::catalogue::Catalogues;
 use service_kit::jobs::Handlers;
+use service_kit::online::Reader;
 pub use train::{TRAIN_JOB, Train};
 
 /// The worker's routes and the state behind them.
@@ -35,6 +37,8 @@ pub struct Worker {
     metrics: metrics::Metrics,
     champions: predict::Champions,
     log: prediction_log::PredictionLog,
+    catalogues: Catalogues,
+    reader: Reader,
 }
 
 impl Worker {
@@ -45,6 +49,8 @@ impl Worker {
             metrics: metrics::Metrics::of(context),
             champions: predict::Champions::default(),
             log: prediction_log::PredictionLog::new(context),
+            catalogues: Catalogues::of(context),
+            reader: Reader::of(context),
         }
     }
 

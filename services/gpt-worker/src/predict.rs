@@ -7,22 +7,19 @@ use std::time::Instant;
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
-use domain::definitions::Definitions;
 use domain::ids::PredictionId;
 use domain::{AsOf, Cutoff};
 use frames::assemble::Assembled;
-use frames::online::{Fetched, Read, features, reads, spine};
+use frames::online::{asks, features, spine};
 use frames::rows::from_json;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use service_kit::catalogue::Catalogue;
 use service_kit::{JsonBody, Problem};
 use sqlx::PgConnection;
 
 use crate::model_file::Servable;
 use crate::{Error, Worker, prediction_log};
-
-/// The version of every view, until views have several.
-const VIEW_VERSION: i32 = 1;
 
 /// Rows in one request, at most.
 const MAX_ROWS: usize = 10_000;
@@ -81,10 +78,10 @@ pub(crate) async fn predict(
     }
     let mut conn = worker.context.db.acquire().await.map_err(storage::Error::from)?;
     let serving = worker.serving(&mut conn, &request.model, &request.alias).await?;
-    let definitions = storage::definitions::load(&mut conn, &worker.context.config.project).await?;
-    let now = worker.context.clock.now();
-    let assembled = assemble(&worker, &mut conn, &definitions, &serving, &request.rows, now).await?;
     drop(conn);
+    let catalogue = worker.catalogues.now(&worker.context.config.project).await?;
+    let now = worker.context.clock.now();
+    let assembled = assemble(&worker, &catalogue, &serving, &request.rows, now).await?;
     let answers = answer(&worker, &request.model, &serving, assembled, now).await?;
     worker
         .metrics
@@ -106,36 +103,20 @@ pub(crate) async fn flush(State(worker): State<Worker>) -> Result<Json<Value>, P
 
 async fn assemble(
     worker: &Worker,
-    conn: &mut PgConnection,
-    definitions: &Definitions,
+    catalogue: &Catalogue,
     serving: &Serving,
     rows: &[Map<String, Value>],
     now: DateTime<Utc>,
 ) -> Result<Assembled, Error> {
+    let (definitions, views) = (&catalogue.definitions, &catalogue.views);
     let name = &serving.servable.card.dataset;
     let dataset =
         definitions.dataset(name).ok_or_else(|| Error::Undefined { kind: "dataset", name: name.clone() })?;
     let columns = domain::definitions::spine_columns(definitions, dataset);
     let spine = spine(definitions, dataset, &from_json(rows, &columns)?)?;
-    let project = &worker.context.config.project;
-    let mut fetched = HashMap::new();
-    for read in reads(definitions, dataset, &spine, now.timestamp_micros())? {
-        let rows = fetch(conn, project, &read).await?;
-        fetched.insert(read.view, rows);
-    }
-    Ok(features(definitions, dataset, &spine, now.timestamp_micros(), fetched)?)
-}
-
-async fn fetch(conn: &mut PgConnection, project: &str, read: &Read) -> Result<Fetched, storage::Error> {
-    let since = read.since.and_then(DateTime::from_timestamp_micros);
-    let rows = storage::features::read(conn, project, &read.view, VIEW_VERSION, &read.keys, since).await?;
-    Ok(Fetched {
-        event_times: rows.event_times.iter().map(DateTime::timestamp_micros).collect(),
-        known_times: rows.known_times.iter().map(DateTime::timestamp_micros).collect(),
-        payloads: rows.payloads,
-        seqs: rows.seqs,
-        ops: rows.ops,
-    })
+    let micros = now.timestamp_micros();
+    let fetched = worker.reader.fetch(asks(definitions, views, dataset, &spine, micros)?).await?;
+    Ok(features(definitions, views, dataset, &spine, micros, &fetched)?)
 }
 
 async fn answer(

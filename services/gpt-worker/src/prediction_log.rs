@@ -29,11 +29,12 @@ type Version = (String, i32);
 pub(crate) struct PredictionLog {
     context: Context,
     waiting: Arc<Mutex<HashMap<Version, Batch>>>,
+    writing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl PredictionLog {
     pub(crate) fn new(context: &Context) -> Self {
-        Self { context: context.clone(), waiting: Arc::default() }
+        Self { context: context.clone(), waiting: Arc::default(), writing: Arc::default() }
     }
 
     /// Writes what waits, every `flush_seconds`, and a last time when the process stops.
@@ -81,6 +82,7 @@ impl PredictionLog {
 
     /// Writes and publishes everything that waits; answers how many rows. What cannot be written waits on.
     pub(crate) async fn flush(&self) -> Result<usize, Error> {
+        let _writing = self.writing.lock().await; // what another flush has in hand is published before this one answers
         let taken: Vec<(Version, Batch)> =
             self.waiting.lock().expect("no holder of this lock can panic").drain().collect();
         let mut rows = 0;

@@ -106,6 +106,14 @@ fn check_view(all: &Definitions, view: &FeatureView) -> Vec<String> {
     said.extend(
         named.filter(|name| !source.columns.contains_key(name)).map(|name| unknown_column(&name, source)),
     );
+    said.extend(view.aliases.iter().filter(|(_, column)| !view.features.contains(column)).map(
+        |(alias, column)| format!("alias `{alias}` stands for `{column}`, which is not among its features"),
+    ));
+    said.extend(
+        view.aliases.keys().filter(|alias| view.features.contains(alias)).map(|alias| {
+            format!("`{alias}` is a feature itself and cannot be an alias; drop one of the two")
+        }),
+    );
     for window in &view.windows {
         let without = |aggregate: &Aggregate| matches!(aggregate, Aggregate::Count | Aggregate::Age);
         if window.column.is_none() && !window.aggregates.iter().all(without) {

@@ -7,11 +7,13 @@ mod check;
 mod objects;
 mod parse;
 mod plan;
+mod versions;
 
 pub use check::{check, dataset_columns, spine_columns};
 pub use objects::*;
 pub use parse::{Definitions, Located, parse_file};
-pub use plan::{Change, ChangeKind, Stored, plan};
+pub use plan::{Before, Change, ChangeKind, Stored, plan};
+pub use versions::{Columns, Evolution, Layout, ViewVersion, ViewVersions, reads_as};
 
 use crate::{Fault, Remedy};
 

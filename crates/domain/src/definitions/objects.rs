@@ -44,6 +44,12 @@ pub struct Entity {
     /// What it is, for people.
     #[serde(default)]
     pub description: String,
+    /// Who answers for it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub owner: String,
+    /// Words to find it by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
     /// The columns that name one, in order.
     pub keys: Vec<String>,
 }
@@ -57,6 +63,12 @@ pub struct Source {
     /// What it is, for people.
     #[serde(default)]
     pub description: String,
+    /// Who answers for it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub owner: String,
+    /// Words to find it by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
     /// The columns of a row and their types.
     pub columns: BTreeMap<String, ValueType>,
     /// The column that says when it happened.
@@ -191,10 +203,14 @@ pub struct FeatureView {
     /// Columns kept for spines and labels only; never served.
     #[serde(default)]
     pub log: Vec<String>,
+    /// Further names of features, new name to column: a renamed feature is served under both.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub aliases: BTreeMap<String, String>,
 }
 
 /// The four shapes of a feature view.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Shape {
     /// The latest value of each column.
     Latest,
@@ -330,6 +346,12 @@ pub struct Dataset {
     /// What is asked, for people.
     #[serde(default)]
     pub description: String,
+    /// Who answers for it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub owner: String,
+    /// Words to find it by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
     /// Where the rows come from.
     pub spine: Spine,
     /// How long before the event the question is asked: `cutoff = event_time − horizon`.

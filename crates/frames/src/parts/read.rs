@@ -4,9 +4,10 @@ use arrow::array::RecordBatch;
 
 use super::{Bucket, EVENT_TIME, FORMAT, FORMAT_KEY, KNOWN_TIME, OP, SEQ};
 use crate::Error;
-use crate::frame::{Frame, Values, wrong_type};
+use crate::frame::{Frame, Values};
 use crate::keys::Keys;
 use crate::scan::Scan;
+use crate::source_file::conform;
 use crate::store::Store;
 use crate::view::{ViewRows, ViewSchema};
 use crate::wire::from_batch;
@@ -90,7 +91,8 @@ impl Selection {
     }
 }
 
-/// The wanted rows of these parts. A column that a part lacks, because it was added later, is null.
+/// The wanted rows of these parts. A column that a part lacks, because it was added later, is null; integers are widened
+/// where the view has numbers now.
 ///
 /// # Errors
 /// [`Error::File`] or [`Error::Objects`]; [`Error::Unreadable`] if a part is of a format that is not known here.
@@ -167,8 +169,7 @@ fn as_rows(schema: &ViewSchema, frame: &Frame) -> Result<ViewRows, Error> {
         .iter()
         .chain(&schema.values)
         .map(|(name, kind)| match frame.find(name) {
-            Some(values) if values.kind() == *kind => Ok((name.clone(), values.clone())),
-            Some(values) => Err(wrong_type(name, values, *kind)),
+            Some(values) => Ok((name.clone(), conform(name, values.clone(), *kind)?)),
             None => Ok((name.clone(), Values::nulls(*kind, frame.rows()))),
         })
         .collect::<Result<_, Error>>()?;

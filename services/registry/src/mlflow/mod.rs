@@ -44,7 +44,6 @@ fn done() -> Answer {
 
 pub(crate) fn routes() -> Router<Registry> {
     Router::new()
-        .route("/health", get(|| async { "OK" }))
         .route("/version", get(|| async { VERSION }))
         .route("/get-artifact", get(artifacts::get_of_run))
         .route("/model-versions/get-artifact", get(artifacts::get_of_version))

@@ -1,0 +1,249 @@
+"""Online features under load: ours, and Feast's Python server beside it in the same run.
+
+    online.py FORETIME [--seconds 15] [--feast]
+
+Starts `foretime up` in a throw-away folder, fills two views (100,000 entities x 10 features, 10,000 x 50), and lets wrk ask
+over 16 connections. CPU is read from /proc before and after, for the server and for its Postgres apart, so that the figures
+mean the same on a busy machine. Needs wrk, and a Python with pyarrow; --feast needs feast, psycopg and psycopg_pool in it.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+
+import numpy
+import pyarrow
+
+HERE = pathlib.Path(__file__).parent
+TICK = os.sysconf("SC_CLK_TCK")
+SHAPES = [(1, 10, 100_000), (100, 50, 10_000)]
+DEFINITIONS = """
+[[entity]]
+name = "entity"
+keys = ["entity_id"]
+"""
+
+
+def definitions():
+    text = DEFINITIONS
+    for _, features, _ in SHAPES:
+        columns = ", ".join(f'x{at} = "number"' for at in range(features))
+        names = ", ".join(f'"x{at}"' for at in range(features))
+        text += f"""
+[[source]]
+name = "s{features}"
+columns = {{ entity_id = "integer", at = "time", {columns} }}
+event_time = "at"
+known_time = "at"
+
+[[feature_view]]
+name = "fv{features}"
+entity = "entity"
+source = "s{features}"
+features = [{names}]
+"""
+    return text
+
+
+def stream(first, rows, features, micros):
+    """Rows of entities first, first + 1, ... as an Arrow IPC stream."""
+    generator = numpy.random.default_rng(first + rows)
+    columns = {
+        "entity_id": pyarrow.array(numpy.arange(first, first + rows, dtype="int64")),
+        "at": pyarrow.array(numpy.full(rows, micros, dtype="int64"), pyarrow.timestamp("us", "UTC")),
+    }
+    columns |= {f"x{at}": pyarrow.array(generator.random(rows)) for at in range(features)}
+    batch = pyarrow.RecordBatch.from_pydict(columns)
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue().to_pybytes()
+
+
+def send(method, url, body, kind):
+    request = urllib.request.Request(url, body, {"Content-Type": kind}, method=method)
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)
+
+
+def push(base, source, body):
+    return send("POST", f"{base}/v1/sources/{source}/rows", body, "application/vnd.apache.arrow.stream")
+
+
+def children(pid):
+    listed = (task.read_text().split() for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"))
+    return [int(child) for children in listed for child in children]
+
+
+def family(pid):
+    return [pid] + [each for child in children(pid) for each in family(child)]
+
+
+def cpu(pids):
+    """CPU seconds that these processes have used, with the children that they have waited for."""
+    total = 0
+    for pid in pids:
+        try:
+            fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            total += int(fields[11]) + int(fields[12])
+        except FileNotFoundError:
+            pass
+    return total / TICK
+
+
+def resident(pid):
+    return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]) / 1024
+
+
+def load(name, url, server, database, seconds, connections=16):
+    for entities, features, known in SHAPES:
+        environment = os.environ | {"FEATURES": str(features), "ENTITIES": str(entities), "KNOWN": str(known)}
+        command = ["wrk", "-t1", f"-c{connections}", "--latency", "-s", HERE / "online.lua", url + "/get-online-features"]
+        subprocess.run(command[:1] + ["-d2s"] + command[1:], env=environment, capture_output=True, check=True)  # warm
+        before = cpu(server()), cpu(database())
+        said = subprocess.run(
+            command[:1] + [f"-d{seconds}s"] + command[1:], env=environment, capture_output=True, check=True, text=True
+        ).stdout
+        used = cpu(server()) - before[0], cpu(database()) - before[1]
+        requests = int(re.search(r"(\d+) requests in", said)[1])
+        percentile = lambda share: re.search(rf"(?m)^\s*{share}%\s+(\S+)", said)[1]
+        wrong = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
+        print(
+            f"{name:<9} {entities:>3} x {features:<3} c={connections}  {requests / seconds:>8.0f} req/s   "
+            f"{requests / max(used[0], 0.01):>8.0f} req per server-CPU-s   "
+            f"{requests / max(sum(used), 0.01):>8.0f} with Postgres   p50 {percentile(50)} p99 {percentile(99)}   "
+            f"errors {wrong[1] if wrong else 0}",
+            flush=True,
+        )
+
+
+def ingest(base, pid, seconds, rows=20_000, senders=2):
+    """Batches of new versions of the same entities, merged online and written offline, by two senders."""
+    micros = int(time.time() * 1e6) - 3_600_000_000
+    bodies = [stream((at % 5) * rows, rows, 10, micros + at * 1_000_000) for at in range(40)]
+    taken, memory, lock = [0], [resident(pid)], threading.Lock()
+    until = time.time() + seconds
+    turn = iter(range(10**9))
+
+    def sender():
+        while time.time() < until:
+            with lock:
+                at = next(turn)
+            # every batch is of a later moment than the one before, so that each row is a new version
+            body = bodies[at] if at < len(bodies) else stream(at % 5 * rows, rows, 10, micros + at * 1_000_000)
+            answer = push(base, "s10", body)
+            with lock:
+                taken[0] += answer["accepted"]
+                memory.append(resident(pid))
+
+    began = time.time()
+    threads = [threading.Thread(target=sender) for _ in range(senders)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    wall = time.time() - began
+    half = len(memory) // 2
+    print(
+        f"ingest    10 features, online and offline: {taken[0] / wall:,.0f} rows/s over {wall:.0f} s, batches of {rows:,}; "
+        f"memory {memory[0]:.0f} MiB before, {max(memory[:half]):.0f} most in the first half, {max(memory[half:]):.0f} in the second",
+        flush=True,
+    )
+
+
+def feast(folder, postgres, port, seconds):
+    """Feast's server with one worker over the same Postgres, filled by its own materialisation."""
+    repo = folder / "feast"
+    repo.mkdir()
+    import pyarrow.parquet
+
+    fields, views = [], []
+    for _, features, known in SHAPES:
+        generator = numpy.random.default_rng(7)
+        now = int(time.time() * 1e6) - 3_600_000_000
+        columns = {"entity_id": numpy.arange(known, dtype="int64")}
+        columns |= {f"x{at}": generator.random(known) for at in range(features)}
+        columns["ts"] = pyarrow.array(numpy.full(known, now), pyarrow.timestamp("us", "UTC"))
+        pyarrow.parquet.write_table(pyarrow.table(columns), repo / f"s{features}.parquet")
+        schema = ", ".join(f"Field(name='x{at}', dtype=Float64)" for at in range(features))
+        views.append(
+            f"fv{features} = FeatureView(name='fv{features}', entities=[entity], ttl=timedelta(days=365), schema=[{schema}], "
+            f"source=FileSource(path='{repo}/s{features}.parquet', timestamp_field='ts'))"
+        )
+    (repo / "definitions.py").write_text(
+        "from datetime import timedelta\nfrom feast import Entity, FeatureView, Field, FileSource\n"
+        "from feast.types import Float64\nfrom feast import ValueType\n"
+        "entity = Entity(name='entity', join_keys=['entity_id'], value_type=ValueType.INT64)\n" + "\n".join(views) + "\n"
+    )
+    (repo / "feature_store.yaml").write_text(
+        f"project: bench\nprovider: local\nregistry: {repo}/registry.db\nentity_key_serialization_version: 3\n"
+        f"online_store:\n  type: postgres\n  host: {postgres}\n  port: 5432\n  database: feast\n  db_schema: public\n"
+        "  user: postgres\n  password: none\n  sslmode: disable\n"
+    )
+    subprocess.run(["psql", "-q", "-h", postgres, "-U", "postgres", "-c", "create database feast"], check=True)
+    command = [str(pathlib.Path(sys.executable).parent / "feast"), "-c", str(repo)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run(command + ["apply"], check=True, **quiet)
+    began = time.time()
+    end = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+    subprocess.run(command + ["materialize-incremental", end], check=True, **quiet)
+    print(f"feast     materialised 100,000 x 10 and 10,000 x 50 in {time.time() - began:.0f} s", flush=True)
+    server = subprocess.Popen(
+        command + ["serve", "-h", "127.0.0.1", "-p", str(port), "--no-access-log", "--workers", "1", "--max-requests", "10000000"],
+        **quiet,
+        start_new_session=True,
+    )
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health").close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        load("feast", f"http://127.0.0.1:{port}", lambda: family(server.pid), lambda: [], seconds)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+def main():
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("foretime")
+    arguments.add_argument("--seconds", type=int, default=15)
+    arguments.add_argument("--feast", action="store_true")
+    arguments = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        folder.chmod(0o711)
+        server = subprocess.Popen(
+            [arguments.foretime, "--listen", "127.0.0.1:0", "--data-dir", folder / "data", "up"],
+            env={key: value for key, value in os.environ.items() if "DATABASE_URL" not in key} | {"FORETIME_LOG__FILTER": "warn"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            base = server.stdout.readline().split()[-1]
+            send("PUT", f"{base}/v1/definitions", json.dumps({"files": {"bench.toml": definitions()}}).encode(), "application/json")
+            now = int(time.time() * 1e6) - 7_200_000_000
+            for _, features, known in SHAPES:
+                for first in range(0, known, 20_000):
+                    push(base, f"s{features}", stream(first, min(20_000, known), features, now))
+            postgres = lambda: [pid for pid in family(server.pid) if pid != server.pid]
+            load("foretime", base, lambda: [server.pid], postgres, arguments.seconds)
+            load("foretime", base, lambda: [server.pid], postgres, max(3, arguments.seconds // 3), connections=1)
+            ingest(base, server.pid, arguments.seconds)
+            if arguments.feast:
+                feast(folder, folder / "data" / "postgres" / "socket", 16_566, arguments.seconds)
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait()
+
+
+main()

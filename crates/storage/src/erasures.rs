@@ -1,0 +1,317 @@
+//! SQL over erasures: the journal, the keys that must not come back, and what is flagged because of them.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use domain::ids::{ErasureId, TrainingSetId};
+use serde_json::Value;
+use sqlx::PgConnection;
+
+use crate::Error;
+
+/// One erasure.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Erasure {
+    /// Which one.
+    pub id: ErasureId,
+    /// The entity.
+    pub entity: String,
+    /// Why, in the words of who asked.
+    pub reason: String,
+    /// How many keys.
+    pub key_count: i32,
+    /// Rows that happened by then are gone.
+    pub horizon: DateTime<Utc>,
+    /// When it was asked for.
+    pub requested_at: DateTime<Utc>,
+    /// When the last file was rewritten.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// What was taken from where.
+    pub receipt: Option<Value>,
+}
+
+/// Whether any key of an entity was ever erased.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn any(conn: &mut PgConnection, project: &str, entity: &str) -> Result<bool, Error> {
+    Ok(sqlx::query_scalar!(
+        r#"select exists (select 1 from erased_keys where project = $1 and entity = $2) as "any!""#,
+        project,
+        entity,
+    )
+    .fetch_one(conn)
+    .await?)
+}
+
+/// Up to when rows of these keys stay away, in microseconds; keys that were never erased are not listed.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn horizons(
+    conn: &mut PgConnection,
+    project: &str,
+    entity: &str,
+    keys: &[Vec<u8>],
+) -> Result<HashMap<Vec<u8>, i64>, Error> {
+    let rows = sqlx::query!(
+        "select key, horizon from erased_keys where project = $1 and entity = $2 and key = any($3)",
+        project,
+        entity,
+        keys,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.key, row.horizon.timestamp_micros())).collect())
+}
+
+/// Writes an erasure into the journal, with its keys.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn request(
+    conn: &mut PgConnection,
+    project: &str,
+    erasure: &Erasure,
+    keys: &[Vec<u8>],
+) -> Result<(), Error> {
+    sqlx::query!(
+        r#"
+        insert into erasures (erasure_id, project, entity, reason, key_count, horizon, requested_at)
+        values ($1, $2, $3, $4, $5, $6, $7)
+        "#,
+        erasure.id as ErasureId,
+        project,
+        erasure.entity,
+        erasure.reason,
+        erasure.key_count,
+        erasure.horizon,
+        erasure.requested_at,
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        r#"
+        insert into erased_keys as known (project, entity, key, horizon, erasure_id)
+        select $1, $2, key, $4, $5 from unnest($3::bytea[]) as k (key)
+        on conflict (project, entity, key) do update
+        set horizon = greatest(known.horizon, excluded.horizon), erasure_id = excluded.erasure_id
+        "#,
+        project,
+        erasure.entity,
+        keys,
+        erasure.horizon,
+        erasure.id as ErasureId,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// One erasure.
+///
+/// # Errors
+/// [`Error::NotFound`] if there is none of that id.
+pub async fn get(conn: &mut PgConnection, project: &str, id: ErasureId) -> Result<Erasure, Error> {
+    sqlx::query_as!(
+        Erasure,
+        r#"
+        select erasure_id as "id: ErasureId", entity, reason, key_count, horizon, requested_at, finished_at, receipt
+        from erasures where project = $1 and erasure_id = $2
+        "#,
+        project,
+        id as ErasureId,
+    )
+    .fetch_optional(conn)
+    .await?
+    .ok_or_else(|| Error::not_found(format!("erasure {id}")))
+}
+
+/// The keys of an erasure, with their horizons: those that a later erasure took over included.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn keys_of(
+    conn: &mut PgConnection,
+    project: &str,
+    entity: &str,
+) -> Result<HashMap<Vec<u8>, i64>, Error> {
+    let rows = sqlx::query!(
+        "select key, horizon from erased_keys where project = $1 and entity = $2",
+        project,
+        entity
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.key, row.horizon.timestamp_micros())).collect())
+}
+
+/// The training sets of these datasets that were made before the erasure, when its rows could be seen.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn training_sets_of(
+    conn: &mut PgConnection,
+    project: &str,
+    datasets: &[String],
+    requested_at: DateTime<Utc>,
+) -> Result<Vec<TrainingSetId>, Error> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        select training_set_id as "id: TrainingSetId" from training_sets
+        where project = $1 and dataset = any($2) and created_at <= $3 order by created_at
+        "#,
+        project,
+        datasets,
+        requested_at,
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// The training sets that an erasure flagged.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn flagged(conn: &mut PgConnection, id: ErasureId) -> Result<Vec<TrainingSetId>, Error> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        select training_set_id as "id: TrainingSetId" from training_set_flags
+        where erasure_id = $1 order by training_set_id
+        "#,
+        id as ErasureId,
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// Flags training sets because of an erasure.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn flag(
+    conn: &mut PgConnection,
+    project: &str,
+    id: ErasureId,
+    sets: &[TrainingSetId],
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    let sets: Vec<uuid::Uuid> = sets.iter().map(|set| set.0).collect();
+    sqlx::query!(
+        r#"
+        insert into training_set_flags (training_set_id, erasure_id, project, flagged_at)
+        select training_set_id, $2, $3, $4 from unnest($1::uuid[]) as s (training_set_id)
+        on conflict do nothing
+        "#,
+        &sets,
+        id as ErasureId,
+        project,
+        now,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The registered versions that were trained on flagged sets, as `model/version`.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn models_of(
+    conn: &mut PgConnection,
+    project: &str,
+    sets: &[TrainingSetId],
+) -> Result<Vec<String>, Error> {
+    let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
+    Ok(sqlx::query_scalar!(
+        r#"
+        select distinct v.model || '/' || v.version as "name!"
+        from model_versions v
+        join run_tags t on t.project = v.project and t.run_id = v.run_id and t.key = 'foretime.training_set'
+        where v.project = $1 and t.value = any($2) order by 1
+        "#,
+        project,
+        &sets,
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// Finishes an erasure with its receipt; a second finish changes nothing.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn finish(
+    conn: &mut PgConnection,
+    id: ErasureId,
+    receipt: &Value,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "update erasures set finished_at = $2, receipt = $3 where erasure_id = $1 and finished_at is null",
+        id as ErasureId,
+        now,
+        receipt,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// A file that an erasure replaced.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Rewritten {
+    /// The view.
+    pub view: String,
+    /// Its version.
+    pub view_version: i32,
+    /// Where it lay.
+    #[serde(skip)]
+    pub old_path: String,
+    /// What the file's SHA-256 was.
+    pub old_sha256: String,
+    /// What its successor's is; `None` if no row was left.
+    pub new_sha256: Option<String>,
+    /// How many rows it lost.
+    pub rows_removed: i64,
+}
+
+/// Notes a replaced file, in the transaction that replaces it.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn note_part(conn: &mut PgConnection, id: ErasureId, part: &Rewritten) -> Result<(), Error> {
+    sqlx::query!(
+        r#"
+        insert into erasure_parts (erasure_id, view, view_version, old_path, old_sha256, new_sha256, rows_removed)
+        values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing
+        "#,
+        id as ErasureId,
+        part.view,
+        part.view_version,
+        part.old_path,
+        part.old_sha256,
+        part.new_sha256,
+        part.rows_removed,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The files that an erasure replaced.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn rewritten(conn: &mut PgConnection, id: ErasureId) -> Result<Vec<Rewritten>, Error> {
+    Ok(sqlx::query_as!(
+        Rewritten,
+        r#"
+        select view, view_version, old_path, old_sha256, new_sha256, rows_removed from erasure_parts
+        where erasure_id = $1 order by view, view_version, old_sha256
+        "#,
+        id as ErasureId,
+    )
+    .fetch_all(conn)
+    .await?)
+}
