@@ -18,5 +18,6 @@ mod mlflow_client;
 mod monitor;
 mod object_store;
 mod offline_store;
+mod openapi;
 mod registry;
 mod registry_rooms;

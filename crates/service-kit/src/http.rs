@@ -75,6 +75,7 @@ pub fn surface(context: &Context, routes: Router) -> Router {
 fn operations(context: &Context) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
+        .merge(crate::openapi::routes())
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route("/health", get(health))

@@ -13,6 +13,7 @@ pub mod http;
 pub mod jobs;
 pub mod metrics;
 pub mod online;
+pub mod openapi;
 pub mod passwords;
 mod patience;
 pub mod problem;

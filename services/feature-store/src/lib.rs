@@ -16,7 +16,6 @@ mod intake;
 mod materialize;
 mod metrics;
 mod online;
-mod openapi;
 mod parity;
 mod parts;
 mod snapshot;
@@ -34,6 +33,7 @@ use service_kit::Context;
 use service_kit::catalogue::{Catalogue, Catalogues};
 use service_kit::jobs::Handlers;
 use service_kit::online::Reader;
+use service_kit::openapi::{Listed, describe};
 pub use training::{BuildTrainingSet, JOB_KIND};
 
 /// What the handlers share.
@@ -96,12 +96,16 @@ impl FeatureStore {
 /// The feature store's routes.
 pub fn router(context: &Context) -> Router {
     let store = FeatureStore::of(context);
-    v1().router.merge(openapi::router()).merge(feast::router()).with_state(store)
+    describe(context, DOCUMENT);
+    v1().router.merge(feast::router()).with_state(store)
 }
 
+/// What `/openapi.json` says of our own surface.
+const DOCUMENT: &str = include_str!("openapi.json");
+
 /// Our own surface; `openapi.json` describes it.
-fn v1() -> openapi::Listed {
-    openapi::Listed::default()
+fn v1() -> Listed<FeatureStore> {
+    Listed::default()
         .route("/v1/definitions", put(apply::apply).get(apply::list))
         .route("/v1/sources/{source}/rows", post(ingest::ingest))
         .route("/v1/datasets/{dataset}/online", post(online::dataset_online))
@@ -130,4 +134,14 @@ pub fn start(context: &Context) {
         .on(compact::RETAIN_KIND, move |job| compact::run_retention(retaining.clone(), job));
     service_kit::jobs::start(context, handlers);
     context.tasks.spawn(compact::watch_retention(context.clone()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_describes_every_route_and_no_other() {
+        assert_eq!(service_kit::openapi::faults(DOCUMENT, &v1().paths), [""; 0]);
+    }
 }

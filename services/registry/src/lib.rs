@@ -56,7 +56,8 @@ impl Registry {
 
 /// The registry's routes: MLflow's own, and `/v1/models`.
 pub fn router(context: &Context) -> Router {
-    mlflow::routes().merge(v1::routes()).with_state(Registry::over(context))
+    service_kit::openapi::describe(context, v1::DOCUMENT);
+    mlflow::routes().merge(v1::routes().router).with_state(Registry::over(context))
 }
 
 /// Starts the registry's job loop.

@@ -6,18 +6,21 @@ mod lineage;
 mod models;
 mod versions;
 
-use axum::Router;
 use axum::http::HeaderMap;
 use axum::routing::{get, post};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use service_kit::openapi::Listed;
 use storage::models::Version;
 
 use crate::{Error, Registry};
 
-pub(crate) fn routes() -> Router<Registry> {
+/// What `/openapi.json` says of these routes.
+pub(crate) const DOCUMENT: &str = include_str!("../openapi.json");
+
+pub(crate) fn routes() -> Listed<Registry> {
     let version = "/v1/models/{name}/versions/{version}";
-    Router::new()
+    Listed::default()
         .route("/v1/models", get(models::list))
         .route("/v1/models/{name}", get(models::show))
         .route("/v1/models/{name}/aliases/{alias}", post(aliases::point))
@@ -55,4 +58,14 @@ async fn find(registry: &Registry, name: &str, version: i32) -> Result<Version, 
     let mut conn = registry.context.db.acquire().await?;
     let found = storage::models::find_version(&mut conn, registry.project(), name, version).await?;
     found.ok_or_else(|| Error::no_version(name, version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_describes_every_route_and_no_other() {
+        assert_eq!(service_kit::openapi::faults(DOCUMENT, &routes().paths), [""; 0]);
+    }
 }
