@@ -8,6 +8,7 @@ use axum::http::{HeaderName, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::ListenerExt;
 use axum::{Json, Router, serve};
 use domain::ids::JobId;
 use domain::{Fault, Remedy};
@@ -54,6 +55,8 @@ pub async fn listen(context: &Context) -> Result<TcpListener, CannotListen> {
 /// If the listener fails.
 pub async fn run(context: &Context, listener: TcpListener, routes: Router) -> anyhow::Result<()> {
     let stop = context.stop.clone();
+    // An answer's last segment must not wait for the client to acknowledge the one before.
+    let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
     serve(listener, surface(context, routes)).with_graceful_shutdown(stop.cancelled_owned()).await?;
     Ok(())
 }

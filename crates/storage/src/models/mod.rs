@@ -6,11 +6,13 @@
 mod aliases;
 mod gates;
 pub mod history;
+mod overview;
 mod registered;
 mod versions;
 
 pub use aliases::{Alias, alias_of, aliases_of, claim_alias, delete_alias, set_alias};
 pub use gates::gate_of;
+pub use overview::{Overview, overviews};
 pub use registered::{
     RegisteredModel, create, delete, delete_tag, find, load, lock, names, rename, set_description, set_tags,
     touch,

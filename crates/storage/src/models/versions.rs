@@ -89,7 +89,8 @@ pub async fn create_model_version(
         .ok_or_else(|| Error::not_found(format!("model `{model}`")))
 }
 
-/// Adds a version; answers its number, or `None` if there is no such model.
+/// Adds a version; answers its number, or `None` if there is no such model. The model's row stays locked until the
+/// transaction ends.
 ///
 /// # Errors
 /// [`Error::Database`] if the database refuses.
@@ -100,16 +101,27 @@ pub async fn add_version(
     new: &NewVersion<'_>,
     now_ms: i64,
 ) -> Result<Option<i32>, Error> {
-    let Some(version) = next_number(conn, project, model, now_ms).await? else { return Ok(None) };
-    sqlx::query!(
+    let (keys, values) = columns(new.tags);
+    Ok(sqlx::query_scalar!(
         r#"
-        insert into model_versions (project, model, version, description, source, storage_uri, run_id, run_link,
-                                    logged_model_id, made_by_run, created_ms, updated_ms)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
+        with numbered as (
+            update registered_models set last_version = last_version + 1, updated_ms = $10
+            where project = $1 and name = $2 returning last_version
+        ),
+        added as (
+            insert into model_versions (project, model, version, description, source, storage_uri, run_id, run_link,
+                                        logged_model_id, made_by_run, created_ms, updated_ms)
+            select $1, $2, last_version, $3, $4, $5, $6, $7, $8, $9, $10, $10 from numbered
+            returning version
+        ),
+        tagged as (
+            insert into model_version_tags (project, model, version, key, value)
+            select $1, $2, version, key, value from added, unnest($11::text[], $12::text[]) as given (key, value)
+        )
+        select version as "version!" from added
         "#,
         project,
         model,
-        version,
         new.description,
         new.source,
         new.storage_uri,
@@ -118,28 +130,8 @@ pub async fn add_version(
         new.logged_model_id,
         new.made_by_run,
         now_ms,
-    )
-    .execute(&mut *conn)
-    .await?;
-    set_version_tags(conn, project, model, version, new.tags).await?;
-    Ok(Some(version))
-}
-
-/// Takes the next number; the model's row stays locked until the transaction ends.
-async fn next_number(
-    conn: &mut PgConnection,
-    project: &str,
-    model: &str,
-    now_ms: i64,
-) -> Result<Option<i32>, Error> {
-    Ok(sqlx::query_scalar!(
-        r#"
-        update registered_models set last_version = last_version + 1, updated_ms = $3
-        where project = $1 and name = $2 returning last_version
-        "#,
-        project,
-        model,
-        now_ms,
+        &keys,
+        &values,
     )
     .fetch_optional(conn)
     .await?)

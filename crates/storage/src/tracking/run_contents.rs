@@ -1,6 +1,6 @@
 //! SQL over what is logged into a run: parameters, tags, data sets and models. Metrics: `metrics`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use sqlx::PgConnection;
 use sqlx::types::Json;
@@ -273,63 +273,101 @@ pub async fn link_models(
     Ok(())
 }
 
-/// All that was logged into these runs, in one statement: a row is a metric, parameter, tag, data set or model.
+/// All that was logged into these runs, in their order and in one row: a table's columns come as arrays, and `…_of` says to
+/// which run, counted from 1, an element belongs. A row for each metric, parameter and tag would cost many times as much.
 pub(super) async fn contents_of(
     conn: &mut PgConnection,
     project: &str,
     ids: &[String],
-) -> Result<HashMap<String, Contents>, Error> {
-    let rows = sqlx::query!(
+) -> Result<Vec<Contents>, Error> {
+    let row = sqlx::query!(
         r#"
-        select 'metric' as "kind!", run_id as "run_id!", key as "key!", '' as "value!", value as "number",
-               timestamp_ms as "timestamp_ms", step, null::jsonb as "dataset: Json<Described>"
-        from run_latest_metrics where project = $1 and run_id = any($2)
-        union all
-        select 'param', run_id, key, value, null, null, null, null
-        from run_params where project = $1 and run_id = any($2)
-        union all
-        select 'tag', run_id, key, value, null, null, null, null
-        from run_tags where project = $1 and run_id = any($2)
-        union all
-        select 'dataset', run_id, name, digest, null, null, null,
-               jsonb_build_object('source_type', source_type, 'source', source, 'schema', schema, 'profile', profile,
-                                  'tags', tags)
-        from run_datasets where project = $1 and run_id = any($2)
-        union all
-        select role, run_id, model_id, '', null, null, step, null
-        from run_models where project = $1 and run_id = any($2)
-        order by 3, 4
+        with wanted as (select run_id, position from unnest($2::text[]) with ordinality as wanted (run_id, position))
+        select metrics.*, params.*, tags.*, datasets.datasets as "datasets: Json<Vec<Described>>",
+               models.models as "models: Json<Vec<Linked>>"
+        from
+        (
+            select array_agg(position) as metric_of, array_agg(key) as metric_keys, array_agg(value) as numbers,
+                   array_agg(timestamp_ms) as timestamps, array_agg(step) as steps
+            from wanted join run_latest_metrics c on c.project = $1 and c.run_id = wanted.run_id
+        ) metrics,
+        (
+            select array_agg(position) as param_of, array_agg(key) as param_keys, array_agg(value) as param_values
+            from wanted join run_params c on c.project = $1 and c.run_id = wanted.run_id
+        ) params,
+        (
+            select array_agg(position) as tag_of, array_agg(key) as tag_keys, array_agg(value) as tag_values
+            from wanted join run_tags c on c.project = $1 and c.run_id = wanted.run_id
+        ) tags,
+        (
+            select json_agg(json_build_object('of', position, 'name', name, 'digest', digest, 'source_type', source_type,
+                       'source', source, 'schema', schema, 'profile', profile, 'tags', tags) order by name, digest)
+                   as datasets
+            from wanted join run_datasets c on c.project = $1 and c.run_id = wanted.run_id
+        ) datasets,
+        (
+            select json_agg(json_build_object('of', position, 'model_id', model_id, 'role', role, 'step', step)
+                       order by step, model_id)
+                   as models
+            from wanted join run_models c on c.project = $1 and c.run_id = wanted.run_id
+        ) models
         "#,
         project,
         ids,
-    );
-    let mut contents: HashMap<String, Contents> = HashMap::new();
-    for row in rows.fetch_all(conn).await? {
-        let of_run = contents.entry(row.run_id).or_default();
-        let step = row.step.unwrap_or_default();
-        match row.kind.as_str() {
-            "metric" => of_run.metrics.push(Metric {
-                key: row.key,
-                value: row.number.unwrap_or(f64::NAN),
-                timestamp_ms: row.timestamp_ms.unwrap_or_default(),
-                step,
-            }),
-            "param" => of_run.params.push((row.key, row.value)),
-            "tag" => of_run.tags.push((row.key, row.value)),
-            "input" => of_run.models.push(ModelLink { model_id: row.key, role: Role::Input, step }),
-            "output" => of_run.models.push(ModelLink { model_id: row.key, role: Role::Output, step }),
-            _ => of_run.datasets.extend(row.dataset.map(|described| described.0.named(row.key, row.value))),
-        }
+    )
+    .fetch_one(conn)
+    .await?;
+    let mut contents = Every(ids.iter().map(|_| Contents::default()).collect());
+    let points = row.metric_keys.into_iter().flatten().zip(row.numbers.into_iter().flatten());
+    let places = row.timestamps.into_iter().flatten().zip(row.steps.into_iter().flatten());
+    let metrics = points.zip(places);
+    for (of, ((key, value), (timestamp_ms, step))) in row.metric_of.into_iter().flatten().zip(metrics) {
+        contents.at(of).metrics.push(Metric { key, value, timestamp_ms, step });
     }
-    for of_run in contents.values_mut() {
-        of_run.models.sort_by(|one, other| (one.step, &one.model_id).cmp(&(other.step, &other.model_id)));
+    let params = row.param_keys.into_iter().flatten().zip(row.param_values.into_iter().flatten());
+    for (of, param) in row.param_of.into_iter().flatten().zip(params) {
+        contents.at(of).params.push(param);
     }
-    Ok(contents)
+    let tags = row.tag_keys.into_iter().flatten().zip(row.tag_values.into_iter().flatten());
+    for (of, tag) in row.tag_of.into_iter().flatten().zip(tags) {
+        contents.at(of).tags.push(tag);
+    }
+    for described in row.datasets.into_iter().flat_map(|datasets| datasets.0) {
+        contents.at(described.of).datasets.push(described.dataset());
+    }
+    for linked in row.models.into_iter().flat_map(|models| models.0) {
+        contents.at(linked.of).models.push(linked.link());
+    }
+    Ok(contents.by_key())
 }
 
-/// What is known of a data set besides its name and digest.
+/// The contents of every wanted run.
+struct Every(Vec<Contents>);
+
+impl Every {
+    /// Those of the run at a place that the statement counted, from 1.
+    fn at(&mut self, of: i64) -> &mut Contents {
+        let index = usize::try_from(of - 1).expect("Postgres counts from 1");
+        &mut self.0[index]
+    }
+
+    /// Aggregates come in the order of an index or in none, so each run's few are put in order here.
+    fn by_key(mut self) -> Vec<Contents> {
+        for contents in &mut self.0 {
+            contents.metrics.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+            contents.params.sort_unstable();
+            contents.tags.sort_unstable();
+        }
+        self.0
+    }
+}
+
+/// A data set as the statement tells of it.
 #[derive(Debug, serde::Deserialize)]
 struct Described {
+    of: i64,
+    name: String,
+    digest: String,
     source_type: String,
     source: String,
     schema: Option<String>,
@@ -338,8 +376,24 @@ struct Described {
 }
 
 impl Described {
-    fn named(self, name: String, digest: String) -> Dataset {
-        let Self { source_type, source, schema, profile, tags } = self;
+    fn dataset(self) -> Dataset {
+        let Self { of: _, name, digest, source_type, source, schema, profile, tags } = self;
         Dataset { name, digest, source_type, source, schema, profile, tags }
+    }
+}
+
+/// A use of a logged model as the statement tells of it.
+#[derive(Debug, serde::Deserialize)]
+struct Linked {
+    of: i64,
+    model_id: String,
+    role: String,
+    step: i64,
+}
+
+impl Linked {
+    fn link(self) -> ModelLink {
+        let role = if self.role == Role::Input.word() { Role::Input } else { Role::Output };
+        ModelLink { model_id: self.model_id, role, step: self.step }
     }
 }

@@ -1,12 +1,13 @@
 //! SQL over `runs`: what each is and how it ended. What was logged into it: `run_contents`.
 
-use std::collections::HashMap;
-
 use sqlx::PgConnection;
 
 use super::run_contents::{Contents, contents_of};
 use super::{Dataset, Metric, ModelLink, Pair};
 use crate::Error;
+
+/// How many runs a statement loads: their contents arrive as one row, which may not pass a gigabyte.
+const AT_ONCE: usize = 250;
 
 /// A run with all that its clients logged, save the history of its metrics.
 #[derive(Clone, Debug)]
@@ -201,38 +202,52 @@ pub async fn find(conn: &mut PgConnection, project: &str, run_id: &str) -> Resul
 /// # Errors
 /// [`Error::Database`] if the database refuses.
 pub async fn load(conn: &mut PgConnection, project: &str, ids: &[String]) -> Result<Vec<Run>, Error> {
-    let mut contents: HashMap<String, Contents> = contents_of(conn, project, ids).await?;
+    let mut runs = Vec::with_capacity(ids.len());
+    for some in ids.chunks(AT_ONCE) {
+        load_some(conn, project, some, &mut runs).await?;
+    }
+    Ok(runs)
+}
+
+async fn load_some(
+    conn: &mut PgConnection,
+    project: &str,
+    ids: &[String],
+    runs: &mut Vec<Run>,
+) -> Result<(), Error> {
+    let mut contents = contents_of(conn, project, ids).await?;
     let rows = sqlx::query!(
         r#"
-        select run_id, experiment_id, name, user_id, status, start_ms, end_ms, artifact_uri, lifecycle_stage
-        from runs where project = $1 and run_id = any($2) order by array_position($2, run_id)
+        select position as "position!", r.run_id, experiment_id, name, user_id, status, start_ms, end_ms, artifact_uri,
+               lifecycle_stage
+        from unnest($2::text[]) with ordinality as wanted (run_id, position)
+        join runs r on r.project = $1 and r.run_id = wanted.run_id
+        order by position
         "#,
         project,
         ids,
     )
     .fetch_all(conn)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let Contents { metrics, params, tags, datasets, models } =
-                contents.remove(&row.run_id).unwrap_or_default();
-            Run {
-                id: row.run_id,
-                experiment_id: row.experiment_id,
-                name: row.name,
-                user_id: row.user_id,
-                status: row.status,
-                start_ms: row.start_ms,
-                end_ms: row.end_ms,
-                artifact_uri: row.artifact_uri,
-                lifecycle_stage: row.lifecycle_stage,
-                metrics,
-                params,
-                tags,
-                datasets,
-                models,
-            }
-        })
-        .collect())
+    runs.extend(rows.into_iter().map(|row| {
+        let index = usize::try_from(row.position - 1).expect("Postgres counts from 1");
+        let Contents { metrics, params, tags, datasets, models } = std::mem::take(&mut contents[index]);
+        Run {
+            id: row.run_id,
+            experiment_id: row.experiment_id,
+            name: row.name,
+            user_id: row.user_id,
+            status: row.status,
+            start_ms: row.start_ms,
+            end_ms: row.end_ms,
+            artifact_uri: row.artifact_uri,
+            lifecycle_stage: row.lifecycle_stage,
+            metrics,
+            params,
+            tags,
+            datasets,
+            models,
+        }
+    }));
+    Ok(())
 }

@@ -1,7 +1,10 @@
 //! `model-versions/…`, and the version that an alias points at.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::http::HeaderMap;
+use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use storage::models::{self, NewVersion, Version};
@@ -9,11 +12,13 @@ use storage::search::{self, Lifecycle, Search, VERSIONS};
 use storage::tracking::{self, Pair};
 
 use super::input::Input;
-use super::paging::{Page, answer};
+use super::model_views::{self, VersionView};
+use super::paging::{Listed, Page};
 use super::refusal::Refusal;
 use super::registered_models::{note, without_prompts};
 use super::sources::{self, Source};
-use super::{Answer, done, filter, logged_models, rules, views};
+use super::written::{Written, WrittenAnswer};
+use super::{Answer, done, filter, logged_models, rules};
 use crate::aliases::{self, Ask};
 use crate::v1::actor_of;
 use crate::webhooks::Change;
@@ -22,7 +27,7 @@ use crate::{Error, Registry};
 /// The tag of a logged model that lists the versions it became.
 const REGISTRATIONS: &str = "mlflow.modelVersions";
 
-pub(crate) async fn create(registry: Registry, input: Input) -> Answer {
+pub(crate) async fn create(registry: Registry, input: Input) -> WrittenAnswer {
     let (name, source) = (input.required("name")?, input.required("source")?);
     rules::model_name(name)?;
     let tags = input.pairs("tags")?;
@@ -39,7 +44,8 @@ pub(crate) async fn create(registry: Registry, input: Input) -> Answer {
         description: input.text("description")?.unwrap_or_default(),
         tags: &tags,
     };
-    let number = models::add_version(&mut tx, registry.project(), name, &new, registry.now_ms()).await?;
+    let now_ms = registry.now_ms();
+    let number = models::add_version(&mut tx, registry.project(), name, &new, now_ms).await?;
     let number = number.ok_or_else(|| Error::no_model(name))?;
     if let Some(model_id) = &found.logged_model_id {
         note_registration(&registry, &mut tx, model_id, name, number).await?;
@@ -53,9 +59,28 @@ pub(crate) async fn create(registry: Registry, input: Input) -> Answer {
         description: new.description,
     };
     note(&registry, &mut tx, &change).await?;
-    let answer = shown(&registry, &mut tx, name, number).await;
     tx.commit().await?;
-    answer
+    Ok(written(&begun(name, number, &new, now_ms)))
+}
+
+/// A version as it is when it has just been created: no alias can point at it yet.
+fn begun(model: &str, version: i32, new: &NewVersion<'_>, now_ms: i64) -> Version {
+    let tags: BTreeMap<String, String> = new.tags.iter().cloned().collect();
+    Version {
+        model: model.to_owned(),
+        version,
+        description: new.description.to_owned(),
+        stage: "None".to_owned(),
+        source: new.source.to_owned(),
+        storage_uri: new.storage_uri.to_owned(),
+        run_id: new.run_id.map(str::to_owned),
+        run_link: new.run_link.to_owned(),
+        made_by_run: new.made_by_run,
+        created_ms: now_ms,
+        updated_ms: now_ms,
+        tags: tags.into_iter().collect(),
+        aliases: vec![],
+    }
 }
 
 async fn source_of(
@@ -101,9 +126,17 @@ async fn find(
     found.ok_or_else(|| Error::no_version(model, version).into())
 }
 
-async fn shown(registry: &Registry, conn: &mut PgConnection, model: &str, version: i32) -> Answer {
-    let version = find(registry, conn, model, version).await?;
-    Ok(Json(json!({ "model_version": views::version(&version) })))
+async fn shown(registry: &Registry, conn: &mut PgConnection, model: &str, version: i32) -> WrittenAnswer {
+    Ok(written(&find(registry, conn, model, version).await?))
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    model_version: VersionView<'a>,
+}
+
+fn written(version: &Version) -> Written {
+    Written::of(&Shown { model_version: model_views::version(version) })
 }
 
 /// The model and version that a request names.
@@ -111,12 +144,12 @@ fn named(input: &Input) -> Result<(&str, i32), Refusal> {
     Ok((input.required("name")?, rules::version(input.required("version")?)?))
 }
 
-pub(crate) async fn get(registry: Registry, input: Input) -> Answer {
+pub(crate) async fn get(registry: Registry, input: Input) -> WrittenAnswer {
     let (model, version) = named(&input)?;
     shown(&registry, &mut *registry.context.db.acquire().await?, model, version).await
 }
 
-pub(crate) async fn get_by_alias(registry: Registry, input: Input) -> Answer {
+pub(crate) async fn get_by_alias(registry: Registry, input: Input) -> WrittenAnswer {
     let (model, alias) = (input.required("name")?, input.required("alias")?);
     rules::readable_alias(alias)?;
     let mut conn = registry.context.db.acquire().await?;
@@ -127,7 +160,7 @@ pub(crate) async fn get_by_alias(registry: Registry, input: Input) -> Answer {
         models::version_by_alias(&mut conn, registry.project(), model, alias).await?
     };
     if let Some(version) = found {
-        return Ok(Json(json!({ "model_version": views::version(&version) })));
+        return Ok(written(&version));
     }
     models::find(&mut conn, registry.project(), model).await?.ok_or_else(|| Error::no_model(model))?;
     Err(if alias.eq_ignore_ascii_case("latest") {
@@ -137,7 +170,7 @@ pub(crate) async fn get_by_alias(registry: Registry, input: Input) -> Answer {
     })
 }
 
-pub(crate) async fn update(registry: Registry, input: Input) -> Answer {
+pub(crate) async fn update(registry: Registry, input: Input) -> WrittenAnswer {
     let (model, version) = named(&input)?;
     let description = input.text("description")?.unwrap_or_default();
     let mut tx = registry.context.db.begin().await?;
@@ -168,7 +201,7 @@ pub(crate) async fn download_uri(registry: Registry, input: Input) -> Answer {
     Ok(Json(json!({ "artifact_uri": found.storage_uri })))
 }
 
-pub(crate) async fn transition_stage(registry: Registry, input: Input) -> Answer {
+pub(crate) async fn transition_stage(registry: Registry, input: Input) -> WrittenAnswer {
     let (model, version) = named(&input)?;
     let stage = rules::stage(input.required("stage")?)?;
     let archive = input.flag("archive_existing_versions")?;
@@ -211,7 +244,7 @@ pub(crate) async fn delete_tag(registry: Registry, input: Input) -> Answer {
     done()
 }
 
-pub(crate) async fn search(registry: Registry, input: Input) -> Answer {
+pub(crate) async fn search(registry: Registry, input: Input) -> WrittenAnswer {
     let page = Page::of(&input, 200_000, 200_000)?;
     let conditions = filter::filter(&VERSIONS, input.text("filter")?.unwrap_or_default())?;
     let search = Search {
@@ -232,5 +265,6 @@ pub(crate) async fn search(registry: Registry, input: Input) -> Answer {
     };
     let keys: Vec<(String, i32)> = keys.iter().filter_map(key).collect();
     let found = models::load_versions(&mut conn, registry.project(), &keys).await?;
-    Ok(Json(answer("model_versions", found.iter().map(views::version).collect(), token)))
+    let answers = found.iter().map(model_views::version).collect();
+    Ok(Written::of(&Listed { key: "model_versions", answers, token: token.as_deref(), total: None }))
 }

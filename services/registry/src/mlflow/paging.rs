@@ -5,7 +5,8 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use storage::search::{Found, Place};
@@ -124,6 +125,34 @@ pub(crate) fn answer(key: &str, answers: Vec<Value>, token: Option<String>) -> V
         body["next_page_token"] = Value::String(token);
     }
     body
+}
+
+/// The same, written at once.
+pub(crate) struct Listed<'a, T> {
+    /// What the list is called.
+    pub(crate) key: &'static str,
+    /// The page.
+    pub(crate) answers: Vec<T>,
+    /// Where the next page begins.
+    pub(crate) token: Option<&'a str>,
+    /// Not MLflow's: how many answers there are on all pages, if that was asked.
+    pub(crate) total: Option<i64>,
+}
+
+impl<T: Serialize> Serialize for Listed<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut body = serializer.serialize_map(None)?;
+        if !self.answers.is_empty() {
+            body.serialize_entry(self.key, &self.answers)?;
+        }
+        if let Some(token) = self.token {
+            body.serialize_entry("next_page_token", token)?;
+        }
+        if let Some(total) = self.total {
+            body.serialize_entry("total_count", &total)?;
+        }
+        body.end()
+    }
 }
 
 #[cfg(test)]

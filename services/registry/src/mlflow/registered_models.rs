@@ -1,16 +1,17 @@
 //! `registered-models/…`.
 
-use axum::Json;
 use axum::http::HeaderMap;
-use serde_json::{Value, json};
+use serde::Serialize;
 use sqlx::PgConnection;
 use storage::models;
 use storage::search::{self, Comparison, Condition, Lifecycle, MODELS, Search, Subject, Test};
 
 use super::input::Input;
-use super::paging::{Page, answer};
+use super::model_views::{self, ModelView};
+use super::paging::{Listed, Page};
 use super::refusal::Refusal;
-use super::{Answer, done, filter, rules, views};
+use super::written::{Written, WrittenAnswer};
+use super::{Answer, done, filter, rules};
 use crate::aliases::{self, Ask, Manner};
 use crate::v1::actor_of;
 use crate::webhooks::{self, Change};
@@ -19,7 +20,7 @@ use crate::{Error, Registry};
 /// The tag by which MLflow tells prompts from models.
 const PROMPT: &str = "mlflow.prompt.is_prompt";
 
-pub(crate) async fn create(registry: Registry, input: Input) -> Answer {
+pub(crate) async fn create(registry: Registry, input: Input) -> WrittenAnswer {
     let name = input.required("name")?;
     rules::model_name(name)?;
     let tags = input.pairs("tags")?;
@@ -44,15 +45,15 @@ pub(super) async fn note(
     Ok(webhooks::note(&registry.context, conn, registry.project(), change).await?)
 }
 
-async fn shown(registry: &Registry, conn: &mut PgConnection, name: &str) -> Answer {
-    let view = all(registry, conn, &[name.to_owned()]).await?.pop().ok_or_else(|| Error::no_model(name))?;
-    Ok(Json(json!({ "registered_model": view })))
+#[derive(Serialize)]
+struct Shown<'a> {
+    registered_model: ModelView<'a>,
 }
 
-async fn all(registry: &Registry, conn: &mut PgConnection, names: &[String]) -> Result<Vec<Value>, Refusal> {
-    let found = models::load(conn, registry.project(), names).await?;
-    let latest = models::latest_versions_of(conn, registry.project(), names).await?;
-    Ok(found.iter().map(|model| views::registered_model(model, &latest)).collect())
+async fn shown(registry: &Registry, conn: &mut PgConnection, name: &str) -> WrittenAnswer {
+    let found = models::overviews(conn, registry.project(), &[name.to_owned()]).await?.pop();
+    let found = found.ok_or_else(|| Error::no_model(name))?;
+    Ok(Written::of(&Shown { registered_model: model_views::registered_model(&found) }))
 }
 
 /// Refuses a model that is not there; holds its row.
@@ -64,7 +65,7 @@ async fn lock(registry: &Registry, conn: &mut PgConnection, name: &str) -> Resul
     }
 }
 
-pub(crate) async fn get(registry: Registry, input: Input) -> Answer {
+pub(crate) async fn get(registry: Registry, input: Input) -> WrittenAnswer {
     let name = input.required("name")?;
     rules::model_name(name)?;
     shown(&registry, &mut *registry.context.db.acquire().await?, name).await
@@ -74,7 +75,7 @@ fn ask<'a>(registry: &'a Registry, model: &'a str, alias: &'a str, actor: &'a st
     Ask { project: registry.project(), model, alias, actor, reason: None }
 }
 
-pub(crate) async fn rename(registry: Registry, headers: HeaderMap, input: Input) -> Answer {
+pub(crate) async fn rename(registry: Registry, headers: HeaderMap, input: Input) -> WrittenAnswer {
     let (name, new_name) = (input.required("name")?, input.required("new_name")?);
     rules::model_name(new_name)?;
     let actor = actor_of(&headers);
@@ -88,7 +89,7 @@ pub(crate) async fn rename(registry: Registry, headers: HeaderMap, input: Input)
     answer
 }
 
-pub(crate) async fn update(registry: Registry, input: Input) -> Answer {
+pub(crate) async fn update(registry: Registry, input: Input) -> WrittenAnswer {
     let name = input.required("name")?;
     let description = input.text("description")?.unwrap_or_default();
     let mut tx = registry.context.db.begin().await?;
@@ -126,7 +127,7 @@ pub(crate) fn without_prompts(mut conditions: Vec<Condition>) -> Vec<Condition> 
     conditions
 }
 
-pub(crate) async fn search(registry: Registry, input: Input) -> Answer {
+pub(crate) async fn search(registry: Registry, input: Input) -> WrittenAnswer {
     let page = Page::of(&input, 100, 1_000)?;
     let conditions = filter::filter(&MODELS, input.text("filter")?.unwrap_or_default())?;
     let search = Search {
@@ -141,10 +142,12 @@ pub(crate) async fn search(registry: Registry, input: Input) -> Answer {
     let mut conn = registry.context.db.acquire().await?;
     let found = search::find(&mut conn, &MODELS, registry.project(), &search).await?;
     let (names, token) = page.keys(found);
-    Ok(Json(answer("registered_models", all(&registry, &mut conn, &names).await?, token)))
+    let found = models::overviews(&mut conn, registry.project(), &names).await?;
+    let answers = found.iter().map(model_views::registered_model).collect();
+    Ok(Written::of(&Listed { key: "registered_models", answers, token: token.as_deref(), total: None }))
 }
 
-pub(crate) async fn latest_versions(registry: Registry, input: Input) -> Answer {
+pub(crate) async fn latest_versions(registry: Registry, input: Input) -> WrittenAnswer {
     let name = input.required("name")?;
     let stages =
         input.texts("stages")?.iter().map(|stage| rules::stage(stage)).collect::<Result<Vec<_>, _>>()?;
@@ -154,8 +157,8 @@ pub(crate) async fn latest_versions(registry: Registry, input: Input) -> Answer 
     let wanted = latest
         .iter()
         .filter(|version| stages.is_empty() || stages.contains(&version.stage.as_str()))
-        .map(views::version);
-    Ok(Json(answer("model_versions", wanted.collect(), None)))
+        .map(model_views::version);
+    Ok(Written::of(&Listed { key: "model_versions", answers: wanted.collect(), token: None, total: None }))
 }
 
 pub(crate) async fn set_tag(registry: Registry, input: Input) -> Answer {

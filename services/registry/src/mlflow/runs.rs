@@ -2,22 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use axum::Json;
-use serde_json::json;
+use serde::Serialize;
 use sqlx::PgConnection;
 use storage::search::{self, RUNS, Search};
 use storage::tracking::runs::{self, NewRun, Run};
 
 use super::input::Input;
-use super::paging::{Page, answer};
+use super::paging::{Listed, Page};
 use super::refusal::Refusal;
-use super::{Answer, done, experiments, filter, rules, views};
+use super::run_views::{self, RunInfo, RunView};
+use super::written::{Written, WrittenAnswer};
+use super::{Answer, done, experiments, filter, rules};
 use crate::Registry;
 
 /// The tag that holds a run's name.
 pub(crate) const RUN_NAME: &str = "mlflow.runName";
 
-pub(crate) async fn create(registry: Registry, input: Input) -> Answer {
+pub(crate) async fn create(registry: Registry, input: Input) -> WrittenAnswer {
     let tags = input.pairs("tags")?;
     let tags = tags.into_iter().map(|tag| rules::run_tag("key", tag)).collect::<Result<Vec<_>, _>>()?;
     let tagged = tags.iter().find(|(key, _)| key == RUN_NAME).map(|(_, name)| name.as_str());
@@ -44,7 +45,21 @@ pub(crate) async fn create(registry: Registry, input: Input) -> Answer {
     let id = runs::create(&mut tx, registry.project(), &new).await?;
     tx.commit().await?;
     let run = begun(id, &experiment.artifact_location, &new);
-    Ok(Json(json!({ "run": views::new_run(&run) })))
+    Ok(shown(run_views::new_run(&run)))
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    run: RunView<'a>,
+}
+
+#[derive(Serialize)]
+struct Updated<'a> {
+    run_info: RunInfo<'a>,
+}
+
+fn shown(run: RunView<'_>) -> Written {
+    Written::of(&Shown { run })
 }
 
 /// A run as it is when it has just begun.
@@ -98,10 +113,10 @@ pub(crate) fn active(id: &str, stage: Option<&str>) -> Result<(), Refusal> {
     }
 }
 
-pub(crate) async fn get(registry: Registry, input: Input) -> Answer {
+pub(crate) async fn get(registry: Registry, input: Input) -> WrittenAnswer {
     let mut conn = registry.context.db.acquire().await?;
     let run = find(&registry, &mut conn, input.run_id()?).await?;
-    Ok(Json(json!({ "run": views::run(&run) })))
+    Ok(shown(run_views::run(&run)))
 }
 
 /// A status by its name or its number.
@@ -117,7 +132,7 @@ fn status(input: &Input) -> Result<Option<&'static str>, Refusal> {
     named.map(Some).ok_or_else(|| Refusal::invalid(format!("Invalid run status '{text}'")))
 }
 
-pub(crate) async fn update(registry: Registry, input: Input) -> Answer {
+pub(crate) async fn update(registry: Registry, input: Input) -> WrittenAnswer {
     let (id, status, end_ms) = (input.run_id()?, status(&input)?, input.whole("end_time")?);
     let name = input.text("run_name")?.filter(|name| !name.is_empty());
     let mut tx = registry.context.db.begin().await?;
@@ -129,7 +144,7 @@ pub(crate) async fn update(registry: Registry, input: Input) -> Answer {
     }
     let run = find(&registry, &mut tx, id).await?;
     tx.commit().await?;
-    Ok(Json(json!({ "run_info": views::run_info(&run) })))
+    Ok(Written::of(&Updated { run_info: run_views::run_info(&run) }))
 }
 
 pub(crate) async fn delete(registry: Registry, input: Input) -> Answer {
@@ -148,7 +163,7 @@ async fn set_lifecycle(registry: &Registry, input: &Input, stage: &str) -> Answe
     done()
 }
 
-pub(crate) async fn search(registry: Registry, input: Input) -> Answer {
+pub(crate) async fn search(registry: Registry, input: Input) -> WrittenAnswer {
     let page = Page::of(&input, 1_000, 50_000)?;
     let ids = input.texts("experiment_ids")?;
     let experiments = ids.iter().map(|id| rules::experiment_id(id)).collect::<Result<Vec<_>, _>>()?;
@@ -165,10 +180,12 @@ pub(crate) async fn search(registry: Registry, input: Input) -> Answer {
     let found = search::find(&mut conn, &RUNS, registry.project(), &search).await?;
     let (ids, token) = page.keys(found);
     let found = runs::load(&mut conn, registry.project(), &ids).await?;
-    let mut body = answer("runs", found.iter().map(views::run).collect(), token);
-    if input.flag("include_total_count")? {
-        // Not MLflow's: how many runs there are on all pages.
-        body["total_count"] = search::count(&mut conn, &RUNS, registry.project(), &search).await?.into();
-    }
-    Ok(Json(body))
+    let total = if input.flag("include_total_count")? {
+        Some(search::count(&mut conn, &RUNS, registry.project(), &search).await?)
+    } else {
+        None
+    };
+    drop(conn);
+    let answers = found.iter().map(run_views::run).collect();
+    Ok(Written::of(&Listed { key: "runs", answers, token: token.as_deref(), total }))
 }
