@@ -29,7 +29,9 @@ pub use candle_core::Device;
 pub use error::Error;
 pub use fusion::{Backbone, FusionData, FusionRecipe, JointFusion};
 pub use kernels::Kernels;
-pub use model::{Batch, Gpt, GptConfig, Positions};
+pub use model::{
+    Activation, Batch, Decoder, Ended, Generation, Gpt, GptConfig, NormKind, Positions, Sampling,
+};
 pub use pretrain::{PretrainRecipe, Pretraining, Progress};
 pub use tabular::TabularEncoder;
 pub use tokenizer::{EventField, EventSpec, EventTokenizer, FieldKind};

@@ -50,8 +50,12 @@ impl CustomOp3 for Linear {
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let width = b.dim(0)?;
-        let db = read(dy, |dy| column_sums(dy, width))?;
-        let dx = if x.track_op() { Some(dy.matmul(&w.t()?)?) } else { None };
-        Ok((dx, Some(x.t()?.matmul(dy)?), Some(Tensor::from_vec(db, width, b.device())?)))
+        let wanted = |tensor: &Tensor, gradient: &dyn Fn() -> Result<Tensor>| {
+            tensor.track_op().then(gradient).transpose()
+        };
+        let dx = wanted(x, &|| dy.matmul(&w.t()?))?;
+        let dw = wanted(w, &|| x.t()?.matmul(dy))?;
+        let db = wanted(b, &|| Tensor::from_vec(read(dy, |dy| column_sums(dy, width))?, width, b.device()))?;
+        Ok((dx, dw, db))
     }
 }

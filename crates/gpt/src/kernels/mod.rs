@@ -5,17 +5,22 @@
 
 mod activation;
 mod attention;
+pub(crate) mod cached;
 pub(crate) mod host;
 mod linear;
 mod loss;
 mod norm;
 mod periodic;
 mod reference;
+mod rms;
+mod rotary;
 pub(crate) mod simd;
 
 use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor};
+
+pub(crate) use rotary::Turns;
 
 /// A target of this value is left out of the loss.
 pub const IGNORED: u32 = u32::MAX;
@@ -58,6 +63,47 @@ impl Kernels {
             Self::Reference => reference::layer_norm(x, w, b, LAYER_NORM_EPSILON),
             Self::Fused => x.apply_op3(w, b, norm::LayerNorm { epsilon: LAYER_NORM_EPSILON }),
         }
+    }
+
+    /// w · x / √(mean(x²) + ε) over the last dimension: `[rows, d]` → `[rows, d]`.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn rms_norm(self, x: &Tensor, w: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Reference => reference::rms_norm(x, w, LAYER_NORM_EPSILON),
+            Self::Fused => x.apply_op2(w, rms::RmsNorm { epsilon: LAYER_NORM_EPSILON }),
+        }
+    }
+
+    /// Rotary positions: each head of `[tokens, heads·e]` turned by its token's angles.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub(crate) fn rotary(self, x: &Tensor, turns: &Arc<Turns>) -> Result<Tensor> {
+        match self {
+            Self::Reference => reference::rotary(x, turns),
+            Self::Fused => x.apply_op1(rotary::Rotary { turns: Arc::clone(turns) }),
+        }
+    }
+
+    /// silu(a)·b, with a and b the halves of each row: `[rows, 2n]` → `[rows, n]`.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn swiglu(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Reference => reference::swiglu(x),
+            Self::Fused => x.apply_op1(activation::Swiglu),
+        }
+    }
+
+    /// max(x, 0)², element by element.
+    ///
+    /// # Errors
+    /// If the operation fails.
+    pub fn relu2(self, x: &Tensor) -> Result<Tensor> {
+        x.relu()?.sqr()
     }
 
     /// GELU in its tanh form, element by element.
