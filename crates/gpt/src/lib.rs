@@ -18,6 +18,7 @@ pub mod fusion;
 pub mod generator;
 pub mod kernels;
 pub mod layers;
+pub mod lora;
 pub mod model;
 pub mod optimizer;
 pub mod pretrain;
@@ -29,6 +30,7 @@ pub use candle_core::Device;
 pub use error::Error;
 pub use fusion::{Backbone, FusionData, FusionRecipe, JointFusion};
 pub use kernels::Kernels;
+pub use lora::{LoraConfig, LoraGpt};
 pub use model::{
     Activation, Batch, Decoder, Ended, Generation, Gpt, GptConfig, NormKind, Positions, Sampling,
 };
