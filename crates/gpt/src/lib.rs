@@ -12,6 +12,7 @@
 //! - Every file carries a format number, and an unknown one is refused.
 
 pub mod allocator;
+pub mod bpe;
 pub mod error;
 pub mod files;
 pub mod fusion;
@@ -26,6 +27,7 @@ mod quantiles;
 pub mod tabular;
 pub mod tokenizer;
 
+pub use bpe::Bpe;
 pub use candle_core::Device;
 pub use error::Error;
 pub use fusion::{Backbone, FusionData, FusionRecipe, JointFusion};
