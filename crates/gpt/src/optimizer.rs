@@ -124,7 +124,9 @@ impl AdamW {
             if let Some(gradient) = gradients.get(&slot.var) {
                 let update = self.update(slot, rate, shrink);
                 match self.kernels {
-                    Kernels::Fused => slot.step_in_place(&gradient.contiguous()?, update)?,
+                    Kernels::Fused | Kernels::FusedBf16 => {
+                        slot.step_in_place(&gradient.contiguous()?, update)?
+                    }
                     Kernels::Reference => slot.step_composed(gradient, update)?,
                 }
             }
@@ -152,7 +154,7 @@ impl AdamW {
         for slot in &self.slots {
             if let Some(gradient) = gradients.get(&slot.var) {
                 squares += match self.kernels {
-                    Kernels::Fused => host::read(gradient, sum_of_squares)?,
+                    Kernels::Fused | Kernels::FusedBf16 => host::read(gradient, sum_of_squares)?,
                     Kernels::Reference => f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?),
                 };
             }

@@ -172,7 +172,7 @@ impl Gpt {
 
     /// The mean next-token cross-entropy of final hidden states.
     fn head_loss(&self, hidden: &Tensor, batch: &Batch) -> Result<Tensor, Error> {
-        Ok(self.kernels.cross_entropy(&self.logits(hidden)?, &batch.targets())?)
+        Ok(self.kernels.head_loss(hidden, self.scorer(), &batch.targets())?)
     }
 
     /// The matrix that scores tokens, `[vocabulary, width]`.
