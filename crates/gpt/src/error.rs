@@ -101,7 +101,7 @@ pub enum Error {
         reason: String,
     },
     /// Training diverged.
-    #[error("the loss is no longer a finite number at step {step}; try a smaller learning rate")]
+    #[error("the loss or its gradient is no longer finite at step {step}; try a smaller learning rate")]
     NonFiniteLoss {
         /// The step, from 1.
         step: usize,

@@ -1,5 +1,8 @@
 //! The sizes of a GPT.
 
+use std::collections::HashMap;
+
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -111,15 +114,22 @@ impl GptConfig {
         self.positions != Positions::Rotary && !self.qk_norm && self.key_value_heads() == self.heads
     }
 
-    /// Refuses a config whose sizes are not those of the stored embedding, before a model of that size is made.
-    pub(crate) fn check_embedding(&self, stored: Option<&candle_core::Tensor>) -> Result<(), Error> {
-        let expected = [self.vocabulary, self.width];
-        let refuse = |reason: String| Err(Error::Weights { name: "transformer.wte.weight".into(), reason });
-        match stored {
-            None => refuse("they are missing".into()),
-            Some(tensor) if tensor.dims() == expected => Ok(()),
-            Some(tensor) => refuse(format!("shape {:?} instead of {expected:?}", tensor.dims())),
+    /// Refuses a config whose sizes are not those of the stored tensors, before a model of that size is made.
+    pub(crate) fn check_stored(&self, tensors: &HashMap<String, Tensor>) -> Result<(), Error> {
+        if self.layers > tensors.len() {
+            let reason = format!("{} layers, but only {} tensors are stored", self.layers, tensors.len());
+            return Err(Error::Recipe { reason });
         }
+        let places =
+            (self.positions == Positions::Learned).then_some(("transformer.wpe.weight", self.context));
+        for (name, rows) in [("transformer.wte.weight", self.vocabulary)].into_iter().chain(places) {
+            let refuse = |reason: String| Error::Weights { name: name.to_owned(), reason };
+            let stored = tensors.get(name).ok_or_else(|| refuse("they are missing".into()))?;
+            if stored.dims() != [rows, self.width] {
+                return Err(refuse(format!("shape {:?} instead of {:?}", stored.dims(), [rows, self.width])));
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {

@@ -138,7 +138,26 @@ impl Gpt {
         self.head_loss(&self.hidden(batch, noise)?, batch)
     }
 
-    /// The loss of [`Gpt::loss`] and all gradients, keeping the activations of one block at a time: the others are
+    /// The loss of [`Gpt::loss`], and the gradients of `share` times it; with `recompute` as
+    /// [`Gpt::gradients_recomputed`] computes them.
+    ///
+    /// # Errors
+    /// As [`Gpt::loss`].
+    pub fn gradients(
+        &self,
+        batch: &Batch,
+        noise: &mut Noise,
+        share: f64,
+        recompute: bool,
+    ) -> Result<(f64, GradStore), Error> {
+        if recompute {
+            return self.gradients_recomputed(batch, noise, share);
+        }
+        let loss = self.loss(batch, noise)?;
+        Ok((f64::from(loss.to_scalar::<f32>()?), (loss * share)?.backward()?))
+    }
+
+    /// The loss of [`Gpt::loss`] and the gradients of `share` times it, keeping the activations of one block at a time: the others are
     /// computed again on the way back. Costs a third more time; the numbers are the same.
     ///
     /// # Errors
@@ -147,7 +166,8 @@ impl Gpt {
         &self,
         batch: &Batch,
         noise: &mut Noise,
-    ) -> Result<(Tensor, GradStore), Error> {
+        share: f64,
+    ) -> Result<(f64, GradStore), Error> {
         let pass = Pass::new(&self.config, batch);
         let embedded = self.embed(batch, noise)?;
         let mut inputs = vec![Var::from_tensor(&embedded.detach())?];
@@ -160,14 +180,15 @@ impl Gpt {
         }
         let last = inputs.pop().ok_or(Error::Empty { what: "a GPT" })?;
         let loss = self.head_loss(&self.norm.forward(&last)?, batch)?;
-        let mut gradients = loss.backward()?;
+        let value = f64::from(loss.to_scalar::<f32>()?);
+        let mut gradients = (loss * share)?.backward()?;
         let mut slope = gradients.remove(&last);
         for ((block, x), mut noise) in self.blocks.iter().zip(&inputs).zip(noises).rev() {
             let y = block.forward(x, &pass, &mut noise, None)?;
             slope = pull_back(&y, slope, &mut gradients, Some(x))?;
         }
         pull_back(&embedded, slope, &mut gradients, None)?;
-        Ok((loss.detach(), gradients))
+        Ok((value, gradients))
     }
 
     /// The mean next-token cross-entropy of final hidden states.

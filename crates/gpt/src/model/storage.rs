@@ -150,7 +150,7 @@ impl Gpt {
         let config = stored.config()?;
         config.check()?;
         let tensors = files::read_tensors(&directory.join("model.safetensors"), device)?;
-        config.check_embedding(tensors.get("transformer.wte.weight"))?;
+        config.check_stored(&tensors)?;
         let gpt = Self::new(config, 0, device)?;
         gpt.parameters.load(&tensors)?;
         Ok(gpt)
