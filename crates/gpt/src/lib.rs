@@ -13,6 +13,7 @@
 
 pub mod allocator;
 pub mod bpe;
+pub mod classifier;
 pub mod error;
 pub mod files;
 pub mod fusion;
@@ -29,6 +30,7 @@ pub mod tokenizer;
 
 pub use bpe::Bpe;
 pub use candle_core::Device;
+pub use classifier::{ClassifierData, ClassifierRecipe, GptClassifier, Pooling};
 pub use error::Error;
 pub use fusion::{Backbone, FusionData, FusionRecipe, JointFusion};
 pub use kernels::Kernels;
