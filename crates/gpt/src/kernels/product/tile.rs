@@ -129,10 +129,10 @@ mod x86 {
                 let right =
                     [_mm512_loadu_ps(panel), _mm512_loadu_ps(panel.add(16)), _mm512_loadu_ps(panel.add(32))];
                 let left = a.add(p * deep);
-                for i in 0..8 {
+                for (i, sums) in sums.iter_mut().enumerate() {
                     let x = _mm512_set1_ps(*left.add(i * row));
-                    for j in 0..3 {
-                        sums[i][j] = _mm512_fmadd_ps(x, right[j], sums[i][j]);
+                    for (sum, &right) in sums.iter_mut().zip(&right) {
+                        *sum = _mm512_fmadd_ps(x, right, *sum);
                     }
                 }
             }
@@ -174,10 +174,10 @@ mod x86 {
                 let panel = b.add(p * 16);
                 let right = [_mm256_loadu_ps(panel), _mm256_loadu_ps(panel.add(8))];
                 let left = a.add(p * deep);
-                for i in 0..6 {
+                for (i, sums) in sums.iter_mut().enumerate() {
                     let x = _mm256_set1_ps(*left.add(i * row));
-                    for j in 0..2 {
-                        sums[i][j] = _mm256_fmadd_ps(x, right[j], sums[i][j]);
+                    for (sum, &right) in sums.iter_mut().zip(&right) {
+                        *sum = _mm256_fmadd_ps(x, right, *sum);
                     }
                 }
             }
@@ -223,11 +223,11 @@ mod x86 {
                 };
                 let right = [load(0), load(16), load(32)];
                 let left = a.add(p * deep);
-                for i in 0..8 {
+                for (i, sums) in sums.iter_mut().enumerate() {
                     let pair = _mm512_set1_epi32((*left.add(i * row)).cast_signed());
                     let pair = std::mem::transmute::<__m512i, __m512bh>(pair);
-                    for j in 0..3 {
-                        sums[i][j] = _mm512_dpbf16_ps(sums[i][j], pair, right[j]);
+                    for (sum, &right) in sums.iter_mut().zip(&right) {
+                        *sum = _mm512_dpbf16_ps(*sum, pair, right);
                     }
                 }
             }
