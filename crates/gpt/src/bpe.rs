@@ -75,8 +75,8 @@ impl StoredSplit {
     }
 }
 
-fn refused(error: impl ToString) -> Error {
-    Error::Tokenizer { reason: error.to_string() }
+fn refused(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::Tokenizer { reason: error.into().to_string() }
 }
 
 impl Bpe {

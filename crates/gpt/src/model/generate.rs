@@ -78,10 +78,11 @@ impl Sampling {
     /// The next token under scores; equal scores go to the lower id.
     fn choose(&self, scores: &[f32], generator: &mut Generator) -> u32 {
         let mut order: Vec<u32> = (0..scores.len() as u32).collect();
-        order.sort_by(|&a, &b| scores[b as usize].total_cmp(&scores[a as usize]).then(a.cmp(&b)));
+        let first = |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
         if self.temperature == 0.0 {
-            return order[0];
+            return order.into_iter().min_by(first).unwrap_or_default();
         }
+        order.sort_unstable_by(first);
         order.truncate(self.top_k.unwrap_or(order.len()));
         let top = f64::from(scores[order[0] as usize]);
         let weight = |id: &u32| ((f64::from(scores[*id as usize]) - top) / self.temperature).exp();

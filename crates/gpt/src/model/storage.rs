@@ -2,9 +2,10 @@
 //!
 //! A directory written here loads in `transformers` if positions are learned, and a GPT-2 from there loads here.
 
+use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Activation, Gpt, GptConfig, NormKind, Positions};
@@ -130,6 +131,15 @@ impl StoredConfig {
     }
 }
 
+/// The tensors of a language model, whose names begin with `transformer.`; those of the bare transformer, as GPT-2's own
+/// files have them, do not.
+fn named(tensors: HashMap<String, Tensor>) -> HashMap<String, Tensor> {
+    if !tensors.contains_key("wte.weight") {
+        return tensors;
+    }
+    tensors.into_iter().map(|(name, tensor)| (format!("transformer.{name}"), tensor)).collect()
+}
+
 impl Gpt {
     /// Writes `config.json` and `model.safetensors` into a directory, each whole or not at all.
     ///
@@ -149,7 +159,7 @@ impl Gpt {
         let stored: StoredConfig = files::read_json(&directory.join("config.json"), "a GPT's config")?;
         let config = stored.config()?;
         config.check()?;
-        let tensors = files::read_tensors(&directory.join("model.safetensors"), device)?;
+        let tensors = named(files::read_tensors(&directory.join("model.safetensors"), device)?);
         config.check_stored(&tensors)?;
         let gpt = Self::new(config, 0, device)?;
         gpt.parameters.load(&tensors)?;
