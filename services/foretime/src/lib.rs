@@ -10,6 +10,7 @@ mod dataset;
 pub mod demo;
 mod doctor;
 mod failure;
+mod gpt;
 mod registry;
 pub mod report;
 pub mod up;
