@@ -30,6 +30,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
             "storage",
             "frames",
             "service-kit",
+            "gpt",
             "feature-store",
             "gpt-worker",
             "monitor",

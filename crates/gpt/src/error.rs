@@ -84,8 +84,24 @@ pub enum Error {
         /// How it differs.
         reason: String,
     },
+    /// A token id is beyond the vocabulary.
+    #[error(
+        "token {id} is beyond the vocabulary of {vocabulary}; was the text encoded by another tokenizer?"
+    )]
+    Token {
+        /// The id.
+        id: u32,
+        /// Tokens the model knows.
+        vocabulary: usize,
+    },
+    /// A tokenizer file is not one we can follow.
+    #[error("the tokenizer cannot be used: {reason}")]
+    Tokenizer {
+        /// Why.
+        reason: String,
+    },
     /// Training diverged.
-    #[error("the loss is no longer a finite number at step {step}; try a smaller learning rate")]
+    #[error("the loss or its gradient is no longer finite at step {step}; try a smaller learning rate")]
     NonFiniteLoss {
         /// The step, from 1.
         step: usize,
@@ -119,6 +135,8 @@ impl Fault for Error {
             Self::Recipe { .. } => "recipe-impossible",
             Self::Empty { .. } => "nothing-to-learn-from",
             Self::Weights { .. } => "weights-do-not-fit",
+            Self::Token { .. } => "token-unknown",
+            Self::Tokenizer { .. } => "tokenizer-invalid",
             Self::NonFiniteLoss { .. } => "training-diverged",
             Self::Stopped { .. } => "training-stopped",
         }

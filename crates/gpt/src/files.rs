@@ -32,6 +32,11 @@ pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     write().map_err(failed(path))
 }
 
+/// Reads a file whole.
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(failed(path))
+}
+
 /// Writes a value as JSON.
 pub(crate) fn write_json(path: &Path, what: &'static str, value: &impl Serialize) -> Result<(), Error> {
     let text = serde_json::to_vec_pretty(value).map_err(|source| Error::Json { what, source })?;
@@ -40,7 +45,7 @@ pub(crate) fn write_json(path: &Path, what: &'static str, value: &impl Serialize
 
 /// Reads a value from JSON.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<T, Error> {
-    let text = std::fs::read(path).map_err(failed(path))?;
+    let text = read_bytes(path)?;
     serde_json::from_slice(&text).map_err(|source| Error::Json { what, source })
 }
 
@@ -72,8 +77,8 @@ fn unreadable(path: &Path, error: &impl ToString) -> Error {
 
 /// Reads named tensors from safetensors.
 pub(crate) fn read_tensors(path: &Path, device: &Device) -> Result<HashMap<String, Tensor>, Error> {
-    let bytes = std::fs::read(path).map_err(failed(path))?;
-    Ok(candle_core::safetensors::load_buffer(&bytes, device)?)
+    let bytes = read_bytes(path)?;
+    candle_core::safetensors::load_buffer(&bytes, device).map_err(|error| unreadable(path, &error))
 }
 
 /// Reads named tensors and the note that was written with them.
@@ -81,12 +86,13 @@ pub(crate) fn read_tensors_with(
     path: &Path,
     device: &Device,
 ) -> Result<(HashMap<String, Tensor>, String), Error> {
-    let bytes = std::fs::read(path).map_err(failed(path))?;
+    let bytes = read_bytes(path)?;
     let (_, header) =
         safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| unreadable(path, &error))?;
     let note = header.metadata().as_ref().and_then(|notes| notes.get(NOTE)).cloned();
     let note = note.ok_or_else(|| unreadable(path, &"it carries no note of ours"))?;
-    Ok((candle_core::safetensors::load_buffer(&bytes, device)?, note))
+    let tensors = candle_core::safetensors::load_buffer(&bytes, device);
+    Ok((tensors.map_err(|error| unreadable(path, &error))?, note))
 }
 
 #[cfg(test)]

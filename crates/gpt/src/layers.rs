@@ -33,6 +33,15 @@ impl Parameters {
         &self.entries
     }
 
+    /// A parameter by its name.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if there is none.
+    pub fn get(&self, name: &str) -> Result<&Var, Error> {
+        let found = self.entries.iter().find(|(known, _)| known == name).map(|(_, var)| var);
+        found.ok_or_else(|| Error::Weights { name: name.to_owned(), reason: "there are none".into() })
+    }
+
     /// The number of trainable numbers.
     pub fn count(&self) -> usize {
         self.entries.iter().map(|(_, var)| var.elem_count()).sum()
@@ -101,11 +110,39 @@ impl Parameters {
     }
 }
 
+/// A low-rank change of a linear layer: x·Aᵀ·Bᵀ·scale is added to x·W.
+///
+/// # Source
+/// Hu et al. (2021), "LoRA: low-rank adaptation of large language models".
+#[derive(Clone, Debug)]
+pub struct LowRank {
+    /// A, `[rank, in]`.
+    pub down: Tensor,
+    /// B, `[out, rank]`.
+    pub up: Tensor,
+    /// α / rank, or α / √rank.
+    pub scale: f64,
+}
+
+impl LowRank {
+    /// `[rows, in]` → `[rows, out]`.
+    fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
+        let inner = x.matmul(&self.down.t()?)?; // [rows, rank]
+        Ok((inner.matmul(&self.up.t()?)? * self.scale)?)
+    }
+
+    /// What merging adds to W, `[in, out]`.
+    pub(crate) fn change(&self) -> Result<Tensor, Error> {
+        Ok((self.up.matmul(&self.down)? * self.scale)?.t()?.contiguous()?)
+    }
+}
+
 /// y = x·W + b, with W stored in × out as GPT-2's Conv1D has it.
 #[derive(Clone, Debug)]
 pub struct Linear {
     weight: Tensor,
     bias: Tensor,
+    adapter: Option<LowRank>,
     kernels: Kernels,
 }
 
@@ -123,7 +160,7 @@ impl Linear {
     ) -> Result<Self, Error> {
         let weight = parameters.normal(&format!("{name}.weight"), (inputs, outputs), deviation)?;
         let bias = parameters.constant(&format!("{name}.bias"), outputs, 0.0)?;
-        Ok(Self { weight, bias, kernels })
+        Ok(Self { weight, bias, adapter: None, kernels })
     }
 
     /// Weights from U(−1/√in, 1/√in), as PyTorch starts a linear layer; bias 0.
@@ -139,7 +176,7 @@ impl Linear {
         let bound = 1.0 / (inputs as f64).sqrt();
         let weight = parameters.uniform(&format!("{name}.weight"), (inputs, outputs), bound)?;
         let bias = parameters.constant(&format!("{name}.bias"), outputs, 0.0)?;
-        Ok(Self { weight, bias, kernels })
+        Ok(Self { weight, bias, adapter: None, kernels })
     }
 
     /// `[rows, in]` → `[rows, out]`.
@@ -147,32 +184,65 @@ impl Linear {
     /// # Errors
     /// If shapes do not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
-        Ok(self.kernels.linear(x, &self.weight, &self.bias)?)
+        let y = self.kernels.linear(x, &self.weight, &self.bias)?;
+        match &self.adapter {
+            Some(adapter) => Ok((y + adapter.forward(x)?)?),
+            None => Ok(y),
+        }
+    }
+
+    /// (in, out).
+    pub(crate) fn sizes(&self) -> Result<(usize, usize), Error> {
+        Ok(self.weight.dims2()?)
+    }
+
+    /// Adds or takes away the low-rank change.
+    pub(crate) fn adapt(&mut self, adapter: Option<LowRank>) {
+        self.adapter = adapter;
+    }
+
+    /// From now on the weights get no gradient; they still change when their parameters are loaded.
+    pub(crate) fn freeze(&mut self) {
+        (self.weight, self.bias) = (self.weight.detach(), self.bias.detach());
     }
 }
 
-/// Layer norm with scale and shift.
+/// Layer norm with scale and shift, or RMS norm with scale alone.
 #[derive(Clone, Debug)]
-pub struct LayerNorm {
+pub struct Norm {
     weight: Tensor,
-    bias: Tensor,
+    bias: Option<Tensor>,
     kernels: Kernels,
 }
 
-impl LayerNorm {
-    /// Scale 1 and shift 0; named `{name}.weight` and `{name}.bias`.
+impl Norm {
+    /// Layer norm with scale 1 and shift 0; named `{name}.weight` and `{name}.bias`.
     ///
     /// # Errors
     /// If the device refuses.
-    pub fn new(
+    pub fn layer(
         parameters: &mut Parameters,
         name: &str,
         width: usize,
         kernels: Kernels,
     ) -> Result<Self, Error> {
         let weight = parameters.constant(&format!("{name}.weight"), width, 1.0)?;
-        let bias = parameters.constant(&format!("{name}.bias"), width, 0.0)?;
+        let bias = Some(parameters.constant(&format!("{name}.bias"), width, 0.0)?);
         Ok(Self { weight, bias, kernels })
+    }
+
+    /// RMS norm with scale 1; named `{name}.weight`.
+    ///
+    /// # Errors
+    /// If the device refuses.
+    pub fn rms(
+        parameters: &mut Parameters,
+        name: &str,
+        width: usize,
+        kernels: Kernels,
+    ) -> Result<Self, Error> {
+        let weight = parameters.constant(&format!("{name}.weight"), width, 1.0)?;
+        Ok(Self { weight, bias: None, kernels })
     }
 
     /// `[rows, width]` → `[rows, width]`.
@@ -180,12 +250,21 @@ impl LayerNorm {
     /// # Errors
     /// If shapes do not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
-        Ok(self.kernels.layer_norm(x, &self.weight, &self.bias)?)
+        match &self.bias {
+            Some(bias) => Ok(self.kernels.layer_norm(x, &self.weight, bias)?),
+            None => Ok(self.kernels.rms_norm(x, &self.weight)?),
+        }
+    }
+
+    /// From now on the weights get no gradient.
+    pub(crate) fn freeze(&mut self) {
+        self.weight = self.weight.detach();
+        self.bias = self.bias.as_ref().map(Tensor::detach);
     }
 }
 
 /// Where dropout gets its keys: (seed, step, how many-eth call), or nowhere outside training.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Noise {
     keys: Option<Generator>,
 }

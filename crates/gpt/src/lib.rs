@@ -12,12 +12,17 @@
 //! - Every file carries a format number, and an unknown one is refused.
 
 pub mod allocator;
+pub mod bpe;
+pub mod classifier;
 pub mod error;
+pub mod exchange;
 pub mod files;
 pub mod fusion;
 pub mod generator;
 pub mod kernels;
 pub mod layers;
+pub mod lora;
+pub mod measure;
 pub mod model;
 pub mod optimizer;
 pub mod pretrain;
@@ -25,11 +30,16 @@ mod quantiles;
 pub mod tabular;
 pub mod tokenizer;
 
+pub use bpe::Bpe;
 pub use candle_core::Device;
+pub use classifier::{ClassifierData, ClassifierRecipe, GptClassifier, Pooling};
 pub use error::Error;
 pub use fusion::{Backbone, FusionData, FusionRecipe, JointFusion};
 pub use kernels::Kernels;
-pub use model::{Batch, Gpt, GptConfig, Positions};
+pub use lora::{LoraConfig, LoraGpt};
+pub use model::{
+    Activation, Batch, Decoder, Ended, Generation, Gpt, GptConfig, NormKind, Positions, Sampling,
+};
 pub use pretrain::{PretrainRecipe, Pretraining, Progress};
 pub use tabular::TabularEncoder;
 pub use tokenizer::{EventField, EventSpec, EventTokenizer, FieldKind};

@@ -8,12 +8,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use candle_core::Device;
+use candle_core::backprop::GradStore;
 use serde::{Deserialize, Serialize};
 
 use crate::error::check_format;
 use crate::generator::Generator;
 use crate::layers::Noise;
-use crate::optimizer::{AdamW, AdamWConfig, Schedule};
+use crate::optimizer::{AdamW, AdamWConfig, Fall, Schedule};
 use crate::{Batch, Error, Gpt, GptConfig, files};
 
 const FORMAT: u32 = 1;
@@ -40,6 +41,14 @@ pub struct PretrainRecipe {
     pub clip: f64,
     /// Steps between two validation losses.
     pub validate_every: usize,
+    /// How the learning rate falls.
+    pub fall: Fall,
+    /// Move the matrices of blocks by Muon instead of AdamW.
+    pub muon: bool,
+    /// Parts that a step's batch is cut into, one in memory at a time; the step is that of the whole batch.
+    pub accumulate: usize,
+    /// Compute activations again on the way back instead of keeping them: a third more time, far less memory.
+    pub recompute: bool,
 }
 
 impl Default for PretrainRecipe {
@@ -54,6 +63,10 @@ impl Default for PretrainRecipe {
             weight_decay: 0.01,
             clip: 1.0,
             validate_every: 100,
+            fall: Fall::Cosine,
+            muon: false,
+            accumulate: 1,
+            recompute: false,
         }
     }
 }
@@ -109,13 +122,18 @@ impl Pretraining {
     /// # Errors
     /// [`Error::Recipe`] if the recipe is impossible.
     pub fn new(gpt: Gpt, recipe: PretrainRecipe) -> Result<Self, Error> {
-        if recipe.batch == 0 || recipe.validate_every == 0 || recipe.epochs.is_nan() || recipe.epochs <= 0.0 {
-            let reason = "batch, epochs and validate_every are more than 0".to_owned();
+        let counts = [recipe.batch, recipe.validate_every, recipe.accumulate];
+        if counts.contains(&0) || recipe.epochs.is_nan() || recipe.epochs <= 0.0 {
+            let reason = "batch, epochs, validate_every and accumulate are more than 0".to_owned();
             return Err(Error::Recipe { reason });
         }
         let config = AdamWConfig { decay: recipe.weight_decay, clip: recipe.clip, ..AdamWConfig::default() };
         let mut optimizer = AdamW::new(config, gpt.kernels());
-        optimizer.add("", gpt.parameters().entries(), 1.0)?;
+        if recipe.muon {
+            optimizer.add_with_muon("", gpt.parameters().entries(), 1.0)?;
+        } else {
+            optimizer.add("", gpt.parameters().entries(), 1.0)?;
+        }
         Ok(Self { gpt, recipe, optimizer, step: 0, data: None })
     }
 
@@ -156,14 +174,15 @@ impl Pretraining {
         self.check_data(sequences)?;
         let steps = self.steps(sequences.len());
         let warmup = (steps as f64 * self.recipe.warmup).ceil() as usize;
-        let schedule = Schedule { peak: self.recipe.learning_rate, warmup, steps, floor: 0.05 };
+        let schedule =
+            Schedule { peak: self.recipe.learning_rate, warmup, steps, floor: 0.05, fall: self.recipe.fall };
         let (started, mut tokens) = (Instant::now(), 0);
         let mut order = Order::new(self.recipe.seed, sequences.len());
         while self.step < steps {
             let rows = order.batch(self.step, self.recipe.batch);
-            let batch = Batch::new(rows.iter().map(|&row| sequences[row].as_slice()))?;
-            let (loss, gradient_norm) = self.train_on(&batch, schedule.rate(self.step + 1))?;
-            tokens += batch.tokens();
+            let rows: Vec<&[u32]> = rows.iter().map(|&row| sequences[row].as_slice()).collect();
+            let (loss, gradient_norm) = self.train_on(&rows, schedule.rate(self.step + 1))?;
+            tokens += rows.iter().map(|row| row.len()).sum::<usize>();
             let due = self.step.is_multiple_of(self.recipe.validate_every) || self.step == steps;
             let validation_loss = match validation {
                 Some(sequences) if due => Some(self.mean_loss(sequences)?),
@@ -179,16 +198,25 @@ impl Pretraining {
         Ok(self.step >= steps)
     }
 
-    fn train_on(&mut self, batch: &Batch, rate: f64) -> Result<(f64, f64), Error> {
+    /// One step on sequences; returns the loss and the gradient norm. Nothing moves if either is not finite.
+    fn train_on(&mut self, rows: &[&[u32]], rate: f64) -> Result<(f64, f64), Error> {
         let mut noise = Noise::of_step(self.recipe.seed, self.step);
-        let loss = self.gpt.loss(batch, &mut noise)?;
-        let value = f64::from(loss.to_scalar::<f32>()?);
-        if !value.is_finite() {
+        let targets = |rows: &[&[u32]]| rows.iter().map(|row| row.len().saturating_sub(1)).sum::<usize>();
+        let all = targets(rows).max(1) as f64;
+        let (mut loss, mut gradients) = (0.0, GradStore::default());
+        for part in rows.chunks(rows.len().div_ceil(self.recipe.accumulate)) {
+            let batch = Batch::new(part.iter().copied())?;
+            let share = targets(part) as f64 / all;
+            let (value, part) = self.gpt.gradients(&batch, &mut noise, share, self.recipe.recompute)?;
+            loss += share * value;
+            gradients.extend(part)?;
+        }
+        if !loss.is_finite() {
             return Err(Error::NonFiniteLoss { step: self.step + 1 });
         }
-        let norm = self.optimizer.step(&loss.backward()?, rate)?;
+        let norm = self.optimizer.step(&gradients, rate)?;
         self.step += 1;
-        Ok((value, norm))
+        Ok((loss, norm))
     }
 
     /// The mean loss a token over sequences, in nats.
@@ -330,6 +358,51 @@ mod tests {
         let mut resumed = Pretraining::resume(&path, &Device::Cpu).unwrap();
         assert_eq!(resumed.step(), 10);
         assert!(resumed.run(&sequences(), None, &mut |_| ControlFlow::Continue(())).unwrap());
+        assert_eq!(weights(&resumed), weights(&straight));
+    }
+
+    #[test]
+    fn a_batch_in_parts_and_activations_computed_again_take_the_same_steps() {
+        let ended = |accumulate: usize, recompute: bool| {
+            let mut run = start(3);
+            run.gpt =
+                Gpt::new(GptConfig { dropout: 0.0, ..run.gpt.config().clone() }, 7, &Device::Cpu).unwrap();
+            let recipe = PretrainRecipe { accumulate, recompute, ..run.recipe };
+            let mut run = Pretraining::new(run.gpt, recipe).unwrap();
+            run.run(&sequences(), None, &mut |_| ControlFlow::Continue(())).unwrap();
+            weights(&run).concat()
+        };
+        let whole = ended(1, false);
+        for (accumulate, recompute) in [(1, true), (3, false), (16, true)] {
+            for (a, b) in whole.iter().zip(ended(accumulate, recompute)) {
+                assert!((a - b).abs() < 2e-4, "{accumulate} {recompute}: {a} {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn muon_with_a_stable_rate_learns_too_and_resumes_in_the_same_bits() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("checkpoint.safetensors");
+        let fresh = || {
+            let run = start(60);
+            let recipe = PretrainRecipe { muon: true, fall: Fall::StableThenDecay, ..run.recipe };
+            Pretraining::new(run.gpt, recipe).unwrap()
+        };
+        let (mut straight, mut losses) = (fresh(), Vec::new());
+        let finished = straight.run(&sequences(), None, &mut |progress| {
+            losses.push(progress.loss);
+            ControlFlow::Continue(())
+        });
+        assert!(finished.unwrap());
+        assert!(losses[59] < losses[0] * 0.9, "{losses:?}");
+        let mut killed = fresh();
+        let stop =
+            |p: &Progress| if p.step == 30 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        killed.run(&sequences(), None, &mut { stop }).unwrap();
+        killed.save(&path).unwrap();
+        let mut resumed = Pretraining::resume(&path, &Device::Cpu).unwrap();
+        resumed.run(&sequences(), None, &mut |_| ControlFlow::Continue(())).unwrap();
         assert_eq!(weights(&resumed), weights(&straight));
     }
 

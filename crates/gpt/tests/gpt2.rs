@@ -67,3 +67,21 @@ fn a_gpt2_from_hugging_face_gets_the_same_loss_and_the_same_gradients_with_eithe
         }
     }
 }
+
+#[test]
+fn a_gpt2_written_here_has_hugging_faces_names_and_loads_with_or_without_the_prefix_of_a_language_model() {
+    let (directory, gpt) = (tempfile::tempdir().unwrap(), Gpt::load(&golden(), &Device::Cpu).unwrap());
+    gpt.save(directory.path()).unwrap();
+    let path = directory.path().join("model.safetensors");
+    let theirs = candle_core::safetensors::load(golden().join("model.safetensors"), &Device::Cpu).unwrap();
+    let ours = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+    assert_eq!(ours.len(), theirs.len());
+    let mut bare = HashMap::new();
+    for (name, tensor) in &theirs {
+        assert_eq!(largest(&(&ours[name] - tensor).unwrap()), 0.0, "`{name}` differs");
+        bare.insert(name.strip_prefix("transformer.").unwrap().to_owned(), tensor.clone());
+    }
+    candle_core::safetensors::save(&bare, &path).unwrap();
+    let loaded = Gpt::load(directory.path(), &Device::Cpu).unwrap();
+    assert_eq!(loaded.greedy(&[1, 2, 3], 5).unwrap(), gpt.greedy(&[1, 2, 3], 5).unwrap());
+}

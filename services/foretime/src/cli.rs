@@ -11,6 +11,7 @@ use crate::client::{Client, definition_files};
 use crate::dataset::{self, Dataset};
 use crate::demo::{self, DemoOptions};
 use crate::features::{self, Features};
+use crate::gpt::{self, GptCommand, PlanOptions};
 use crate::monitor::{self, Monitor};
 use crate::registry::{self, Registry};
 use crate::up::{Database, Platform, Service};
@@ -78,6 +79,11 @@ enum Action {
     /// See what serves and how it came to, and change it.
     #[command(subcommand)]
     Registry(Registry),
+    /// Check, measure and run models of text and events, without a server.
+    #[command(subcommand)]
+    Gpt(GptCommand),
+    /// Say what a training run will take: parameters, operations, memory, time.
+    Plan(PlanOptions),
     /// Apply the migrations that `database_url` lacks.
     Migrate,
     /// Say what is wrong with this machine or configuration, and how to mend it.
@@ -141,6 +147,8 @@ async fn act(command: Command) -> Result<(), Failure> {
         Action::Dataset(dataset) => dataset::run(&config, dataset).await,
         Action::Monitor(asked) => monitor::run(asked),
         Action::Registry(asked) => registry::run(&config, asked).await,
+        Action::Gpt(asked) => gpt::run(asked),
+        Action::Plan(asked) => gpt::plan(&asked),
         Action::Migrate => migrate(&config).await,
         Action::Doctor => doctor::run(&config).await,
     }

@@ -11,6 +11,7 @@ pub mod demo;
 mod doctor;
 mod failure;
 mod features;
+mod gpt;
 mod monitor;
 mod registry;
 pub mod report;

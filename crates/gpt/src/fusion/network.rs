@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 
 use super::FusionRecipe;
-use crate::layers::{LayerNorm, Linear, Noise, Parameters};
+use crate::layers::{Linear, Noise, Norm, Parameters};
 use crate::tabular::{TabularBatch, Tower};
 use crate::{Error, Kernels, TabularEncoder};
 
@@ -18,7 +18,7 @@ pub(super) struct Network {
 
 #[derive(Debug)]
 struct Fusing {
-    norm: LayerNorm,
+    norm: Norm,
     hidden: Linear,
     out: Linear,
     dropout: f64,
@@ -80,7 +80,7 @@ impl Fusing {
         (history, width): (usize, usize),
         kernels: Kernels,
     ) -> Result<Self, Error> {
-        let norm = LayerNorm::new(parameters, "fusing.norm", history, kernels)?;
+        let norm = Norm::layer(parameters, "fusing.norm", history, kernels)?;
         let hidden =
             Linear::uniform(parameters, "fusing.hidden", (history + width, recipe.head_width), kernels)?;
         let out = Linear::normal(parameters, "fusing.out", (recipe.head_width, 1), 0.01, kernels)?;

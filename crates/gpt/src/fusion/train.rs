@@ -168,7 +168,7 @@ impl Trainer {
         };
         let per_round = rows.min(self.rows.len()).div_ceil(recipe.batch);
         let steps = rounds * per_round;
-        let schedule = Schedule { peak, warmup: (steps / 20).max(1), steps, floor: 0.02 };
+        let schedule = Schedule { peak, warmup: (steps / 20).max(1), steps, ..Schedule::default() };
         let mut optimizer = self.optimizer(stage)?;
         let mut order = Order::new(recipe.seed ^ stage as u64, self.rows.len());
         let (mut sum, mut stale) = (0.0, 0);

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::host::{ELEMENTS_PER_TASK, floats, read, read2};
-use super::simd::{tanh, vectorised};
+use super::simd::{exp, tanh, vectorised};
 use crate::generator::mix;
 
 /// GELU in its tanh form, as GPT-2 has it: x/2 · (1 + tanh(√(2/π)·(x + 0.044715·x³))).
@@ -105,6 +105,67 @@ impl CustomOp1 for Dropout {
 
     fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let dx = read(dy, |dy| self.apply(dy))?;
+        Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
+    }
+}
+
+/// The gated unit of an MLP: `[rows, 2n]` → `[rows, n]`, silu(a)·b with a the first half of a row and b the second.
+///
+/// # Source
+/// Shazeer (2020), "GLU variants improve transformer".
+pub(crate) struct Swiglu;
+
+/// The logistic function.
+#[inline(always)]
+fn logistic(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+vectorised! {
+    fn swiglu(x: &[f32], out: &mut [f32]) {
+        let (gate, value) = x.split_at(out.len());
+        for ((out, &a), &b) in out.iter_mut().zip(gate).zip(value) {
+            *out = a * logistic(a) * b;
+        }
+    }
+}
+
+vectorised! {
+    /// With s the logistic function: ∂a = ∂y·b·s(a)·(1 + a·(1 − s(a))), ∂b = ∂y·a·s(a).
+    fn swiglu_backward(x: &[f32], dy: &[f32], dx: &mut [f32]) {
+        let (gate, value) = x.split_at(dy.len());
+        let (dgate, dvalue) = dx.split_at_mut(dy.len());
+        for i in 0..dy.len() {
+            let (a, s) = (gate[i], logistic(gate[i]));
+            dgate[i] = dy[i] * value[i] * s * (1.0 + a * (1.0 - s));
+            dvalue[i] = dy[i] * a * s;
+        }
+    }
+}
+
+impl CustomOp1 for Swiglu {
+    fn name(&self) -> &'static str {
+        "fused-swiglu"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (rows, width) = layout.shape().dims2()?;
+        let (x, half) = (floats(x, layout)?, width / 2);
+        let mut out = vec![0f32; rows * half];
+        out.par_chunks_mut(half).zip(x.par_chunks(width)).for_each(|(out, x)| swiglu(x, out));
+        Ok((CpuStorage::F32(out), Shape::from((rows, half))))
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let (_, width) = x.dims2()?;
+        let dx = read2(x, dy, |x, dy| {
+            let mut dx = vec![0f32; x.len()];
+            dx.par_chunks_mut(width)
+                .zip(x.par_chunks(width))
+                .zip(dy.par_chunks(width / 2))
+                .for_each(|((dx, x), dy)| swiglu_backward(x, dy, dx));
+            dx
+        })?;
         Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
     }
 }

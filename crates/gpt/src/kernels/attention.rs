@@ -1,9 +1,10 @@
 //! Causal self-attention over sequences stored end to end: no padding, and no time×time matrix kept.
 //!
-//! One task handles one sequence. The backward pass computes the attention weights again, row by row.
+//! One task handles one head of one sequence. The backward pass computes the attention weights again, row by row.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::host::{floats, read2};
@@ -130,41 +131,38 @@ fn mix_rows<const E: usize>(weights: &[f32], rows: &[[f32; E]]) -> [f32; E] {
     std::array::from_fn(|c| (parts[0][c] + parts[1][c]) + (parts[2][c] + parts[3][c]))
 }
 
+/// One head of one sequence: out `[time, E]`.
 #[inline(always)]
-fn attend_heads<const E: usize>(qkv: &[f32], d: usize, out: &mut [f32]) {
-    let time = out.len() / d;
-    let mut operands = Head::<E>::new(time);
-    for head in 0..d / E {
-        operands.gather(qkv, d, head);
-        for i in 0..time {
-            operands.attend(i);
-            let weights = &operands.weights.as_flattened()[..=i];
-            let mixed = mix_rows(weights, &operands.v[..=i]);
-            out[i * d + head * E..][..E].copy_from_slice(&mixed);
-        }
+fn attend_head<const E: usize>(qkv: &[f32], d: usize, head: usize, out: &mut [f32]) {
+    let mut operands = Head::<E>::new(out.len() / E);
+    operands.gather(qkv, d, head);
+    for (i, out) in out.chunks_exact_mut(E).enumerate() {
+        operands.attend(i);
+        let weights = &operands.weights.as_flattened()[..=i];
+        out.copy_from_slice(&mix_rows(weights, &operands.v[..=i]));
     }
 }
 
+/// One head of one sequence: dqkv is ∂q, ∂k and ∂v, `[3, time, E]`.
 #[inline(always)]
-fn attend_heads_backward<const E: usize>(qkv: &[f32], dout: &[f32], d: usize, dqkv: &mut [f32]) {
+fn attend_head_backward<const E: usize>(qkv: &[f32], dout: &[f32], d: usize, head: usize, dqkv: &mut [f32]) {
     let time = dout.len() / d;
     let mut operands = Head::<E>::new(time);
+    operands.gather(qkv, d, head);
     let mut slopes = vec![[0f32; BLOCK]; time.div_ceil(BLOCK)];
-    let (mut dk, mut dv) = (vec![[0f32; E]; time], vec![[0f32; E]; time]);
-    for head in 0..d / E {
-        operands.gather(qkv, d, head);
-        dk.fill([0.0; E]);
-        dv.fill([0.0; E]);
-        for i in 0..time {
-            let mut dmixed = [0f32; E];
-            dmixed.copy_from_slice(&dout[i * d + head * E..][..E]);
-            let dq = attend_backward_row(&mut operands, i, &dmixed, &mut slopes, (&mut dk, &mut dv));
-            dqkv[i * 3 * d + head * E..][..E].copy_from_slice(&dq);
-        }
-        for (row, (dk, dv)) in dqkv.chunks_exact_mut(3 * d).zip(dk.iter().zip(&dv)) {
-            row[d + head * E..][..E].copy_from_slice(dk);
-            row[2 * d + head * E..][..E].copy_from_slice(dv);
-        }
+    let (dq, dkv) = dqkv.split_at_mut(time * E);
+    let (dk, dv) = dkv.split_at_mut(time * E);
+    let (dk, dv) = (dk.as_chunks_mut::<E>().0, dv.as_chunks_mut::<E>().0);
+    for (i, dq) in dq.chunks_exact_mut(E).enumerate() {
+        let mut dmixed = [0f32; E];
+        dmixed.copy_from_slice(&dout[i * d + head * E..][..E]);
+        dq.copy_from_slice(&attend_backward_row(
+            &mut operands,
+            i,
+            &dmixed,
+            &mut slopes,
+            (&mut *dk, &mut *dv),
+        ));
     }
 }
 
@@ -196,23 +194,23 @@ fn attend_backward_row<const E: usize>(
 }
 
 vectorised! {
-    fn attend(qkv: &[f32], d: usize, heads: usize, out: &mut [f32]) {
-        match d / heads {
-            8 => attend_heads::<8>(qkv, d, out),
-            16 => attend_heads::<16>(qkv, d, out),
-            32 => attend_heads::<32>(qkv, d, out),
-            _ => attend_heads::<64>(qkv, d, out),
+    fn attend(qkv: &[f32], d: usize, e: usize, head: usize, out: &mut [f32]) {
+        match e {
+            8 => attend_head::<8>(qkv, d, head, out),
+            16 => attend_head::<16>(qkv, d, head, out),
+            32 => attend_head::<32>(qkv, d, head, out),
+            _ => attend_head::<64>(qkv, d, head, out),
         }
     }
 }
 
 vectorised! {
-    fn attend_backward(qkv: &[f32], dout: &[f32], d: usize, heads: usize, dqkv: &mut [f32]) {
-        match d / heads {
-            8 => attend_heads_backward::<8>(qkv, dout, d, dqkv),
-            16 => attend_heads_backward::<16>(qkv, dout, d, dqkv),
-            32 => attend_heads_backward::<32>(qkv, dout, d, dqkv),
-            _ => attend_heads_backward::<64>(qkv, dout, d, dqkv),
+    fn attend_backward(qkv: &[f32], dout: &[f32], d: usize, e: usize, head: usize, dqkv: &mut [f32]) {
+        match e {
+            8 => attend_head_backward::<8>(qkv, dout, d, head, dqkv),
+            16 => attend_head_backward::<16>(qkv, dout, d, head, dqkv),
+            32 => attend_head_backward::<32>(qkv, dout, d, head, dqkv),
+            _ => attend_head_backward::<64>(qkv, dout, d, head, dqkv),
         }
     }
 }
@@ -228,6 +226,32 @@ fn split<'a>(mut rows: &'a mut [f32], offsets: &[usize], width: usize) -> Vec<&'
     parts
 }
 
+impl CausalAttention {
+    /// Calls `f` with each sequence's rows and each head, in parallel; results in order of sequence, then head.
+    fn each_head(&self, f: impl Fn(Range<usize>, usize) -> Vec<f32> + Sync) -> Vec<Vec<f32>> {
+        let tasks = (self.offsets.len() - 1) * self.heads;
+        let one = |task: usize| {
+            let (s, head) = (task / self.heads, task % self.heads);
+            f(self.offsets[s]..self.offsets[s + 1], head)
+        };
+        (0..tasks).into_par_iter().map(one).collect()
+    }
+
+    /// Puts each head's `[thirds, time, e]` where it belongs in rows of `thirds`·heads·e numbers.
+    fn scatter(&self, parts: &[Vec<f32>], e: usize, thirds: usize, rows: &mut [f32]) {
+        let (heads, width) = (self.heads, thirds * self.heads * e);
+        split(rows, &self.offsets, width).into_par_iter().enumerate().for_each(|(s, rows)| {
+            let time = rows.len() / width;
+            for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+                for (place, row) in row.chunks_exact_mut(e).enumerate() {
+                    let (third, head) = (place / heads, place % heads);
+                    row.copy_from_slice(&parts[s * heads + head][(third * time + i) * e..][..e]);
+                }
+            }
+        });
+    }
+}
+
 impl CustomOp1 for CausalAttention {
     fn name(&self) -> &'static str {
         "fused-causal-attention"
@@ -236,11 +260,14 @@ impl CustomOp1 for CausalAttention {
     fn cpu_fwd(&self, qkv: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (tokens, packed) = layout.shape().dims2()?;
         let (d, qkv) = (packed / 3, floats(qkv, layout)?);
-        let mut out = vec![0f32; tokens * d];
-        split(&mut out, &self.offsets, d).into_par_iter().enumerate().for_each(|(s, out)| {
-            let rows = &qkv[self.offsets[s] * packed..self.offsets[s + 1] * packed];
-            attend(rows, d, self.heads, out);
+        let e = d / self.heads;
+        let parts = self.each_head(|rows, head| {
+            let mut out = vec![0f32; rows.len() * e];
+            attend(&qkv[rows.start * packed..rows.end * packed], d, e, head, &mut out);
+            out
         });
+        let mut out = vec![0f32; tokens * d];
+        self.scatter(&parts, e, 1, &mut out);
         Ok((CpuStorage::F32(out), Shape::from((tokens, d))))
     }
 
@@ -248,12 +275,15 @@ impl CustomOp1 for CausalAttention {
         let (_, packed) = qkv.dims2()?;
         let d = packed / 3;
         let dqkv = read2(qkv, dout, |qkv, dout| {
-            let mut dqkv = vec![0f32; qkv.len()];
-            split(&mut dqkv, &self.offsets, packed).into_par_iter().enumerate().for_each(|(s, dqkv)| {
-                let (from, to) = (self.offsets[s], self.offsets[s + 1]);
-                let rows = (&qkv[from * packed..to * packed], &dout[from * d..to * d]);
-                attend_backward(rows.0, rows.1, d, self.heads, dqkv);
+            let e = d / self.heads;
+            let parts = self.each_head(|rows, head| {
+                let mut part = vec![0f32; 3 * rows.len() * e];
+                let dout = &dout[rows.start * d..rows.end * d];
+                attend_backward(&qkv[rows.start * packed..rows.end * packed], dout, d, e, head, &mut part);
+                part
             });
+            let mut dqkv = vec![0f32; qkv.len()];
+            self.scatter(&parts, e, 3, &mut dqkv);
             dqkv
         })?;
         Ok(Some(Tensor::from_vec(dqkv, qkv.shape(), qkv.device())?))

@@ -4,10 +4,16 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::host::{ELEMENTS_PER_TASK, column_sums, floats, read};
+use super::host::{ELEMENTS_PER_TASK, column_sums, floats, read, read2};
+use super::product::{Precision, View, multiply};
+
+/// Below so many rows, packing the weights costs more than our product gains.
+const FEW_ROWS: usize = 8;
 
 /// x `[rows, in]`, W `[in, out]`, b `[out]` → `[rows, out]`.
-pub(crate) struct Linear;
+pub(crate) struct Linear {
+    pub(crate) precision: Precision,
+}
 
 impl CustomOp3 for Linear {
     fn name(&self) -> &'static str {
@@ -26,8 +32,14 @@ impl CustomOp3 for Linear {
         let (rows, inner) = x_layout.shape().dims2()?;
         let (_, out) = w_layout.shape().dims2()?;
         let bias = floats(b, b_layout)?;
-        let CpuStorage::F32(mut y) = x.matmul(w, (1, rows, out, inner), x_layout, w_layout)? else {
-            bail!("fused kernels compute in f32")
+        let mut y = if rows < FEW_ROWS || !x_layout.is_contiguous() {
+            match x.matmul(w, (1, rows, out, inner), x_layout, w_layout)? {
+                CpuStorage::F32(y) => y,
+                _ => bail!("fused kernels compute in f32"),
+            }
+        } else {
+            let (x, w) = (floats(x, x_layout)?, floats(w, w_layout)?);
+            multiply(View::new(x, rows, inner), View::new(w, inner, out), self.precision)
         };
         let rows_per_task = (ELEMENTS_PER_TASK / out).max(1);
         y.par_chunks_mut(rows_per_task * out).for_each(|chunk| {
@@ -50,8 +62,23 @@ impl CustomOp3 for Linear {
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let width = b.dim(0)?;
-        let db = read(dy, |dy| column_sums(dy, width))?;
-        let dx = if x.track_op() { Some(dy.matmul(&w.t()?)?) } else { None };
-        Ok((dx, Some(x.t()?.matmul(dy)?), Some(Tensor::from_vec(db, width, b.device())?)))
+        let wanted = |tensor: &Tensor, gradient: &dyn Fn() -> Result<Tensor>| {
+            tensor.track_op().then(gradient).transpose()
+        };
+        let ((rows, inner), precision) = (x.dims2()?, self.precision);
+        let dx = wanted(x, &|| {
+            let product = |dy: &[f32], w: &[f32]| {
+                multiply(View::new(dy, rows, width), View::new(w, inner, width).transposed(), precision)
+            };
+            Tensor::from_vec(read2(dy, w, product)?, (rows, inner), x.device())
+        })?;
+        let dw = wanted(w, &|| {
+            let product = |x: &[f32], dy: &[f32]| {
+                multiply(View::new(x, rows, inner).transposed(), View::new(dy, rows, width), precision)
+            };
+            Tensor::from_vec(read2(x, dy, product)?, (inner, width), w.device())
+        })?;
+        let db = wanted(b, &|| Tensor::from_vec(read(dy, |dy| column_sums(dy, width))?, width, b.device()))?;
+        Ok((dx, dw, db))
     }
 }

@@ -1,12 +1,16 @@
 //! Softmax cross-entropy without a stored probability matrix: the backward pass computes it again from the logits.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 use std::sync::Arc;
 
 use super::IGNORED;
-use super::host::{ROWS_PER_SUM, floats, read};
+use super::host::{floats, read, read2};
+use super::product::{Packed, Precision, View};
 use super::simd::{exp_shifted, vectorised};
+
+/// Rows that one task sums: fixed, so that sums do not depend on the thread count.
+const ROWS_PER_TASK: usize = 16;
 
 /// Logits `[rows, vocabulary]` → the mean of log Σⱼ e^(zⱼ) − z_target over the rows whose target counts.
 pub(crate) struct CrossEntropy {
@@ -29,27 +33,42 @@ vectorised! {
 }
 
 vectorised! {
-    /// ∂z = (softmax(z) − one-hot(target))·scale.
-    fn loss_backward(logits: &[f32], targets: &[u32], vocabulary: usize, scale: f32, dz: &mut [f32]) {
-        let rows = logits.chunks_exact(vocabulary).zip(dz.chunks_exact_mut(vocabulary)).zip(targets);
-        for ((row, dz), &target) in rows {
-            if target != IGNORED {
-                dz.copy_from_slice(row);
-                let (_, mass) = exp_shifted(dz);
-                for value in dz.iter_mut() {
-                    *value *= scale / mass;
-                }
-                dz[target as usize] -= scale;
+    /// Turns logits z into ∂z = (softmax(z) − one-hot(target))·scale; 0 where the target does not count.
+    fn slopes(z: &mut [f32], targets: &[u32], vocabulary: usize, scale: f32) {
+        for (row, &target) in z.chunks_exact_mut(vocabulary).zip(targets) {
+            if target == IGNORED {
+                row.fill(0.0);
+                continue;
             }
+            let (_, mass) = exp_shifted(row);
+            for value in row.iter_mut() {
+                *value *= scale / mass;
+            }
+            row[target as usize] -= scale;
         }
     }
 }
 
-impl CrossEntropy {
-    /// The number of targets that count, at least 1.
-    pub(crate) fn counted(&self) -> usize {
-        self.targets.iter().filter(|&&target| target != IGNORED).count().max(1)
-    }
+/// The number of targets that count, at least 1.
+fn counted(targets: &[u32]) -> usize {
+    targets.iter().filter(|&&target| target != IGNORED).count().max(1)
+}
+
+/// The summed loss of rows of logits, in a fixed order.
+fn summed(logits: &[f32], targets: &[u32], vocabulary: usize) -> f64 {
+    let parts: Vec<f64> = logits
+        .par_chunks(ROWS_PER_TASK * vocabulary)
+        .zip(targets.par_chunks(ROWS_PER_TASK))
+        .map(|(z, targets)| loss(z, targets, &mut vec![0f32; vocabulary]))
+        .collect();
+    parts.iter().sum()
+}
+
+fn turn_into_slopes(logits: &mut [f32], targets: &[u32], vocabulary: usize, scale: f32) {
+    logits
+        .par_chunks_mut(ROWS_PER_TASK * vocabulary)
+        .zip(targets.par_chunks(ROWS_PER_TASK))
+        .for_each(|(z, targets)| slopes(z, targets, vocabulary, scale));
 }
 
 impl CustomOp1 for CrossEntropy {
@@ -59,27 +78,115 @@ impl CustomOp1 for CrossEntropy {
 
     fn cpu_fwd(&self, z: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (_, vocabulary) = layout.shape().dims2()?;
-        let parts: Vec<f64> = floats(z, layout)?
-            .par_chunks(ROWS_PER_SUM * vocabulary)
-            .zip(self.targets.par_chunks(ROWS_PER_SUM))
-            .map(|(z, targets)| loss(z, targets, &mut vec![0f32; vocabulary]))
-            .collect();
-        let mean = parts.iter().sum::<f64>() / self.counted() as f64;
+        let mean = summed(floats(z, layout)?, &self.targets, vocabulary) / counted(&self.targets) as f64;
         Ok((CpuStorage::F32(vec![mean as f32]), Shape::from(())))
     }
 
     fn bwd(&self, z: &Tensor, _loss: &Tensor, dloss: &Tensor) -> Result<Option<Tensor>> {
         let (_, vocabulary) = z.dims2()?;
-        let scale = dloss.to_scalar::<f32>()? / self.counted() as f32;
-        let dz = read(z, |z| {
-            let mut dz = vec![0f32; z.len()];
-            let task = ROWS_PER_SUM * vocabulary;
-            dz.par_chunks_mut(task)
-                .zip(z.par_chunks(task))
-                .zip(self.targets.par_chunks(ROWS_PER_SUM))
-                .for_each(|((dz, z), targets)| loss_backward(z, targets, vocabulary, scale, dz));
-            dz
-        })?;
+        let scale = dloss.to_scalar::<f32>()? / counted(&self.targets) as f32;
+        let mut dz = read(z, <[f32]>::to_vec)?;
+        turn_into_slopes(&mut dz, &self.targets, vocabulary, scale);
         Ok(Some(Tensor::from_vec(dz, z.shape(), z.device())?))
+    }
+}
+
+/// Hidden states `[rows, d]` and the matrix that scores tokens, `[vocabulary, d]` → the mean cross-entropy of h·Eᵀ.
+///
+/// A few rows of logits exist at a time, in both directions: never rows × vocabulary numbers.
+pub(crate) struct HeadLoss {
+    pub(crate) targets: Arc<[u32]>,
+    pub(crate) precision: Precision,
+}
+
+/// At most so many logits at a time: 32 MiB.
+const LOGITS: usize = 8 << 20;
+
+/// Rows of logits at a time.
+fn rows_at_once(vocabulary: usize) -> usize {
+    (LOGITS / vocabulary / ROWS_PER_TASK * ROWS_PER_TASK).max(ROWS_PER_TASK)
+}
+
+/// The sizes of a head: tokens, and numbers per hidden state.
+#[derive(Clone, Copy)]
+struct Sizes {
+    vocabulary: usize,
+    width: usize,
+}
+
+impl HeadLoss {
+    /// Calls `f` with (rows before, hidden states, their logits, their targets), a few rows at a time.
+    fn each(
+        &self,
+        hidden: &[f32],
+        scorer: &[f32],
+        sizes: Sizes,
+        mut f: impl FnMut(usize, &[f32], &mut [f32], &[u32]),
+    ) {
+        let Sizes { vocabulary, width } = sizes;
+        let packed = Packed::new(View::new(scorer, vocabulary, width).transposed(), self.precision);
+        let rows = rows_at_once(vocabulary);
+        let mut logits = vec![0f32; rows.min(self.targets.len()) * vocabulary];
+        let parts = hidden.chunks(rows * width).zip(self.targets.chunks(rows)).enumerate();
+        for (part, (hidden, targets)) in parts {
+            let logits = &mut logits[..targets.len() * vocabulary];
+            packed.multiply(View::new(hidden, targets.len(), width), logits, false);
+            f(part * rows, hidden, logits, targets);
+        }
+    }
+
+    /// (∂hidden, ∂scorer).
+    fn gradients(&self, hidden: &[f32], scorer: &[f32], sizes: Sizes, scale: f32) -> (Vec<f32>, Vec<f32>) {
+        let Sizes { vocabulary, width } = sizes;
+        let packed = Packed::new(View::new(scorer, vocabulary, width), self.precision);
+        let (mut dhidden, mut dscorer) = (vec![0f32; hidden.len()], vec![0f32; scorer.len()]);
+        self.each(hidden, scorer, sizes, |before, hidden, logits, targets| {
+            turn_into_slopes(logits, targets, vocabulary, scale);
+            let (dz, rows) = (View::new(logits, targets.len(), vocabulary), targets.len());
+            let out = &mut dhidden[before * width..(before + rows) * width];
+            packed.multiply(dz, out, false);
+            let hidden = Packed::new(View::new(hidden, rows, width), self.precision);
+            hidden.multiply(dz.transposed(), &mut dscorer, before > 0);
+        });
+        (dhidden, dscorer)
+    }
+}
+
+impl CustomOp2 for HeadLoss {
+    fn name(&self) -> &'static str {
+        "fused-head-loss"
+    }
+
+    fn cpu_fwd(
+        &self,
+        hidden: &CpuStorage,
+        hidden_layout: &Layout,
+        scorer: &CpuStorage,
+        scorer_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (vocabulary, width) = scorer_layout.shape().dims2()?;
+        let (hidden, scorer) = (floats(hidden, hidden_layout)?, floats(scorer, scorer_layout)?);
+        let mut total = 0f64;
+        self.each(hidden, scorer, Sizes { vocabulary, width }, |_, _, logits, targets| {
+            total += summed(logits, targets, vocabulary);
+        });
+        let mean = total / counted(&self.targets) as f64;
+        Ok((CpuStorage::F32(vec![mean as f32]), Shape::from(())))
+    }
+
+    fn bwd(
+        &self,
+        hidden: &Tensor,
+        scorer: &Tensor,
+        _loss: &Tensor,
+        dloss: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (vocabulary, width) = scorer.dims2()?;
+        let scale = dloss.to_scalar::<f32>()? / counted(&self.targets) as f32;
+        let sizes = Sizes { vocabulary, width };
+        let (dhidden, dscorer) = read2(hidden, scorer, |h, e| self.gradients(h, e, sizes, scale))?;
+        let dhidden = Tensor::from_vec(dhidden, hidden.shape(), hidden.device())?;
+        let dscorer = Tensor::from_vec(dscorer, scorer.shape(), scorer.device())?;
+        Ok((Some(dhidden), scorer.track_op().then_some(dscorer)))
     }
 }

@@ -5,17 +5,24 @@
 
 mod activation;
 mod attention;
+pub(crate) mod cached;
 pub(crate) mod host;
 mod linear;
 mod loss;
 mod norm;
 mod periodic;
+pub(crate) mod product;
 mod reference;
+mod rms;
+mod rotary;
 pub(crate) mod simd;
 
 use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor};
+use product::Precision;
+
+pub(crate) use rotary::Turns;
 
 /// A target of this value is left out of the loss.
 pub const IGNORED: u32 = u32::MAX;
@@ -30,12 +37,33 @@ pub enum Kernels {
     Reference,
     /// Our own forward and backward passes: CPU and f32 only.
     Fused,
+    /// As fused, but the factors of matrix products with weights are rounded to bf16 where the processor multiplies
+    /// them; weights, activations and sums stay f32.
+    FusedBf16,
 }
 
 impl Kernels {
     /// The fast one where it runs.
     pub fn for_device(device: &Device) -> Self {
         if device.is_cpu() { Self::Fused } else { Self::Reference }
+    }
+
+    fn precision(self) -> Precision {
+        if self == Self::FusedBf16 { Precision::Bf16 } else { Precision::F32 }
+    }
+
+    /// Mean softmax cross-entropy of h·Eᵀ over the targets that are not [`IGNORED`]: `[rows, d]`, `[vocabulary, d]` → `[]`.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn head_loss(self, hidden: &Tensor, scorer: &Tensor, targets: &Arc<[u32]>) -> Result<Tensor> {
+        match self {
+            Self::Reference => reference::cross_entropy(&hidden.matmul(&scorer.t()?)?, targets),
+            Self::Fused | Self::FusedBf16 => {
+                let (targets, precision) = (Arc::clone(targets), self.precision());
+                hidden.apply_op2(scorer, loss::HeadLoss { targets, precision })
+            }
+        }
     }
 
     /// x·W + b: `[rows, in]`, `[in, out]`, `[out]` → `[rows, out]`.
@@ -45,7 +73,9 @@ impl Kernels {
     pub fn linear(self, x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
         match self {
             Self::Reference => reference::linear(x, w, b),
-            Self::Fused => x.apply_op3(w, b, linear::Linear),
+            Self::Fused | Self::FusedBf16 => {
+                x.apply_op3(w, b, linear::Linear { precision: self.precision() })
+            }
         }
     }
 
@@ -56,8 +86,51 @@ impl Kernels {
     pub fn layer_norm(self, x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
         match self {
             Self::Reference => reference::layer_norm(x, w, b, LAYER_NORM_EPSILON),
-            Self::Fused => x.apply_op3(w, b, norm::LayerNorm { epsilon: LAYER_NORM_EPSILON }),
+            Self::Fused | Self::FusedBf16 => {
+                x.apply_op3(w, b, norm::LayerNorm { epsilon: LAYER_NORM_EPSILON })
+            }
         }
+    }
+
+    /// w · x / √(mean(x²) + ε) over the last dimension: `[rows, d]` → `[rows, d]`.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn rms_norm(self, x: &Tensor, w: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Reference => reference::rms_norm(x, w, LAYER_NORM_EPSILON),
+            Self::Fused | Self::FusedBf16 => x.apply_op2(w, rms::RmsNorm { epsilon: LAYER_NORM_EPSILON }),
+        }
+    }
+
+    /// Rotary positions: each head of `[tokens, heads·e]` turned by its token's angles.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub(crate) fn rotary(self, x: &Tensor, turns: &Arc<Turns>) -> Result<Tensor> {
+        match self {
+            Self::Reference => reference::rotary(x, turns),
+            Self::Fused | Self::FusedBf16 => x.apply_op1(rotary::Rotary { turns: Arc::clone(turns) }),
+        }
+    }
+
+    /// silu(a)·b, with a and b the halves of each row: `[rows, 2n]` → `[rows, n]`.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn swiglu(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Reference => reference::swiglu(x),
+            Self::Fused | Self::FusedBf16 => x.apply_op1(activation::Swiglu),
+        }
+    }
+
+    /// max(x, 0)², element by element.
+    ///
+    /// # Errors
+    /// If the operation fails.
+    pub fn relu2(self, x: &Tensor) -> Result<Tensor> {
+        x.relu()?.sqr()
     }
 
     /// GELU in its tanh form, element by element.
@@ -67,7 +140,7 @@ impl Kernels {
     pub fn gelu(self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::Reference => reference::gelu(x),
-            Self::Fused => x.apply_op1(activation::Gelu),
+            Self::Fused | Self::FusedBf16 => x.apply_op1(activation::Gelu),
         }
     }
 
@@ -78,7 +151,7 @@ impl Kernels {
     pub fn causal_attention(self, qkv: &Tensor, heads: usize, offsets: &Arc<[usize]>) -> Result<Tensor> {
         let head = qkv.dim(1)? / 3 / heads;
         match self {
-            Self::Fused if attention::supports(head) => {
+            Self::Fused | Self::FusedBf16 if attention::supports(head) => {
                 qkv.apply_op1(attention::CausalAttention { heads, offsets: Arc::clone(offsets) })
             }
             _ => reference::causal_attention(qkv, heads, offsets),
@@ -92,7 +165,9 @@ impl Kernels {
     pub fn cross_entropy(self, logits: &Tensor, targets: &Arc<[u32]>) -> Result<Tensor> {
         match self {
             Self::Reference => reference::cross_entropy(logits, targets),
-            Self::Fused => logits.apply_op1(loss::CrossEntropy { targets: Arc::clone(targets) }),
+            Self::Fused | Self::FusedBf16 => {
+                logits.apply_op1(loss::CrossEntropy { targets: Arc::clone(targets) })
+            }
         }
     }
 
@@ -104,7 +179,7 @@ impl Kernels {
         match self {
             _ if rate <= 0.0 => Ok(x.clone()),
             Self::Reference => reference::dropout(x, rate, key),
-            Self::Fused => x.apply_op1(activation::Dropout { rate, key }),
+            Self::Fused | Self::FusedBf16 => x.apply_op1(activation::Dropout { rate, key }),
         }
     }
 
@@ -122,7 +197,7 @@ impl Kernels {
     ) -> Result<Tensor> {
         match self {
             Self::Reference => reference::periodic(x, frequencies, weights, bias),
-            Self::Fused => {
+            Self::Fused | Self::FusedBf16 => {
                 let features = x.dim(1)?;
                 let x = host::read(x, |x| Arc::from(x))?;
                 frequencies.apply_op3(weights, bias, periodic::Periodic { x, features })

@@ -10,6 +10,7 @@ use candle_core::{D, Result, Tensor};
 
 use super::IGNORED;
 use super::activation::keep;
+use super::rotary::Turns;
 
 pub(crate) fn linear(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
     x.matmul(w)?.broadcast_add(b)
@@ -20,6 +21,27 @@ pub(crate) fn layer_norm(x: &Tensor, w: &Tensor, b: &Tensor, epsilon: f32) -> Re
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?; // [rows, 1]
     let deviation = (variance + f64::from(epsilon))?.sqrt()?;
     centred.broadcast_div(&deviation)?.broadcast_mul(w)?.broadcast_add(b)
+}
+
+pub(crate) fn rms_norm(x: &Tensor, w: &Tensor, epsilon: f32) -> Result<Tensor> {
+    let size = (x.sqr()?.mean_keepdim(D::Minus1)? + f64::from(epsilon))?.sqrt()?; // [rows, 1]
+    x.broadcast_div(&size)?.broadcast_mul(w)
+}
+
+pub(crate) fn rotary(x: &Tensor, turns: &Turns) -> Result<Tensor> {
+    let (tokens, width) = x.dims2()?;
+    let (cos, sin) = turns.tensors(x)?; // [tokens, 1, e / 2]
+    let half = cos.dim(2)?;
+    let heads = x.reshape((tokens, width / half / 2, 2 * half))?; // [tokens, heads, e]
+    let (a, b) = (heads.narrow(2, 0, half)?, heads.narrow(2, half, half)?);
+    let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
+    let second = (a.broadcast_mul(&sin)? + b.broadcast_mul(&cos)?)?;
+    Tensor::cat(&[first, second], 2)?.reshape((tokens, width))
+}
+
+pub(crate) fn swiglu(x: &Tensor) -> Result<Tensor> {
+    let half = x.dim(1)? / 2;
+    x.narrow(1, 0, half)?.silu()?.mul(&x.narrow(1, half, half)?)
 }
 
 pub(crate) fn gelu(x: &Tensor) -> Result<Tensor> {

@@ -122,3 +122,67 @@ fn periodic_embeddings_agree_with_their_reference_and_with_finite_differences() 
         |kernels: Kernels, t: &[Tensor]| kernels.periodic(&x, &(&t[0] * 0.1)?, &t[1], &(&t[2] + 30.0)?);
     agrees(&vars, above_the_kink);
 }
+
+#[test]
+fn rms_norm_agrees_with_its_reference_and_with_finite_differences() {
+    agrees(&[random(&[300, 24], 1), random(&[24], 2)], |kernels, t| kernels.rms_norm(&t[0], &t[1]));
+}
+
+#[test]
+fn swiglu_agrees_with_its_reference_and_with_finite_differences() {
+    agrees(&[random(&[31, 18], 1)], |kernels, t| kernels.swiglu(&t[0]));
+}
+
+#[test]
+fn relu_squared_agrees_with_finite_differences() {
+    agrees(&[random(&[31, 9], 1)], |kernels, t| kernels.relu2(&t[0]));
+}
+
+#[test]
+fn rotary_positions_agree_with_their_reference_and_with_finite_differences() {
+    let turns = Arc::new(super::Turns::new([0, 1, 2, 0, 1].into_iter(), 6));
+    agrees(&[random(&[5, 18], 1)], |kernels, t| kernels.rotary(&t[0], &turns));
+}
+
+#[test]
+fn rotary_scores_depend_on_the_distance_of_two_tokens_alone() {
+    let row = random(&[1, 8], 3).as_tensor().detach();
+    let key = random(&[1, 8], 4).as_tensor().detach();
+    let score = |query_place: usize, key_place: usize| {
+        let turned = |x: &Tensor, place| {
+            let turns = Arc::new(super::Turns::new(std::iter::once(place), 8));
+            Kernels::Fused.rotary(x, &turns).unwrap()
+        };
+        let product = turned(&row, query_place).mul(&turned(&key, key_place)).unwrap();
+        product.sum_all().unwrap().to_scalar::<f32>().unwrap()
+    };
+    assert!((score(7, 4) - score(103, 100)).abs() < 1e-4);
+    assert!((score(7, 4) - score(7, 5)).abs() > 1e-3);
+}
+
+#[test]
+fn the_head_and_its_loss_agree_with_the_reference_over_several_parts_and_with_finite_differences() {
+    let targets: Arc<[u32]> = (0..50).map(|i| if i % 5 == 0 { IGNORED } else { i * 7 % 19 }).collect();
+    agrees(&[random(&[50, 8], 5), random(&[19, 8], 6)], |kernels, t| {
+        kernels.head_loss(&t[0], &t[1], &targets)
+    });
+    let wide = 300_000; // so wide that 40 rows of logits come in three parts
+    let targets: Arc<[u32]> = (0..40).map(|i| i * 7_001).collect();
+    agrees_with_reference(&[random(&[40, 4], 7), random(&[wide, 4], 8)], |kernels, t| {
+        kernels.head_loss(&t[0], &(&t[1] * 0.3)?, &targets)
+    });
+}
+
+#[test]
+fn linear_with_factors_rounded_to_bf16_stays_within_bf16_of_the_reference() {
+    let vars = [random(&[70, 96], 1), random(&[96, 50], 2), random(&[50], 3)];
+    let run = |kernels: Kernels| {
+        let y = kernels.linear(vars[0].as_tensor(), vars[1].as_tensor(), vars[2].as_tensor()).unwrap();
+        (weighted_sum(&y).backward().unwrap(), y)
+    };
+    let ((slow, y), (fast, z)) = (run(Kernels::Reference), run(Kernels::FusedBf16));
+    assert!(worst(&y, &z) < 1.2e-2, "{}", worst(&y, &z));
+    for var in &vars {
+        assert!(worst(slow.get(var).unwrap(), fast.get(var).unwrap()) < 1.2e-2);
+    }
+}

@@ -54,14 +54,23 @@ impl Batch {
         self.offsets.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0)
     }
 
+    /// The ids, end to end.
+    pub(crate) fn raw_ids(&self) -> &[u32] {
+        &self.ids
+    }
+
     pub(crate) fn ids(&self, device: &Device) -> Result<Tensor, Error> {
         Ok(Tensor::from_slice(&self.ids, self.ids.len(), device)?)
     }
 
     /// The place of each token within its sequence.
+    pub(crate) fn places(&self) -> impl Iterator<Item = usize> {
+        self.offsets.windows(2).flat_map(|pair| 0..pair[1] - pair[0])
+    }
+
+    /// [`Batch::places`] as a tensor.
     pub(crate) fn positions(&self, device: &Device) -> Result<Tensor, Error> {
-        let places: Vec<u32> =
-            self.offsets.windows(2).flat_map(|pair| 0..(pair[1] - pair[0]) as u32).collect();
+        let places: Vec<u32> = self.places().map(|place| place as u32).collect();
         Ok(Tensor::from_vec(places, self.ids.len(), device)?)
     }
 

@@ -1,19 +1,27 @@
 //! A decoder-only GPT over sequences stored end to end.
 //!
-//! Token embedding (plus learned positions, if any), pre-norm blocks, a final norm, and a head tied to the embedding.
+//! Token embedding (plus learned positions, if any), pre-norm blocks, a final norm, and a head that is the embedding or
+//! its own matrix.
 //! Sequences are packed, not padded: a batch of unequal histories costs exactly its tokens.
 
 mod batch;
+mod block;
 mod config;
+mod decode;
+mod generate;
 mod storage;
 
-use candle_core::{Device, Tensor};
+use candle_core::backprop::GradStore;
+use candle_core::{Device, Tensor, Var};
 
 pub use batch::Batch;
-pub use config::{GptConfig, Positions};
+pub use config::{Activation, GptConfig, NormKind, Positions};
+pub use decode::Decoder;
+pub use generate::{Ended, Generation, Sampling};
 
-use crate::layers::{LayerNorm, Linear, Noise, Parameters};
+use crate::layers::{Linear, Noise, Norm, Parameters};
 use crate::{Error, Kernels};
+use block::{Block, DEVIATION, Pass};
 
 /// A GPT with its weights.
 #[derive(Debug)]
@@ -24,20 +32,8 @@ pub struct Gpt {
     tokens: Tensor,            // [vocabulary, width]
     positions: Option<Tensor>, // [context, width]
     blocks: Vec<Block>,
-    norm: LayerNorm,
-}
-
-#[derive(Debug)]
-struct Block {
-    before_attention: LayerNorm,
-    qkv: Linear,
-    mixed: Linear,
-    before_mlp: LayerNorm,
-    inner: Linear,
-    outer: Linear,
-    heads: usize,
-    dropout: f64,
-    kernels: Kernels,
+    norm: Norm,
+    head: Option<Tensor>, // [vocabulary, width], unless tied
 }
 
 impl Gpt {
@@ -64,10 +60,10 @@ impl Gpt {
     ) -> Result<Self, Error> {
         config.check()?;
         let mut parameters = Parameters::new(device, seed);
-        let (width, deviation) = (config.width, 0.02);
+        let (width, deviation) = (config.width, DEVIATION);
         let tokens = parameters.normal("transformer.wte.weight", (config.vocabulary, width), deviation)?;
         let positions = match config.positions {
-            Positions::None => None,
+            Positions::None | Positions::Rotary => None,
             Positions::Learned => {
                 Some(parameters.normal("transformer.wpe.weight", (config.context, width), deviation)?)
             }
@@ -75,8 +71,10 @@ impl Gpt {
         let blocks = (0..config.layers)
             .map(|layer| Block::new(&config, layer, &mut parameters, kernels))
             .collect::<Result<_, _>>()?;
-        let norm = LayerNorm::new(&mut parameters, "transformer.ln_f", width, kernels)?;
-        Ok(Self { config, kernels, parameters, tokens, positions, blocks, norm })
+        let norm = block::new_norm(&config, &mut parameters, "transformer.ln_f", kernels)?;
+        let mut own_head = || parameters.normal("lm_head.weight", (config.vocabulary, width), deviation);
+        let head = if config.tied { None } else { Some(own_head()?) };
+        Ok(Self { config, kernels, parameters, tokens, positions, blocks, norm, head })
     }
 
     /// The sizes.
@@ -100,8 +98,9 @@ impl Gpt {
     /// [`Error::Recipe`] if a sequence is longer than the context.
     pub fn hidden(&self, batch: &Batch, noise: &mut Noise) -> Result<Tensor, Error> {
         let mut x = self.embed(batch, noise)?;
+        let pass = Pass::new(&self.config, batch);
         for block in &self.blocks {
-            x = block.forward(&x, batch, noise, None)?; // [tokens, width]
+            x = block.forward(&x, &pass, noise, None)?; // [tokens, width]
         }
         self.norm.forward(&x)
     }
@@ -114,10 +113,11 @@ impl Gpt {
     /// [`Error::Recipe`] if a sequence is longer than the context.
     pub fn pooled(&self, batch: &Batch, noise: &mut Noise) -> Result<Tensor, Error> {
         let last = batch.last(self.parameters.device())?;
+        let pass = Pass::new(&self.config, batch);
         let mut x = self.embed(batch, noise)?;
         for (layer, block) in self.blocks.iter().enumerate() {
             let only = (layer + 1 == self.blocks.len()).then_some(&last);
-            x = block.forward(&x, batch, noise, only)?;
+            x = block.forward(&x, &pass, noise, only)?;
         }
         self.norm.forward(&x) // [sequences, width]
     }
@@ -127,7 +127,7 @@ impl Gpt {
     /// # Errors
     /// If shapes do not fit.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor, Error> {
-        Ok(hidden.matmul(&self.tokens.t()?)?)
+        Ok(hidden.matmul(&self.scorer().t()?)?)
     }
 
     /// Mean next-token cross-entropy in nats; each sequence's last token has no target.
@@ -135,30 +135,109 @@ impl Gpt {
     /// # Errors
     /// [`Error::Recipe`] if a sequence is longer than the context.
     pub fn loss(&self, batch: &Batch, noise: &mut Noise) -> Result<Tensor, Error> {
-        let logits = self.logits(&self.hidden(batch, noise)?)?;
-        Ok(self.kernels.cross_entropy(&logits, &batch.targets())?)
+        self.head_loss(&self.hidden(batch, noise)?, batch)
     }
 
-    /// The prompt followed by the `count` most likely tokens, one after the other.
+    /// The loss of [`Gpt::loss`], and the gradients of `share` times it; with `recompute` as
+    /// [`Gpt::gradients_recomputed`] computes them.
     ///
     /// # Errors
-    /// [`Error::Recipe`] if the sequence outgrows the context.
-    pub fn greedy(&self, prompt: &[u32], count: usize) -> Result<Vec<u32>, Error> {
-        let mut tokens = prompt.to_vec();
-        for _ in 0..count {
-            let pooled = self.pooled(&Batch::new([tokens.as_slice()])?, &mut Noise::off())?;
-            let scores = self.logits(&pooled)?.squeeze(0)?;
-            tokens.push(scores.argmax(0)?.to_scalar::<u32>()?);
+    /// As [`Gpt::loss`].
+    pub fn gradients(
+        &self,
+        batch: &Batch,
+        noise: &mut Noise,
+        share: f64,
+        recompute: bool,
+    ) -> Result<(f64, GradStore), Error> {
+        if recompute {
+            return self.gradients_recomputed(batch, noise, share);
         }
-        Ok(tokens)
+        let loss = self.loss(batch, noise)?;
+        Ok((f64::from(loss.to_scalar::<f32>()?), (loss * share)?.backward()?))
+    }
+
+    /// The loss of [`Gpt::loss`] and the gradients of `share` times it, keeping the activations of one block at a time: the others are
+    /// computed again on the way back. Costs a third more time; the numbers are the same.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if a sequence is longer than the context.
+    pub fn gradients_recomputed(
+        &self,
+        batch: &Batch,
+        noise: &mut Noise,
+        share: f64,
+    ) -> Result<(f64, GradStore), Error> {
+        let pass = Pass::new(&self.config, batch);
+        let embedded = self.embed(batch, noise)?;
+        let mut inputs = vec![Var::from_tensor(&embedded.detach())?];
+        let mut noises = Vec::with_capacity(self.blocks.len());
+        for (block, at) in self.blocks.iter().zip(0..) {
+            noises.push(noise.clone());
+            let x: &Var = &inputs[at];
+            let y = block.forward(x, &pass, noise, None)?; // [tokens, width]
+            inputs.push(Var::from_tensor(&y.detach())?);
+        }
+        let last = inputs.pop().ok_or(Error::Empty { what: "a GPT" })?;
+        let loss = self.head_loss(&self.norm.forward(&last)?, batch)?;
+        let value = f64::from(loss.to_scalar::<f32>()?);
+        let mut gradients = (loss * share)?.backward()?;
+        let mut slope = gradients.remove(&last);
+        for ((block, x), mut noise) in self.blocks.iter().zip(&inputs).zip(noises).rev() {
+            let y = block.forward(x, &pass, &mut noise, None)?;
+            slope = pull_back(&y, slope, &mut gradients, Some(x))?;
+        }
+        pull_back(&embedded, slope, &mut gradients, None)?;
+        Ok((value, gradients))
+    }
+
+    /// The mean next-token cross-entropy of final hidden states.
+    fn head_loss(&self, hidden: &Tensor, batch: &Batch) -> Result<Tensor, Error> {
+        Ok(self.kernels.head_loss(hidden, self.scorer(), &batch.targets())?)
+    }
+
+    /// The matrix that scores tokens, `[vocabulary, width]`.
+    fn scorer(&self) -> &Tensor {
+        self.head.as_ref().unwrap_or(&self.tokens)
+    }
+
+    fn check_length(&self, tokens: usize) -> Result<(), Error> {
+        if tokens <= self.config.context {
+            return Ok(());
+        }
+        Err(Error::Recipe {
+            reason: format!("{tokens} tokens exceed the context of {}", self.config.context),
+        })
+    }
+
+    fn check_ids(&self, ids: &[u32]) -> Result<(), Error> {
+        let vocabulary = self.config.vocabulary;
+        match ids.iter().find(|&&id| id as usize >= vocabulary) {
+            Some(&id) => Err(Error::Token { id, vocabulary }),
+            None => Ok(()),
+        }
+    }
+
+    /// The blocks' linear layers under their full names.
+    pub(crate) fn linears_mut(&mut self) -> impl Iterator<Item = (String, &mut Linear)> {
+        self.blocks.iter_mut().enumerate().flat_map(|(layer, block)| {
+            let named = block.linears_mut().into_iter();
+            named.map(move |(part, linear)| (format!("transformer.h.{layer}.{part}"), linear))
+        })
+    }
+
+    /// From now on the model's own weights get no gradient: only adapters and what comes after it learn.
+    pub fn freeze(&mut self) {
+        self.tokens = self.tokens.detach();
+        self.positions = self.positions.as_ref().map(Tensor::detach);
+        self.head = self.head.as_ref().map(Tensor::detach);
+        self.blocks.iter_mut().for_each(Block::freeze);
+        self.norm.freeze();
     }
 
     fn embed(&self, batch: &Batch, noise: &mut Noise) -> Result<Tensor, Error> {
-        let longest = batch.longest();
-        if longest > self.config.context {
-            let reason = format!("{longest} tokens exceed the context of {}", self.config.context);
-            return Err(Error::Recipe { reason });
-        }
+        self.check_length(batch.longest())?;
+        self.check_ids(batch.raw_ids())?;
         let device = self.parameters.device();
         let mut x = self.tokens.index_select(&batch.ids(device)?, 0)?; // [tokens, width]
         if let Some(positions) = &self.positions {
@@ -168,47 +247,21 @@ impl Gpt {
     }
 }
 
-impl Block {
-    fn new(
-        config: &GptConfig,
-        layer: usize,
-        parameters: &mut Parameters,
-        kernels: Kernels,
-    ) -> Result<Self, Error> {
-        let (width, name) = (config.width, format!("transformer.h.{layer}"));
-        let (deviation, residual) = (0.02, 0.02 / (2.0 * config.layers as f64).sqrt());
-        let mut linear = |part: &str, sizes, deviation| {
-            Linear::normal(parameters, &format!("{name}.{part}"), sizes, deviation, kernels)
-        };
-        let qkv = linear("attn.c_attn", (width, 3 * width), deviation)?;
-        let mixed = linear("attn.c_proj", (width, width), residual)?;
-        let inner = linear("mlp.c_fc", (width, 4 * width), deviation)?;
-        let outer = linear("mlp.c_proj", (4 * width, width), residual)?;
-        let mut norm = |part: &str| LayerNorm::new(parameters, &format!("{name}.{part}"), width, kernels);
-        let (before_attention, before_mlp) = (norm("ln_1")?, norm("ln_2")?);
-        let (heads, dropout) = (config.heads, config.dropout);
-        Ok(Self { before_attention, qkv, mixed, before_mlp, inner, outer, heads, dropout, kernels })
-    }
-
-    /// x + attention(norm(x)), then x + mlp(norm(x)); with `only`, for those rows alone once attention has mixed.
-    fn forward(
-        &self,
-        x: &Tensor,
-        batch: &Batch,
-        noise: &mut Noise,
-        only: Option<&Tensor>,
-    ) -> Result<Tensor, Error> {
-        let select = |x: Tensor| -> Result<Tensor, Error> {
-            only.map_or(Ok(x.clone()), |rows| Ok(x.index_select(rows, 0)?))
-        };
-        let qkv = self.qkv.forward(&self.before_attention.forward(x)?)?; // [tokens, 3·width]
-        let heard = self.kernels.causal_attention(&qkv, self.heads, batch.offsets())?; // [tokens, width]
-        let mixed = noise.drop(self.kernels, self.mixed.forward(&select(heard)?)?, self.dropout)?;
-        let x = (select(x.clone())? + mixed)?; // [rows, width]
-        let inner = self.kernels.gelu(&self.inner.forward(&self.before_mlp.forward(&x)?)?)?; // [rows, 4·width]
-        Ok((&x + noise.drop(self.kernels, self.outer.forward(&inner)?, self.dropout)?)?) // [rows, width]
-    }
+/// Adds the gradients of Σ y·slope to the others, and returns the one of `input`.
+fn pull_back(
+    y: &Tensor,
+    slope: Option<Tensor>,
+    gradients: &mut GradStore,
+    input: Option<&Var>,
+) -> Result<Option<Tensor>, Error> {
+    let Some(slope) = slope.filter(|_| y.track_op()) else { return Ok(None) };
+    let mut part = y.mul(&slope.detach())?.sum_all()?.backward()?;
+    let next = input.and_then(|input| part.remove(input));
+    gradients.extend(part)?;
+    Ok(next)
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod variants;

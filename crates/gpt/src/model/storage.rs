@@ -2,12 +2,13 @@
 //!
 //! A directory written here loads in `transformers` if positions are learned, and a GPT-2 from there loads here.
 
+use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Gpt, GptConfig, Positions};
+use super::{Activation, Gpt, GptConfig, NormKind, Positions};
 use crate::error::check_format;
 use crate::{Error, files};
 
@@ -20,6 +21,14 @@ struct StoredConfig {
     foretime_format: u32,
     #[serde(default = "learned")]
     foretime_positions: Positions,
+    #[serde(default = "layer")]
+    foretime_norm: NormKind,
+    #[serde(default)]
+    foretime_qk_norm: bool,
+    #[serde(default)]
+    foretime_key_value_heads: Option<usize>,
+    #[serde(default = "yes")]
+    tie_word_embeddings: bool,
     model_type: String,
     activation_function: String,
     layer_norm_epsilon: f64,
@@ -41,13 +50,34 @@ fn learned() -> Positions {
     Positions::Learned
 }
 
+fn layer() -> NormKind {
+    NormKind::Layer
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Hugging Face's word for an activation.
+fn word(activation: Activation) -> &'static str {
+    match activation {
+        Activation::Gelu => "gelu_new",
+        Activation::Relu2 => "relu2",
+        Activation::Swiglu => "swiglu",
+    }
+}
+
 impl StoredConfig {
     fn of(config: &GptConfig) -> Self {
         Self {
             foretime_format: FORMAT,
             foretime_positions: config.positions,
+            foretime_norm: config.norm,
+            foretime_qk_norm: config.qk_norm,
+            foretime_key_value_heads: config.key_value_heads,
+            tie_word_embeddings: config.tied,
             model_type: "gpt2".into(),
-            activation_function: "gelu_new".into(),
+            activation_function: word(config.activation).into(),
             layer_norm_epsilon: f64::from(crate::kernels::LAYER_NORM_EPSILON),
             vocab_size: config.vocabulary,
             n_positions: config.context,
@@ -61,26 +91,53 @@ impl StoredConfig {
 
     fn config(&self) -> Result<GptConfig, Error> {
         check_format("a GPT", self.foretime_format, FORMAT)?;
-        let usual_inner = self.n_inner.is_none_or(|inner| inner == 4 * self.n_embd);
-        let usual_epsilon = (self.layer_norm_epsilon - 1e-5).abs() < 1e-9;
-        if self.model_type != "gpt2"
-            || self.activation_function != "gelu_new"
-            || !usual_inner
-            || !usual_epsilon
-        {
-            let reason = "only GPT-2 with gelu_new, four-fold MLP and ε = 1e-5 is known".to_owned();
-            return Err(Error::Recipe { reason });
+        let refuse = |reason: String| Error::Recipe { reason };
+        if self.model_type != "gpt2" || (self.layer_norm_epsilon - 1e-5).abs() > 1e-9 {
+            return Err(refuse("only GPT-2 with ε = 1e-5 is known".into()));
         }
-        Ok(GptConfig {
+        let config = GptConfig { activation: self.activation()?, ..self.sizes() };
+        match self.n_inner {
+            Some(inner) if inner != config.inner() => {
+                Err(refuse(format!("an MLP of {inner} where {} is known", config.inner())))
+            }
+            _ => Ok(config),
+        }
+    }
+
+    fn activation(&self) -> Result<Activation, Error> {
+        match self.activation_function.as_str() {
+            "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::Gelu),
+            "relu2" => Ok(Activation::Relu2),
+            "swiglu" => Ok(Activation::Swiglu),
+            other => Err(Error::Recipe { reason: format!("activation `{other}` is not known") }),
+        }
+    }
+
+    fn sizes(&self) -> GptConfig {
+        GptConfig {
             vocabulary: self.vocab_size,
             context: self.n_positions,
             width: self.n_embd,
             layers: self.n_layer,
             heads: self.n_head,
+            key_value_heads: self.foretime_key_value_heads,
             positions: self.foretime_positions,
+            norm: self.foretime_norm,
+            activation: Activation::Gelu,
+            qk_norm: self.foretime_qk_norm,
+            tied: self.tie_word_embeddings,
             dropout: self.resid_pdrop,
-        })
+        }
     }
+}
+
+/// The tensors of a language model, whose names begin with `transformer.`; those of the bare transformer, as GPT-2's own
+/// files have them, do not.
+fn named(tensors: HashMap<String, Tensor>) -> HashMap<String, Tensor> {
+    if !tensors.contains_key("wte.weight") {
+        return tensors;
+    }
+    tensors.into_iter().map(|(name, tensor)| (format!("transformer.{name}"), tensor)).collect()
 }
 
 impl Gpt {
@@ -100,8 +157,12 @@ impl Gpt {
     /// [`Error::File`], [`Error::Json`], [`Error::Format`] or [`Error::Weights`], as it is unreadable or unfit.
     pub fn load(directory: &Path, device: &Device) -> Result<Self, Error> {
         let stored: StoredConfig = files::read_json(&directory.join("config.json"), "a GPT's config")?;
-        let gpt = Self::new(stored.config()?, 0, device)?;
-        gpt.parameters.load(&files::read_tensors(&directory.join("model.safetensors"), device)?)?;
+        let config = stored.config()?;
+        config.check()?;
+        let tensors = named(files::read_tensors(&directory.join("model.safetensors"), device)?);
+        config.check_stored(&tensors)?;
+        let gpt = Self::new(config, 0, device)?;
+        gpt.parameters.load(&tensors)?;
         Ok(gpt)
     }
 }

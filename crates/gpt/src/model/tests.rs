@@ -5,18 +5,18 @@ use candle_core::{Device, Tensor};
 use super::*;
 
 fn config(positions: Positions) -> GptConfig {
-    GptConfig { vocabulary: 23, context: 12, width: 16, layers: 2, heads: 2, positions, dropout: 0.0 }
+    GptConfig { vocabulary: 23, context: 12, width: 16, heads: 2, positions, ..GptConfig::default() }
 }
 
-fn batch() -> Batch {
+pub(super) fn batch() -> Batch {
     Batch::new([&[1u32, 5, 9, 22][..], &[3][..], &[4, 4, 8, 0, 2, 1, 7][..]]).unwrap()
 }
 
-fn numbers(tensor: &Tensor) -> Vec<f32> {
+pub(super) fn numbers(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-fn assert_close(a: &Tensor, b: &Tensor, tolerance: f32) {
+pub(super) fn assert_close(a: &Tensor, b: &Tensor, tolerance: f32) {
     for (a, b) in numbers(a).iter().zip(numbers(b)) {
         assert!((a - b).abs() <= tolerance, "{a} {b}");
     }

@@ -82,23 +82,28 @@ impl<'a> Bound<'a> {
 
     /// Appends one event's tokens; `first` if no event of the row is before it.
     pub(super) fn push_event(&self, tokens: &mut Vec<u32>, event: usize, first: bool) {
-        let times = &self.history.times;
-        for field in &self.fields {
-            match &field.source {
-                Source::Category { codes, tokens: known } => {
-                    tokens.push(known.get(codes[event] as usize).copied().unwrap_or(field.first));
-                }
-                Source::Number { values, edges, signed } => {
-                    push_number(tokens, field.first, values[event], edges, *signed);
-                }
-                Source::Calendar(part) => {
-                    tokens.push(field.first + calendar::part(*part, times[event]) as u32);
-                }
-                Source::Gap { .. } if first => tokens.push(field.first),
-                Source::Gap { edges } => {
-                    let gap = log_gap(times[event] - times[event - 1]);
-                    tokens.push(field.first + 1 + quantiles::bin(edges, gap) as u32);
-                }
+        for field in 0..self.fields.len() {
+            self.push_field(tokens, field, event, first);
+        }
+    }
+
+    /// Appends the tokens of one field of an event.
+    pub(super) fn push_field(&self, tokens: &mut Vec<u32>, field: usize, event: usize, first: bool) {
+        let (times, field) = (&self.history.times, &self.fields[field]);
+        match &field.source {
+            Source::Category { codes, tokens: known } => {
+                tokens.push(known.get(codes[event] as usize).copied().unwrap_or(field.first));
+            }
+            Source::Number { values, edges, signed } => {
+                push_number(tokens, field.first, values[event], edges, *signed);
+            }
+            Source::Calendar(part) => {
+                tokens.push(field.first + calendar::part(*part, times[event]) as u32);
+            }
+            Source::Gap { .. } if first => tokens.push(field.first),
+            Source::Gap { edges } => {
+                let gap = log_gap(times[event] - times[event - 1]);
+                tokens.push(field.first + 1 + quantiles::bin(edges, gap) as u32);
             }
         }
     }

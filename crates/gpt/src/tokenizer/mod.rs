@@ -92,6 +92,28 @@ pub struct TokenReport {
     pub tokens_per_event: f64,
     /// Share of tokens that are [`UNKNOWN`].
     pub unknown_rate: f64,
+    /// What each field costs, in the order of the specification.
+    pub fields: Vec<FieldCost>,
+}
+
+/// What one field costs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldCost {
+    /// The field.
+    pub name: String,
+    /// Its part of the vocabulary.
+    pub vocabulary: usize,
+    /// Its tokens in all events.
+    pub tokens: usize,
+    /// Distinct ones among them.
+    pub used: usize,
+    /// How many of them are [`UNKNOWN`].
+    pub unknown: usize,
+}
+
+/// `part` / `whole`, 0 of nothing.
+fn share(part: usize, whole: usize) -> f64 {
+    part as f64 / whole.max(1) as f64
 }
 
 impl EventTokenizer {
@@ -161,23 +183,39 @@ impl EventTokenizer {
     /// [`Error::MissingColumn`] or [`Error::ColumnKind`] if the history does not have the fields.
     pub fn report(&self, history: &History) -> Result<TokenReport, Error> {
         let bound = encode::Bound::new(self, history)?;
-        let (mut tokens, mut unknown, mut events, mut buffer) = (0usize, 0usize, 0usize, Vec::new());
-        for row in 0..history.rows() {
-            for event in history.events(row) {
-                buffer.clear();
-                bound.push_event(&mut buffer, event, event == history.offsets[row]);
-                tokens += buffer.len();
-                unknown += buffer.iter().filter(|&&token| token == UNKNOWN).count();
-                events += 1;
-            }
-        }
-        let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
+        let events = history.offsets.last().map_or(0, |end| end - history.offsets[0]);
+        let fields: Vec<FieldCost> =
+            (0..self.fields.len()).map(|field| self.field_cost(&bound, history, field)).collect();
+        let tokens: usize = fields.iter().map(|field| field.tokens).sum();
+        let unknown: usize = fields.iter().map(|field| field.unknown).sum();
         Ok(TokenReport {
             vocabulary: self.vocabulary_size(),
             events,
             tokens_per_event: share(tokens, events),
             unknown_rate: share(unknown, tokens),
+            fields,
         })
+    }
+
+    fn field_cost(&self, bound: &encode::Bound<'_>, history: &History, field: usize) -> FieldCost {
+        let mut tokens = Vec::new();
+        for row in 0..history.rows() {
+            for event in history.events(row) {
+                bound.push_field(&mut tokens, field, event, event == history.offsets[row]);
+            }
+        }
+        let Fitted { name, rule } = &self.fields[field];
+        let unknown = tokens.iter().filter(|&&token| token == UNKNOWN).count();
+        let count = tokens.len();
+        tokens.sort_unstable();
+        tokens.dedup();
+        FieldCost {
+            name: name.clone(),
+            vocabulary: rule.tokens(),
+            tokens: count,
+            used: tokens.len(),
+            unknown,
+        }
     }
 
     /// The tokenizer as JSON.

@@ -71,6 +71,14 @@ fn a_rare_or_new_level_is_unknown_and_a_missing_one_is_missing() {
     assert_eq!([tokens[1], tokens[6], tokens[11]], [UNKNOWN, 3, 5]);
     let report = tokenizer().report(&history()).unwrap();
     assert_eq!((report.events, report.vocabulary), (4, 78));
+    let costs: Vec<_> =
+        report.fields.iter().map(|f| (f.name.as_str(), f.vocabulary, f.tokens, f.used, f.unknown)).collect();
+    assert_eq!(costs[0], ("dest", 3, 4, 3, 1));
+    assert_eq!(
+        (costs[1].2, costs[2].2),
+        (7, 4),
+        "a sign beside each known number; one calendar token an event"
+    );
     assert!((report.unknown_rate - 1.0 / 19.0).abs() < 1e-12, "{report:?}"); // ORD, of 5 + 5 + 4 + 5 tokens
 }
 

@@ -1,0 +1,92 @@
+//! Every product of this processor against sums in f64, over shapes with and without tails.
+
+use super::*;
+use crate::generator::Generator;
+
+fn random(count: usize, seed: u64) -> Vec<f32> {
+    let mut generator = Generator::new(seed, 0);
+    (0..count).map(|_| generator.normal() as f32).collect()
+}
+
+fn element(view: View<'_>, i: usize, j: usize) -> f64 {
+    f64::from(view.values[i * view.row + j * view.column])
+}
+
+/// The sum, and the sum of sizes that bounds its error.
+fn exact(a: View<'_>, b: View<'_>, i: usize, j: usize) -> (f64, f64) {
+    (0..a.columns).fold((0.0, 0.0), |(sum, size), p| {
+        let term = element(a, i, p) * element(b, p, j);
+        (sum + term, size + term.abs())
+    })
+}
+
+fn agrees(instructions: Instructions, a: View<'_>, b: View<'_>) {
+    let (m, n) = (a.rows, b.columns);
+    let packed = Packed::with(b, instructions);
+    let mut out = vec![f32::NAN; m * n];
+    packed.multiply(a, &mut out, false);
+    let mut twice = out.clone();
+    packed.multiply(a, &mut twice, true);
+    let precision = if instructions.rounds() { 1.0 / 128.0 } else { 3e-6 };
+    for i in 0..m {
+        for j in 0..n {
+            let (sum, size) = exact(a, b, i, j);
+            let found = f64::from(out[i * n + j]);
+            let shape = (m, a.columns, n);
+            assert!(
+                (found - sum).abs() <= precision * size + 1e-6,
+                "{instructions:?} {shape:?}: {found} {sum}"
+            );
+            let doubled = f64::from(twice[i * n + j]);
+            assert!((doubled - 2.0 * found).abs() <= 1e-5 * size + 1e-6, "{instructions:?} {shape:?} adds");
+        }
+    }
+}
+
+#[test]
+fn every_kernel_computes_the_product_for_whole_tiles_tails_and_all_orders_of_memory() {
+    let sizes = [1, 2, 5, 8, 17, 48, 50, 97];
+    let depths = [1, 2, 3, 32, 255, 256, 257, 513];
+    for &instructions in Instructions::available() {
+        for (at, &m) in sizes.iter().enumerate() {
+            for (step, &k) in depths.iter().enumerate() {
+                let n = sizes[(3 * at + step) % sizes.len()];
+                let (a, b) = (random(m * k, 1), random(k * n, 2));
+                let (plain_a, plain_b) = (View::new(&a, m, k), View::new(&b, k, n));
+                agrees(instructions, plain_a, plain_b);
+                agrees(instructions, View::new(&a, k, m).transposed(), plain_b);
+                agrees(instructions, plain_a, View::new(&b, n, k).transposed());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_product_has_the_same_bits_on_one_thread_and_on_three_and_with_wide_and_narrow_vectors() {
+    let (m, k, n) = (203, 301, 99);
+    let (a, b) = (random(m * k, 3), random(k * n, 4));
+    let (a, b) = (View::new(&a, m, k), View::new(&b, k, n));
+    let on = |threads: usize, instructions| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut out = vec![0f32; m * n];
+            Packed::with(b, instructions).multiply(a, &mut out, false);
+            out
+        })
+    };
+    for &instructions in Instructions::available() {
+        assert_eq!(on(1, instructions), on(3, instructions), "{instructions:?}");
+    }
+    #[cfg(target_arch = "x86_64")]
+    if [Instructions::Wide, Instructions::Narrow].iter().all(|i| Instructions::available().contains(i)) {
+        assert_eq!(on(2, Instructions::Wide), on(2, Instructions::Narrow));
+    }
+}
+
+#[test]
+fn rounding_to_bf16_goes_to_the_nearest_even() {
+    use super::tile::Number;
+    assert_eq!(u32::of([1.0, -2.0]), 0x3f80 | 0xc000 << 16);
+    assert_eq!(u32::of([1.0 + 1.0 / 256.0, 0.0]), 0x3f80, "half-way to the even one below");
+    assert_eq!(u32::of([1.0 + 3.0 / 256.0, 0.0]), 0x3f82, "half-way to the even one above");
+}

@@ -1,0 +1,259 @@
+//! How fast and how large a model is on this machine: throughput by running it, and a plan before anything runs.
+//!
+//! Belongs here: synthetic work, clocks and counts. Not here: how good a model is.
+
+use std::time::{Duration, Instant};
+
+use candle_core::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::generator::Generator;
+use crate::layers::Noise;
+use crate::optimizer::{AdamW, AdamWConfig};
+use crate::{Batch, Error, Gpt, GptConfig, Kernels, Positions};
+
+/// What is repeated while the clock runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Work {
+    /// Forward, backward, clipping and AdamW.
+    Train,
+    /// Training that computes activations again on the way back.
+    TrainRecomputed,
+    /// The final hidden states of all tokens.
+    Forward,
+}
+
+/// What a measurement saw.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Measurement {
+    /// Trainable numbers.
+    pub parameters: usize,
+    /// Steps after the first, which only warms up.
+    pub steps: usize,
+    /// Tokens per step.
+    pub tokens_per_step: usize,
+    /// The median step.
+    pub step_seconds: f64,
+    /// Tokens a second, by the median step.
+    pub tokens_per_second: f64,
+    /// Floating-point operations of the model a second, by the median step.
+    pub flops_per_second: f64,
+    /// The most memory this process ever held, where the system tells.
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// Runs random sequences of full context through a new model for about so long.
+///
+/// # Errors
+/// [`Error::Recipe`] if the sizes do not fit together.
+pub fn measure(
+    config: &GptConfig,
+    (kernels, work): (Kernels, Work),
+    sequences: usize,
+    time: Duration,
+) -> Result<Measurement, Error> {
+    let gpt = Gpt::with_kernels(config.clone(), 1, &Device::Cpu, kernels)?;
+    let mut optimizer = AdamW::new(AdamWConfig::default(), kernels);
+    optimizer.add("", gpt.parameters().entries(), 1.0)?;
+    let batch = random_batch(config, sequences)?;
+    let mut step = || -> Result<f64, Error> {
+        let started = Instant::now();
+        run(&gpt, &batch, work, &mut optimizer)?;
+        Ok(started.elapsed().as_secs_f64())
+    };
+    step()?;
+    let (started, mut seconds) = (Instant::now(), vec![step()?]);
+    while started.elapsed() < time {
+        seconds.push(step()?);
+    }
+    seconds.sort_by(f64::total_cmp);
+    let (median, tokens) = (seconds[seconds.len() / 2], batch.tokens());
+    let flops = if work == Work::Forward { config.flops_per_token() / 3.0 } else { config.flops_per_token() };
+    Ok(Measurement {
+        parameters: gpt.parameters().count(),
+        steps: seconds.len(),
+        tokens_per_step: tokens,
+        step_seconds: median,
+        tokens_per_second: tokens as f64 / median,
+        flops_per_second: flops * tokens as f64 / median,
+        peak_memory_bytes: peak_memory(),
+    })
+}
+
+/// Chooses the number of threads of all later work in this process; possible once, before any.
+///
+/// # Errors
+/// [`Error::Recipe`] if it is 0, or if work has already started.
+pub fn use_threads(threads: usize) -> Result<(), Error> {
+    if threads == 0 {
+        return Err(Error::Recipe { reason: "at least 1 thread works".into() });
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    pool.build_global().map_err(|error| Error::Recipe { reason: error.to_string() })
+}
+
+fn run(gpt: &Gpt, batch: &Batch, work: Work, optimizer: &mut AdamW) -> Result<(), Error> {
+    let gradients = match work {
+        Work::Forward => {
+            gpt.hidden(batch, &mut Noise::off())?;
+            return Ok(());
+        }
+        Work::Train | Work::TrainRecomputed => {
+            gpt.gradients(batch, &mut Noise::off(), 1.0, work == Work::TrainRecomputed)?.1
+        }
+    };
+    optimizer.step(&gradients, 1e-4)?;
+    Ok(())
+}
+
+fn random_batch(config: &GptConfig, sequences: usize) -> Result<Batch, Error> {
+    let mut generator = Generator::new(9, 9);
+    let mut sequence =
+        || -> Vec<u32> { (0..config.context).map(|_| generator.below(config.vocabulary) as u32).collect() };
+    let drawn: Vec<Vec<u32>> = (0..sequences).map(|_| sequence()).collect();
+    Batch::new(drawn.iter().map(Vec::as_slice))
+}
+
+/// The most memory this process ever held, from `/proc/self/status`.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+impl GptConfig {
+    /// The number of trainable numbers, without making them.
+    pub fn parameters(&self) -> usize {
+        let (width, inner) = (self.width, self.inner());
+        let kv = 2 * self.key_value_heads() * self.head_width();
+        let halves = if self.activation == crate::Activation::Swiglu { 2 } else { 1 };
+        let norm = if self.norm == crate::NormKind::Layer { 2 * width } else { width };
+        let attention = (width + 1) * (width + kv) + (width + 1) * width;
+        let head_norms = if self.qk_norm { 2 * self.head_width() } else { 0 };
+        let mlp = (width + 1) * halves * inner + (inner + 1) * width;
+        let embeddings = if self.tied { 1 } else { 2 } * self.vocabulary * width;
+        let places = if self.positions == Positions::Learned { self.context * width } else { 0 };
+        embeddings + places + self.layers * (attention + head_norms + mlp + 2 * norm) + norm
+    }
+
+    /// Floating-point operations of one training step per token, at full context: 6·N + 6·layers·width·context, with N
+    /// the parameters that multiply (looked-up ones do not; a tied head does).
+    ///
+    /// # Source
+    /// Kaplan et al. (2020), "Scaling laws for neural language models", with half of the attention for causality.
+    pub fn flops_per_token(&self) -> f64 {
+        let places = if self.positions == Positions::Learned { self.context * self.width } else { 0 };
+        let looked_up = if self.tied { 0 } else { self.vocabulary * self.width };
+        let multiplied = self.parameters() - places - looked_up;
+        6.0 * multiplied as f64 + 6.0 * (self.layers * self.width * self.context) as f64
+    }
+}
+
+/// What a training run will take, before it runs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Plan {
+    /// Trainable numbers.
+    pub parameters: usize,
+    /// Floating-point operations per token and training step.
+    pub flops_per_token: f64,
+    /// Bytes of weights, gradients and the two moments of AdamW.
+    pub weights_bytes: usize,
+    /// Bytes of the activations of one step, about: 4·tokens·layers·(14·width + the insides of the MLP).
+    pub activation_bytes: usize,
+    /// The same if activations are computed again on the way back.
+    pub recomputed_activation_bytes: usize,
+    /// Tokens of the whole run.
+    pub tokens: u64,
+    /// Floating-point operations of the whole run.
+    pub flops: f64,
+    /// Floating-point operations a second that this machine was seen to do.
+    pub measured_flops_per_second: f64,
+    /// The predicted time of the whole run.
+    pub seconds: f64,
+}
+
+impl Plan {
+    /// Plans a run of so many tokens in steps of so many sequences, from a measurement of about `time` on a model of the
+    /// same width with one block.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if the sizes do not fit together.
+    pub fn new(
+        config: &GptConfig,
+        sequences: usize,
+        tokens: u64,
+        kernels: Kernels,
+        time: Duration,
+    ) -> Result<Self, Error> {
+        config.check()?;
+        let short = GptConfig { layers: 1, vocabulary: config.vocabulary.min(4096), ..config.clone() };
+        let few = sequences.min(4096_usize.div_ceil(config.context));
+        let seen = measure(&short, (kernels, Work::Train), few, time)?;
+        let parameters = config.parameters();
+        let flops = config.flops_per_token() * tokens as f64;
+        let (at_once, inside) = (sequences * config.context, 3 * config.inner());
+        let block = 4 * at_once * (14 * config.width + inside);
+        Ok(Self {
+            parameters,
+            flops_per_token: config.flops_per_token(),
+            weights_bytes: 16 * parameters,
+            activation_bytes: config.layers * block,
+            recomputed_activation_bytes: block + 4 * config.layers * at_once * config.width,
+            tokens,
+            flops,
+            measured_flops_per_second: seen.flops_per_second,
+            seconds: flops / seen.flops_per_second,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Activation, NormKind};
+
+    #[test]
+    fn the_counted_parameters_are_those_of_the_model() {
+        let plain = GptConfig { positions: Positions::Learned, ..GptConfig::default() };
+        let other = GptConfig {
+            positions: Positions::Rotary,
+            norm: NormKind::Rms,
+            activation: Activation::Swiglu,
+            qk_norm: true,
+            key_value_heads: Some(2),
+            tied: false,
+            ..GptConfig::default()
+        };
+        for config in [plain, other] {
+            let gpt = Gpt::new(config.clone(), 0, &Device::Cpu).unwrap();
+            assert_eq!(config.parameters(), gpt.parameters().count(), "{config:?}");
+        }
+    }
+
+    #[test]
+    fn gpt2_has_its_124_million_parameters() {
+        let gpt2 = GptConfig {
+            vocabulary: 50_257,
+            context: 1024,
+            width: 768,
+            layers: 12,
+            heads: 12,
+            positions: Positions::Learned,
+            ..GptConfig::default()
+        };
+        assert_eq!(gpt2.parameters(), 124_439_808);
+    }
+
+    #[test]
+    fn a_plan_multiplies_what_was_measured_and_a_measurement_counts_its_tokens() {
+        let config = GptConfig { width: 16, context: 8, ..GptConfig::default() };
+        let plan = Plan::new(&config, 2, 1_000_000, Kernels::Fused, Duration::from_millis(20)).unwrap();
+        assert_eq!(plan.weights_bytes, 16 * config.parameters());
+        let expected = plan.flops_per_token * 1e6 / plan.measured_flops_per_second;
+        assert!((plan.seconds / expected - 1.0).abs() < 1e-12);
+        let seen = measure(&config, (Kernels::Fused, Work::Forward), 3, Duration::ZERO).unwrap();
+        assert_eq!((seen.tokens_per_step, seen.steps), (24, 1));
+        assert!(seen.tokens_per_second > 0.0);
+    }
+}

@@ -1,0 +1,418 @@
+//! `foretime gpt …` and `foretime plan`: a model's numbers from outside, its speed on this machine, and what a training
+//! run will take.
+
+use std::io::{Read, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ::gpt::measure::{Measurement, Plan, Work, measure};
+use ::gpt::{Activation, Bpe, GptConfig, Kernels, NormKind, Positions, Sampling, exchange};
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
+
+use crate::Failure;
+
+/// Models of text and events, without a server.
+#[derive(Debug, Subcommand)]
+pub(crate) enum GptCommand {
+    /// Compute the logits of ids, for comparison with another implementation.
+    Logits(Logits),
+    /// Turn text into ids.
+    Encode(Encode),
+    /// Write on after a prompt.
+    Generate(Generate),
+    /// Measure tokens a second and memory on random sequences.
+    Bench(Bench),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logits {
+    /// A directory with `config.json` and `model.safetensors`, under GPT-2's names.
+    model: PathBuf,
+    /// A safetensors file with `ids`, whole numbers `[batch, time]`.
+    #[arg(long)]
+    ids: PathBuf,
+    /// Where `logits`, f32 `[batch, time, vocabulary]`, go.
+    #[arg(long)]
+    out: PathBuf,
+    /// A directory with a PEFT adapter, to be merged first.
+    #[arg(long)]
+    adapter: Option<PathBuf>,
+    /// Compute with composed operations instead of our kernels.
+    #[arg(long)]
+    reference: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Encode {
+    /// The `tokenizer.json`.
+    tokenizer: PathBuf,
+    /// The text; standard input if not given.
+    #[arg(long)]
+    text: Option<String>,
+    /// A safetensors file for `ids` `[1, time]`; as JSON on standard output if not given.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Generate {
+    /// A directory with `config.json` and `model.safetensors`.
+    model: PathBuf,
+    /// The prompt as text; needs a tokenizer.
+    #[arg(long, conflicts_with = "ids")]
+    prompt: Option<String>,
+    /// The prompt as ids, such as `15496,11`.
+    #[arg(long, value_delimiter = ',')]
+    ids: Vec<u32>,
+    /// The tokenizer; `tokenizer.json` beside the model if it is there. Without one, ids are written.
+    #[arg(long)]
+    tokenizer: Option<PathBuf>,
+    /// A directory with a PEFT adapter, to be merged first.
+    #[arg(long)]
+    adapter: Option<PathBuf>,
+    /// At most this many new tokens.
+    #[arg(long, default_value_t = 32)]
+    max_tokens: usize,
+    /// 0 takes the most likely token each time.
+    #[arg(long, default_value_t = 1.0)]
+    temperature: f64,
+    /// Draw from so many of the most likely tokens.
+    #[arg(long)]
+    top_k: Option<usize>,
+    /// Draw from the fewest tokens that hold this share of the probability.
+    #[arg(long)]
+    top_p: Option<f64>,
+    /// Decides the draws.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// End with this token.
+    #[arg(long, value_delimiter = ',')]
+    stop: Vec<u32>,
+    /// Compute with composed operations instead of our kernels.
+    #[arg(long)]
+    reference: bool,
+}
+
+// The size of a model. No doc comment: clap would take it for the command's.
+#[derive(Debug, Args)]
+struct Size {
+    /// `a` (4 blocks of 128, vocabulary 1024, context 256), `b` (6 of 384, 4096, 512) or `c` (GPT-2: 12 of 768, 50257,
+    /// 512); the options below change it.
+    #[arg(long, default_value = "a")]
+    config: Preset,
+    /// Blocks.
+    #[arg(long)]
+    layers: Option<usize>,
+    /// Numbers per token.
+    #[arg(long)]
+    width: Option<usize>,
+    /// Attention heads.
+    #[arg(long)]
+    heads: Option<usize>,
+    /// Heads of keys and values.
+    #[arg(long)]
+    key_value_heads: Option<usize>,
+    /// The longest sequence.
+    #[arg(long)]
+    context: Option<usize>,
+    /// Distinct tokens.
+    #[arg(long)]
+    vocabulary: Option<usize>,
+    /// Rotary positions, RMS norm, SwiGLU and QK-norm instead of GPT-2's parts.
+    #[arg(long)]
+    modern: bool,
+    /// Sequences per step.
+    #[arg(long)]
+    batch: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Preset {
+    A,
+    B,
+    C,
+}
+
+impl Size {
+    fn config(&self) -> GptConfig {
+        let (layers, width, heads, context, vocabulary) = match self.config {
+            Preset::A => (4, 128, 4, 256, 1024),
+            Preset::B => (6, 384, 6, 512, 4096),
+            Preset::C => (12, 768, 12, 512, 50_257),
+        };
+        let gpt2 = GptConfig {
+            layers: self.layers.unwrap_or(layers),
+            width: self.width.unwrap_or(width),
+            heads: self.heads.unwrap_or(heads),
+            key_value_heads: self.key_value_heads,
+            context: self.context.unwrap_or(context),
+            vocabulary: self.vocabulary.unwrap_or(vocabulary),
+            positions: Positions::Learned,
+            ..GptConfig::default()
+        };
+        if !self.modern {
+            return gpt2;
+        }
+        let (norm, activation) = (NormKind::Rms, Activation::Swiglu);
+        GptConfig { positions: Positions::Rotary, norm, activation, qk_norm: true, ..gpt2 }
+    }
+
+    fn batch(&self) -> usize {
+        let usual = match self.config {
+            Preset::A => 16,
+            Preset::B => 8,
+            Preset::C => 1,
+        };
+        self.batch.unwrap_or(usual).max(1)
+    }
+}
+
+// Which implementation computes.
+#[derive(Debug, Args)]
+struct Precision {
+    /// Composed operations instead of our kernels.
+    #[arg(long, conflicts_with = "bf16")]
+    reference: bool,
+    /// Round the factors of matrix products to bf16 where the processor multiplies them.
+    #[arg(long)]
+    bf16: bool,
+}
+
+impl Precision {
+    fn kernels(&self) -> Kernels {
+        match (self.reference, self.bf16) {
+            (true, _) => Kernels::Reference,
+            (false, true) => Kernels::FusedBf16,
+            (false, false) => Kernels::Fused,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    #[command(flatten)]
+    size: Size,
+    #[command(flatten)]
+    precision: Precision,
+    /// What to repeat.
+    #[arg(long, default_value = "train")]
+    work: Repeated,
+    /// Threads; all processors if not given.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// How long to measure.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Repeated {
+    Train,
+    TrainRecomputed,
+    Forward,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanOptions {
+    #[command(flatten)]
+    size: Size,
+    #[command(flatten)]
+    precision: Precision,
+    /// Tokens of the whole run, such as `1e9`.
+    #[arg(long, default_value_t = 1e8)]
+    tokens: f64,
+    /// How long to measure this machine.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+}
+
+/// Runs one of the commands.
+pub(crate) fn run(command: GptCommand) -> Result<(), Failure> {
+    match command {
+        GptCommand::Logits(asked) => {
+            let kernels = if asked.reference { Kernels::Reference } else { Kernels::Fused };
+            let model = exchange::model(&asked.model, asked.adapter.as_deref(), kernels)?;
+            Ok(exchange::logits(&model, &asked.ids, &asked.out)?)
+        }
+        GptCommand::Encode(asked) => encode(&asked),
+        GptCommand::Generate(asked) => generate(&asked),
+        GptCommand::Bench(asked) => bench(&asked),
+    }
+}
+
+fn encode(asked: &Encode) -> Result<(), Failure> {
+    let bpe = Bpe::load(&asked.tokenizer)?;
+    let text = match &asked.text {
+        Some(text) => text.clone(),
+        None => {
+            let mut text = String::new();
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .map_err(|error| Failure(format!("standard input: {error}")))?;
+            text
+        }
+    };
+    let ids = bpe.encode(&text)?;
+    match &asked.out {
+        Some(out) => Ok(exchange::write_ids(&ids, out)?),
+        None => {
+            println!("{}", json!(ids));
+            Ok(())
+        }
+    }
+}
+
+/// The tokenizer that was named, or the one beside the model.
+fn tokenizer(named: Option<&Path>, model: &Path) -> Result<Option<Bpe>, Failure> {
+    let beside = model.join("tokenizer.json");
+    match named {
+        Some(path) => Ok(Some(Bpe::load(path)?)),
+        None if beside.exists() => Ok(Some(Bpe::load(&beside)?)),
+        None => Ok(None),
+    }
+}
+
+fn generate(asked: &Generate) -> Result<(), Failure> {
+    let kernels = if asked.reference { Kernels::Reference } else { Kernels::Fused };
+    let model = exchange::model(&asked.model, asked.adapter.as_deref(), kernels)?;
+    let bpe = tokenizer(asked.tokenizer.as_deref(), &asked.model)?;
+    let prompt = match (&asked.prompt, &bpe) {
+        (Some(text), Some(bpe)) => bpe.encode(text)?,
+        (Some(_), None) => return Err(Failure("a prompt of text needs --tokenizer".to_owned())),
+        (None, _) => asked.ids.clone(),
+    };
+    let sampling = Sampling {
+        temperature: asked.temperature,
+        top_k: asked.top_k,
+        top_p: asked.top_p,
+        seed: asked.seed,
+        max_tokens: asked.max_tokens,
+        stop: asked.stop.clone(),
+    };
+    let mut shown = Shown { bpe: bpe.as_ref(), tokens: Vec::new(), text: String::new() };
+    model.generate(&prompt, &sampling, &mut |token| shown.push(token))?;
+    println!();
+    Ok(())
+}
+
+/// What has been written so far, shown as it comes.
+struct Shown<'a> {
+    bpe: Option<&'a Bpe>,
+    tokens: Vec<u32>,
+    text: String,
+}
+
+impl Shown<'_> {
+    /// Shows a token; characters that are not complete yet wait for the next one.
+    fn push(&mut self, token: u32) -> ControlFlow<()> {
+        self.tokens.push(token);
+        let piece = match self.bpe.map(|bpe| bpe.decode(&self.tokens)) {
+            Some(Ok(text)) if !text.ends_with('\u{fffd}') => {
+                let piece = text.strip_prefix(&self.text).unwrap_or_default().to_owned();
+                self.text = text;
+                piece
+            }
+            Some(Ok(_)) => return ControlFlow::Continue(()),
+            _ => format!("{token} "),
+        };
+        let mut out = std::io::stdout();
+        match out.write_all(piece.as_bytes()).and_then(|()| out.flush()) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
+}
+
+fn seconds(asked: f64) -> Result<Duration, Failure> {
+    Duration::try_from_secs_f64(asked).map_err(|error| Failure(format!("--seconds {asked}: {error}")))
+}
+
+fn bench(asked: &Bench) -> Result<(), Failure> {
+    if let Some(threads) = asked.threads {
+        // rayon reads this when its pool starts, which is at the first tensor
+        ::gpt::measure::use_threads(threads)?;
+    }
+    let work = match asked.work {
+        Repeated::Train => Work::Train,
+        Repeated::TrainRecomputed => Work::TrainRecomputed,
+        Repeated::Forward => Work::Forward,
+    };
+    let how = (asked.precision.kernels(), work);
+    let seen: Measurement = measure(&asked.size.config(), how, asked.size.batch(), seconds(asked.seconds)?)?;
+    println!("{}", json!(seen));
+    Ok(())
+}
+
+/// Prints what a training run will take.
+pub(crate) fn plan(asked: &PlanOptions) -> Result<(), Failure> {
+    let (config, kernels) = (asked.size.config(), asked.precision.kernels());
+    let time = seconds(asked.seconds)?;
+    let plan = Plan::new(&config, asked.size.batch(), asked.tokens as u64, kernels, time)?;
+    let gib = |bytes: usize| bytes as f64 / 1024f64.powi(3);
+    println!("parameters                {:>14}", plan.parameters);
+    println!("operations a token        {:>14.3e}", plan.flops_per_token);
+    println!("operations in all         {:>14.3e}  for {} tokens", plan.flops, plan.tokens);
+    println!("weights and moments, GiB  {:>14.3}", gib(plan.weights_bytes));
+    println!("activations, GiB          {:>14.3}", gib(plan.activation_bytes));
+    println!("  if computed again, GiB  {:>14.3}", gib(plan.recomputed_activation_bytes));
+    println!("this machine, GFLOP/s     {:>14.1}  measured", plan.measured_flops_per_second / 1e9);
+    println!("predicted time, hours     {:>14.3}", plan.seconds / 3600.0);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: GptCommand,
+    }
+
+    fn ran(line: &[&str]) -> Result<(), Failure> {
+        run(Line::try_parse_from([&["gpt"], line].concat()).unwrap().command)
+    }
+
+    fn path(directory: &Path, name: &str) -> String {
+        directory.join(name).to_string_lossy().into_owned()
+    }
+
+    #[test]
+    fn text_becomes_ids_and_ids_become_logits_in_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let [model, tokenizer, ids, out] = ["model", "tokenizer.json", "ids.safetensors", "out.safetensors"]
+            .map(|name| path(directory.path(), name));
+        let config = GptConfig { vocabulary: 256, ..GptConfig::default() };
+        ::gpt::Gpt::new(config, 1, &::gpt::Device::Cpu).unwrap().save(Path::new(&model)).unwrap();
+        Bpe::train(["some text"].iter(), 256, &[]).unwrap().save(Path::new(&tokenizer)).unwrap();
+        ran(&["encode", &tokenizer, "--text", "abc", "--out", &ids]).unwrap();
+        for also in [&[][..], &["--reference"]] {
+            ran(&[&["logits", &model, "--ids", &ids, "--out", &out], also].concat()).unwrap();
+            let written = std::fs::read(&out).unwrap();
+            let header = String::from_utf8_lossy(&written[8..120]).into_owned();
+            assert!(header.contains("\"logits\"") && header.contains("\"shape\":[1,3,256]"), "{header}");
+        }
+        ran(&["generate", &model, "--ids", "1,2", "--max-tokens", "3", "--temperature", "0"]).unwrap();
+        exchange::write_ids(&[256], Path::new(&ids)).unwrap();
+        let refusal = ran(&["logits", &model, "--ids", &ids, "--out", &out]).unwrap_err();
+        assert!(refusal.0.contains("token 256 is beyond the vocabulary of 256"), "{refusal}");
+        let refusal = ran(&["generate", &model, "--prompt", "text"]).unwrap_err();
+        assert!(refusal.0.contains("--tokenizer"), "{refusal}");
+    }
+
+    #[test]
+    fn the_presets_are_the_sizes_they_say() {
+        let sizes = ["a", "b", "c"].map(|preset| {
+            match Line::try_parse_from(["gpt", "bench", "--config", preset]).unwrap().command {
+                GptCommand::Bench(bench) => bench.size.config().parameters(),
+                other => panic!("{other:?}"),
+            }
+        });
+        assert_eq!(sizes, [957_184, 12_417_024, 124_046_592]);
+    }
+}
