@@ -3,6 +3,7 @@
 mod architecture;
 mod bad_input;
 mod dashboards;
+mod delivery;
 mod demo;
 mod feature_store;
 mod governance;

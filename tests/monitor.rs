@@ -179,7 +179,15 @@ async fn serve(platform: &Platform, which: i64, shift: f64, scores: f64) -> Vec<
     ids
 }
 
-/// Waits until no job of that kind is queued or running. A message that is tried again later stays queued.
+/// Waits until no message could be leaving.
+async fn delivered(platform: &Platform) {
+    let mut pause = tokio::time::interval(Duration::from_millis(20));
+    while platform.messages_leaving().await > 0 {
+        pause.tick().await;
+    }
+}
+
+/// Waits until no job of that kind is queued or running.
 async fn settle(platform: &Platform, kind: &str) {
     let mut pause = tokio::time::interval(Duration::from_millis(20));
     loop {
@@ -231,7 +239,7 @@ impl Receiver {
 
     /// What arrived once nothing waits any more.
     async fn events(&self, platform: &Platform) -> Vec<String> {
-        settle(platform, "notify").await;
+        delivered(platform).await;
         self.received
             .lock()
             .await
@@ -353,7 +361,7 @@ async fn a_receiver_that_is_dead_for_a_while_loses_nothing() {
             break;
         }
     }
-    settle(&platform, "notify").await;
+    delivered(&platform).await;
     let received = receiver.received.lock().await.clone();
     assert_eq!(received.len(), 1, "{received:?}");
     let (_, open) = platform.call("GET", "/v1/incidents", None).await;

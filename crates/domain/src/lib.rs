@@ -13,6 +13,7 @@ pub mod fault;
 pub mod gate;
 pub mod ids;
 pub mod incident;
+pub mod silence;
 pub mod split;
 pub mod tabular;
 pub mod time;
