@@ -145,7 +145,7 @@ impl Platform {
         registry::start(&self.context);
     }
 
-    /// Starts the job loops and waits until no job is queued or running.
+    /// Starts the job loops and waits until no job is queued or running and no message could be leaving.
     pub async fn run_jobs(&self) {
         self.work();
         let mut pause = tokio::time::interval(std::time::Duration::from_millis(20));
@@ -153,10 +153,18 @@ impl Platform {
             pause.tick().await;
             let mut conn = self.context.db.acquire().await.expect("the test server answers");
             let counts = storage::jobs::counts(&mut conn).await.expect("the jobs can be counted");
-            if counts.iter().all(|(_, state, _)| !matches!(state.as_str(), "queued" | "running")) {
+            let idle = counts.iter().all(|(_, state, _)| !matches!(state.as_str(), "queued" | "running"));
+            if idle && self.messages_leaving().await == 0 {
                 return;
             }
         }
+    }
+
+    /// How many messages are on their way or could be; those that wait for their next try are not among them.
+    pub async fn messages_leaving(&self) -> i64 {
+        let mut conn = self.context.db.acquire().await.expect("the test server answers");
+        let leaving = storage::notifications::leaving(&mut conn, "default", domain::Clock::now(&*self.clock));
+        leaving.await.expect("the messages can be counted")
     }
 
     /// Serves the routes on a free port of the loopback until the test ends; answers the address.

@@ -4,6 +4,7 @@ mod architecture;
 mod artifacts;
 mod bad_input;
 mod dashboards;
+mod delivery;
 mod demo;
 mod feature_store;
 mod feature_store_erase;

@@ -48,4 +48,5 @@ typed_id!(/** Names one served answer. */ PredictionId);
 typed_id!(/** Names one file of logged predictions. */ PredictionLogId);
 typed_id!(/** Names one incident of one monitor. */ IncidentId);
 typed_id!(/** Names one message on its way to a channel. */ NotificationId);
+typed_id!(/** Names one silence. */ SilenceId);
 typed_id!(/** The secret that proves who holds a job's lease. */ LeaseToken);

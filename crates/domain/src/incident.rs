@@ -3,7 +3,7 @@
 //! Belongs here: the pure state machine, fed with one [`Look`] a window. Not here: what makes a window bad (`monitor`),
 //! where the state is kept (`storage`), who is told (`monitor`).
 //!
-//! Ok → pending → firing → (acknowledged) → recovering → resolved. A watch is kept for each monitor, model and [`Cause`].
+//! Ok → pending → firing → (acknowledged | silenced) → recovering → resolved. A watch is kept for each monitor, model and [`Cause`].
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,8 @@ words!(/** Where a watch stands. */ Phase, "a state" {
     /** Bad windows, too few to be an incident. */ Pending => "pending",
     /** An incident is open. */ Firing => "firing",
     /** An incident is open and somebody has it. */ Acknowledged => "acknowledged",
+    /** An incident is open and nobody wants to hear of it for a while. */
+    Silenced => "silenced",
     /** An incident is open; the latest windows look well. */ Recovering => "recovering",
     /** The incident is over. */ Resolved => "resolved",
 });
@@ -130,6 +132,10 @@ pub enum Change {
     Relapsed,
     /// The incident is over.
     Resolved,
+    /// A silence covers the open incident.
+    Silenced,
+    /// No silence covers it any more.
+    Unsilenced,
 }
 
 impl Change {
@@ -143,6 +149,8 @@ impl Change {
             Self::Recovering => "recovering",
             Self::Relapsed => "relapsed",
             Self::Resolved => "resolved",
+            Self::Silenced => "silenced",
+            Self::Unsilenced => "unsilenced",
         }
     }
 }
@@ -162,11 +170,22 @@ pub struct Watch {
     pub resolved_at: Option<DateTime<Utc>>,
     /// Whether somebody has the open incident.
     pub acknowledged: bool,
+    /// Whether a silence covers it.
+    #[serde(default)]
+    pub silenced: bool,
 }
 
 impl Default for Watch {
     fn default() -> Self {
-        Self { phase: Phase::Ok, bad: 0, good: 0, since: None, resolved_at: None, acknowledged: false }
+        Self {
+            phase: Phase::Ok,
+            bad: 0,
+            good: 0,
+            since: None,
+            resolved_at: None,
+            acknowledged: false,
+            silenced: false,
+        }
     }
 }
 
@@ -189,7 +208,7 @@ impl Watch {
     fn after_bad(self, start: DateTime<Utc>, patience: Patience) -> (Self, Option<Change>) {
         let seen = Self { bad: self.bad + 1, good: 0, ..self };
         match self.phase {
-            Phase::Firing | Phase::Acknowledged => (seen, None),
+            Phase::Firing | Phase::Acknowledged | Phase::Silenced => (seen, None),
             Phase::Recovering => (Self { phase: self.open_phase(), ..seen }, Some(Change::Relapsed)),
             Phase::Ok | Phase::Resolved | Phase::Pending => {
                 let first = self.phase != Phase::Pending;
@@ -212,12 +231,16 @@ impl Watch {
                 let phase = if self.resolved_at.is_some() { Phase::Resolved } else { Phase::Ok };
                 (Self { phase, since: None, ..seen }, Some(Change::Dismissed))
             }
-            Phase::Firing | Phase::Acknowledged | Phase::Recovering if seen.good >= patience.recover => (
-                Self { phase: Phase::Resolved, since: None, resolved_at: Some(end), ..seen },
-                Some(Change::Resolved),
-            ),
+            Phase::Firing | Phase::Acknowledged | Phase::Silenced | Phase::Recovering
+                if seen.good >= patience.recover =>
+            {
+                (
+                    Self { phase: Phase::Resolved, since: None, resolved_at: Some(end), ..seen },
+                    Some(Change::Resolved),
+                )
+            }
             Phase::Recovering => (seen, None),
-            Phase::Firing | Phase::Acknowledged => {
+            Phase::Firing | Phase::Acknowledged | Phase::Silenced => {
                 (Self { phase: Phase::Recovering, ..seen }, Some(Change::Recovering))
             }
         }
@@ -228,7 +251,31 @@ impl Watch {
     }
 
     fn open_phase(self) -> Phase {
-        if self.acknowledged { Phase::Acknowledged } else { Phase::Firing }
+        match (self.acknowledged, self.silenced) {
+            (true, _) => Phase::Acknowledged,
+            (false, true) => Phase::Silenced,
+            (false, false) => Phase::Firing,
+        }
+    }
+
+    /// Whether an incident is open.
+    pub fn is_open(self) -> bool {
+        matches!(self.phase, Phase::Firing | Phase::Acknowledged | Phase::Silenced | Phase::Recovering)
+    }
+
+    /// The watch where a silence covers the incident, or none does, and what that changed. Whoever has acknowledged an
+    /// incident keeps it, silenced or not.
+    pub fn hushed(self, silenced: bool) -> (Self, Option<Change>) {
+        let watch = Self { silenced, ..self };
+        match (self.phase, watch.open_phase()) {
+            (Phase::Firing, Phase::Silenced) => {
+                (Self { phase: Phase::Silenced, ..watch }, Some(Change::Silenced))
+            }
+            (Phase::Silenced, Phase::Firing) => {
+                (Self { phase: Phase::Firing, ..watch }, Some(Change::Unsilenced))
+            }
+            _ => (watch, None),
+        }
     }
 
     /// The watch once somebody has taken the incident.
@@ -237,7 +284,7 @@ impl Watch {
     /// [`NotOpen`] if there is no open incident.
     pub fn acknowledge(self) -> Result<Self, NotOpen> {
         match self.phase {
-            Phase::Firing | Phase::Acknowledged => {
+            Phase::Firing | Phase::Acknowledged | Phase::Silenced => {
                 Ok(Self { phase: Phase::Acknowledged, acknowledged: true, ..self })
             }
             Phase::Recovering => Ok(Self { acknowledged: true, ..self }),
@@ -342,6 +389,26 @@ mod tests {
         let (watch, _) = watch.after(Look::Good, day(2), day(3), PATIENCE);
         let (watch, change) = watch.after(Look::Bad, day(3), day(4), PATIENCE);
         assert_eq!((watch.phase, change), (Phase::Acknowledged, Some(Change::Relapsed)));
+    }
+
+    #[test]
+    fn a_silenced_incident_goes_on_and_fires_once_the_silence_is_over() {
+        let (watch, change) = run("bb").1.hushed(true);
+        assert_eq!((watch.phase, change), (Phase::Silenced, Some(Change::Silenced)));
+        let (watch, change) = watch.after(Look::Bad, day(2), day(3), PATIENCE);
+        assert_eq!((watch.phase, change), (Phase::Silenced, None));
+        let (watch, _) = watch.after(Look::Good, day(3), day(4), PATIENCE);
+        let (watch, change) = watch.after(Look::Bad, day(4), day(5), PATIENCE);
+        assert_eq!((watch.phase, change), (Phase::Silenced, Some(Change::Relapsed)));
+        let (watch, change) = watch.hushed(false);
+        assert_eq!((watch.phase, change), (Phase::Firing, Some(Change::Unsilenced)));
+    }
+
+    #[test]
+    fn an_acknowledged_incident_is_not_moved_by_silences() {
+        let watch = run("bb").1.acknowledge().unwrap();
+        assert_eq!(watch.hushed(true).1, None);
+        assert_eq!(watch.hushed(true).0.phase, Phase::Acknowledged);
     }
 
     #[test]

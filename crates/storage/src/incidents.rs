@@ -322,6 +322,31 @@ pub async fn latest(
     .await?)
 }
 
+/// The incidents that people are told of and that are open, or ended after `ended_since`.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn standing(
+    conn: &mut PgConnection,
+    project: &str,
+    ended_since: DateTime<Utc>,
+) -> Result<Vec<Incident>, Error> {
+    Ok(sqlx::query_as!(
+        Incident,
+        r#"
+        select incident_id as "id: IncidentId", monitor, registered_model, version, cause, severity, state, summary,
+               evidence, first_seen, opened_at, acknowledged_at, acknowledged_by, resolved_at
+        from incidents
+        where project = $1 and severity <> 'log' and (resolved_at is null or resolved_at > $2)
+        order by opened_at, incident_id
+        "#,
+        project,
+        ended_since,
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
 /// What happened to an incident, oldest first.
 ///
 /// # Errors

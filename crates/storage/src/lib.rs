@@ -27,6 +27,7 @@ pub mod predictions;
 pub mod private_postgres;
 pub mod schedules;
 pub mod search;
+pub mod silences;
 pub mod tracking;
 pub mod training_sets;
 pub mod users;

@@ -145,7 +145,7 @@ async fn act(command: Command) -> Result<(), Failure> {
         Action::Ingest(ingest) => push(&config, ingest).await,
         Action::Train { model, promote } => train(&config, &model, promote).await,
         Action::Dataset(dataset) => dataset::run(&config, dataset).await,
-        Action::Monitor(asked) => monitor::run(asked),
+        Action::Monitor(asked) => monitor::run(&config, asked).await,
         Action::Registry(asked) => registry::run(&config, asked).await,
         Action::Gpt(asked) => gpt::run(asked),
         Action::Plan(asked) => gpt::plan(&asked),

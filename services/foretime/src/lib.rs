@@ -16,6 +16,7 @@ mod monitor;
 mod registry;
 pub mod report;
 pub mod up;
+mod watch;
 
 pub use client::{Client, definition_files};
 pub use failure::Failure;

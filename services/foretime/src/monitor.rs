@@ -1,17 +1,21 @@
-//! `foretime monitor …`: comparing two files, without a server.
+//! `foretime monitor …`: comparing two files, without a server; the rest asks a running Foretime.
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use monitor::compare::{Bounds, ColumnVerdict, Report, compare, page};
+use service_kit::Config;
 
 use crate::Failure;
+use crate::watch::{self, Watch};
 
 /// Has something moved?
 #[derive(Debug, Subcommand)]
 pub(crate) enum Monitor {
     /// Compare two Parquet files column by column, without a server.
     Compare(Compare),
+    #[command(flatten)]
+    Watch(Watch),
 }
 
 #[derive(Debug, Args)]
@@ -43,8 +47,14 @@ pub(crate) struct Compare {
 }
 
 /// Does what was asked.
-pub(crate) fn run(asked: Monitor) -> Result<(), Failure> {
-    let Monitor::Compare(asked) = asked;
+pub(crate) async fn run(config: &Config, asked: Monitor) -> Result<(), Failure> {
+    match asked {
+        Monitor::Compare(asked) => compare_files(&asked),
+        Monitor::Watch(asked) => watch::run(config, asked).await,
+    }
+}
+
+fn compare_files(asked: &Compare) -> Result<(), Failure> {
     if !(asked.alpha > 0.0 && asked.alpha < 1.0 && (0.0..1.0).contains(&asked.min_effect)) {
         return Err(Failure("`--alpha` must lie between 0 and 1, `--min-effect` from 0 up to 1".to_owned()));
     }

@@ -52,6 +52,9 @@ pub enum Error {
         /// What the reader said.
         why: String,
     },
+    /// Messages cannot be sent at all.
+    #[error("no HTTP client can be made")]
+    NoClient(#[from] reqwest::Error),
     /// Reading files was interrupted.
     #[error("the reader of prediction files stopped")]
     Interrupted(#[from] tokio::task::JoinError),
@@ -68,7 +71,7 @@ impl Fault for Error {
         match self {
             Self::Storage(error) => error.remedy(),
             Self::Frames(error) => error.remedy(),
-            Self::Statistics(_) => Remedy::ReportBug,
+            Self::Statistics(_) | Self::NoClient(_) => Remedy::ReportBug,
             Self::UnknownColumn { .. } | Self::NoReference { .. } | Self::Schedule { .. } => {
                 Remedy::FixRequest
             }
@@ -86,6 +89,7 @@ impl Fault for Error {
             Self::NoReference { .. } => "no-reference",
             Self::TooManyLabels { .. } => "too-many-labels",
             Self::Schedule { .. } => "invalid-schedule",
+            Self::NoClient(_) => "no-http-client",
             Self::Interrupted(_) => "interrupted",
         }
     }

@@ -2,8 +2,9 @@
 
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::definitions::{Action, Definitions, Monitor, Object};
@@ -16,8 +17,9 @@ use storage::incidents::{HistoryRow, Incident, StoredWatch};
 use storage::monitors::WindowRow;
 use storage::notifications::Notification;
 
+use crate::delivery::message::Moved;
 use crate::jobs::RunMonitorJob;
-use crate::{Error, labels, named, schedule};
+use crate::{Error, channels, labels, named, picture, schedule, silences};
 
 /// How many incidents a listing shows.
 const LISTED: i64 = 200;
@@ -34,11 +36,20 @@ pub(crate) fn routes(context: Context) -> Router {
         .route("/v1/incidents", get(incidents))
         .route("/v1/incidents/{id}", get(incident))
         .route("/v1/incidents/{id}/acknowledge", post(acknowledge))
+        .route("/v1/incidents/{id}/silence", post(silences::silence_incident))
+        .route("/v1/silences", get(silences::list).post(silences::create))
+        .route("/v1/silences/{id}", delete(silences::end))
+        .route("/v1/incidents/{id}/picture.svg", get(picture_svg))
+        .route("/v1/incidents/{id}/picture.png", get(picture_png))
+        .route("/v1/channels", get(channels::list))
+        .route("/v1/channels/{name}/test", post(channels::test))
+        .route("/v1/notifications", get(channels::notifications))
+        .route("/v1/notifications/{id}/retry", post(channels::retry))
         .route("/v1/schedules", get(schedules))
         .with_state(context)
 }
 
-async fn load(context: &Context) -> Result<Definitions, storage::Error> {
+pub(crate) async fn load(context: &Context) -> Result<Definitions, storage::Error> {
     let mut conn = context.db.acquire().await?;
     storage::definitions::load(&mut conn, &context.config.project).await
 }
@@ -125,6 +136,32 @@ async fn incident(
         history: storage::incidents::history(&mut conn, id).await?,
         notifications: storage::notifications::of_incident(&mut conn, id).await?,
     }))
+}
+
+async fn picture_svg(
+    State(context): State<Context>,
+    Path(id): Path<IncidentId>,
+) -> Result<impl IntoResponse, Problem> {
+    let svg = picture::svg(&moved(&context, id).await?).ok_or_else(|| unpictured(id))?;
+    Ok(([(CONTENT_TYPE, "image/svg+xml")], svg))
+}
+
+async fn picture_png(
+    State(context): State<Context>,
+    Path(id): Path<IncidentId>,
+) -> Result<impl IntoResponse, Problem> {
+    let png = picture::png(&moved(&context, id).await?).ok_or_else(|| unpictured(id))?;
+    Ok(([(CONTENT_TYPE, "image/png")], png))
+}
+
+async fn moved(context: &Context, id: IncidentId) -> Result<Vec<Moved>, storage::Error> {
+    let mut conn = context.db.acquire().await?;
+    let incident = storage::incidents::get(&mut conn, &context.config.project, id).await?;
+    Ok(serde_json::from_value(incident.evidence).unwrap_or_default())
+}
+
+fn unpictured(id: IncidentId) -> storage::Error {
+    storage::Error::not_found(format!("a picture of incident {id}: nothing in its evidence has a size"))
 }
 
 #[derive(Debug, Deserialize)]

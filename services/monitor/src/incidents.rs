@@ -4,21 +4,18 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::definitions::{Definitions, Monitor};
-use domain::ids::{IncidentId, NotificationId};
+use domain::ids::IncidentId;
 use domain::incident::{Cause, Change, Look, Patience, Phase, Severity, Verdict, Watch, severity};
+use domain::silence::Subject;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use storage::incidents::{NewIncident, StoredWatch};
-use storage::jobs::NewJob;
 use storage::monitors::{Finding, WindowKey};
-use storage::notifications::NewNotification;
 
 use crate::Error;
 use crate::drift::TRAILING;
-use crate::notify::NotifyJob;
+use crate::telling::{Teller, is_silenced};
 
-/// How often a delivery is tried; with the job loop's backoff the last try is about 90 minutes after the first.
-const DELIVERY_ATTEMPTS: i32 = 20;
 /// How many findings an incident shows.
 const SHOWN: usize = 5;
 
@@ -58,10 +55,14 @@ impl Judged<'_> {
             return Ok(()); // judged again by late labels: what people were told stays told
         }
         let before = stored.map_or_else(Watch::default, |stored| stored.watch);
-        let look = self.look(cause);
+        let look = self.look(cause, before.is_open());
         let (watch, change) = before.after(look, key.start, key.end, self.patience(cause));
+        let (watch, hush) = watch.hushed(self.is_silenced(conn, cause).await?);
         let latest = stored.and_then(|stored| stored.incident);
         let incident = self.act(conn, cause, look, &watch, change, latest).await?;
+        if let (Some(hush), Some(id)) = (hush, incident) {
+            self.hush(conn, id, &watch, hush).await?;
+        }
         let stored = StoredWatch { watch, incident, judged_through: key.end };
         storage::incidents::save_watch(
             conn,
@@ -84,20 +85,49 @@ impl Judged<'_> {
         }
     }
 
-    /// What the window says about a cause. Broken data explains whatever else moved, so then drift cannot be told.
-    fn look(&self, cause: Cause) -> Look {
+    async fn is_silenced(&self, conn: &mut PgConnection, cause: Cause) -> Result<bool, Error> {
+        let key = self.key;
+        let subject = Subject {
+            monitor: &key.monitor,
+            model: &key.registered_model,
+            cause,
+            severity: self.severity(cause),
+        };
+        is_silenced(conn, &key.project, subject, self.now).await
+    }
+
+    /// What the window says about a cause.
+    ///
+    /// Broken data explains what it breaks: while a column is broken, its own drift and that of the scores say nothing.
+    /// An incident is entered where a measure's interval lies beyond the bound, and left only once every estimate is back
+    /// within it: in between, nothing changes.
+    fn look(&self, cause: Cause, open: bool) -> Look {
         let broken = self.findings.iter().any(|finding| finding.verdict == Verdict::Broken);
-        if cause == Cause::InputDrift && broken {
+        if !self.supporting(cause).is_empty() {
+            return Look::Bad;
+        }
+        if (cause == Cause::InputDrift && broken) || (open && self.is_still_beyond(cause)) {
             return Look::Unknown;
         }
-        if !self.supporting(cause).is_empty() {
-            Look::Bad
-        } else if self.findings.iter().any(|finding| speaks(cause, finding) && finding.verdict == Verdict::Ok)
-        {
-            Look::Good
-        } else {
-            Look::Unknown
-        }
+        let well = |finding: &Finding| speaks(cause, finding) && finding.verdict == Verdict::Ok;
+        if self.findings.iter().any(well) { Look::Good } else { Look::Unknown }
+    }
+
+    /// Whether an estimate of the window itself lies beyond the bound, though its interval reaches back within it.
+    fn is_still_beyond(&self, cause: Cause) -> bool {
+        let beyond =
+            |finding: &&Finding| finding.effect.is_some_and(|effect| effect > self.monitor.min_effect);
+        let own = |finding: &&Finding| matches!(finding.measure.as_str(), "ks_distance" | "total_variation");
+        let enough = |finding: &&Finding| finding.verdict != Verdict::InsufficientData;
+        cause == Cause::InputDrift
+            && self.findings.iter().filter(own).filter(enough).any(|finding| beyond(&finding))
+    }
+
+    /// Whether broken data explains a finding of drift.
+    fn is_explained(&self, cause: Cause, finding: &Finding) -> bool {
+        let mut broken = self.findings.iter().filter(|other| other.verdict == Verdict::Broken);
+        cause == Cause::InputDrift
+            && broken.any(|other| other.column == finding.column || finding.kind == "score")
     }
 
     /// The findings that show a cause, strongest first.
@@ -106,7 +136,7 @@ impl Judged<'_> {
             .findings
             .iter()
             .filter(|finding| speaks(cause, finding) && finding.verdict == shown_by(cause))
-            .filter(|finding| self.window_agrees(finding))
+            .filter(|finding| self.window_agrees(finding) && !self.is_explained(cause, finding))
             .collect();
         let size = |finding: &Finding| finding.effect.map_or(f64::INFINITY, f64::abs);
         found.sort_by(|a, b| size(b).total_cmp(&size(a)));
@@ -150,14 +180,14 @@ impl Judged<'_> {
                 storage::incidents::set_phase(conn, id, watch.phase, self.now).await?;
                 storage::incidents::note(conn, id, change.as_str(), &self.window(), self.now).await?;
                 match change {
-                    Change::Reopened => self.tell(conn, id, "reopened").await?,
-                    Change::Resolved => self.tell(conn, id, "resolved").await?,
+                    Change::Reopened => self.tell(conn, id, "reopened", watch).await?,
+                    Change::Resolved => self.tell(conn, id, "resolved", watch).await?,
                     _ => {}
                 }
                 Ok(Some(id))
             }
             (None, Some(id)) => {
-                if look == Look::Bad && matches!(watch.phase, Phase::Firing | Phase::Acknowledged) {
+                if look == Look::Bad && watch.is_open() && watch.phase != Phase::Recovering {
                     self.raise(conn, id, cause, watch).await?;
                 }
                 Ok(Some(id))
@@ -187,7 +217,7 @@ impl Judged<'_> {
         };
         storage::incidents::open(conn, &incident, self.now).await?;
         storage::incidents::note(conn, id, Change::Opened.as_str(), &self.window(), self.now).await?;
-        self.tell(conn, id, "opened").await?;
+        self.tell(conn, id, "opened", watch).await?;
         if matches!(cause, Cause::LabelRate | Cause::Calibration) {
             self.retrain(conn, id).await?;
         }
@@ -210,7 +240,20 @@ impl Judged<'_> {
         let summary = self.summary(cause, watch.since.unwrap_or(open.first_seen));
         storage::incidents::raise(conn, id, severity, &summary, &self.evidence(cause)).await?;
         storage::incidents::note(conn, id, "raised", &json!({ "to": severity.as_str() }), self.now).await?;
-        self.tell(conn, id, "opened").await
+        self.tell(conn, id, "opened", watch).await
+    }
+
+    /// A silence began or ended for an open incident; what was not told because of it is told now.
+    async fn hush(
+        &self,
+        conn: &mut PgConnection,
+        id: IncidentId,
+        watch: &Watch,
+        hush: Change,
+    ) -> Result<(), Error> {
+        storage::incidents::set_phase(conn, id, watch.phase, self.now).await?;
+        storage::incidents::note(conn, id, hush.as_str(), &json!({}), self.now).await?;
+        if hush == Change::Unsilenced { self.tell(conn, id, "opened", watch).await } else { Ok(()) }
     }
 
     fn severity(&self, cause: Cause) -> Severity {
@@ -232,64 +275,25 @@ impl Judged<'_> {
         format!("{cause} in `{model}` v{version} since {}: {strongest}", since.format("%Y-%m-%dT%H:%MZ"))
     }
 
-    /// Writes one message a channel, and the job that delivers it. What is only logged is not told.
-    async fn tell(&self, conn: &mut PgConnection, id: IncidentId, event: &str) -> Result<(), Error> {
+    /// Tells the monitor's channels, unless a silence covers the incident. What is only logged is not told.
+    async fn tell(
+        &self,
+        conn: &mut PgConnection,
+        id: IncidentId,
+        event: &'static str,
+        watch: &Watch,
+    ) -> Result<(), Error> {
         let incident = storage::incidents::get(conn, &self.key.project, id).await?;
-        if incident.severity == Severity::Log.as_str() {
+        if incident.severity == Severity::Log.as_str() || (watch.silenced && event != "resolved") {
             return Ok(());
         }
-        for channel in &self.monitor.channels {
-            let message = NewNotification {
-                id: NotificationId::new(),
-                project: self.key.project.clone(),
-                incident: id,
-                channel: channel.clone(),
-                event: event.to_owned(),
-                payload: self.payload(&incident, event),
-            };
-            storage::notifications::insert(conn, &message, self.now).await?;
-            let job = NotifyJob { project: message.project, notification: message.id };
-            storage::jobs::enqueue(conn, &self.delivery(&job), self.now).await?;
-        }
-        Ok(())
-    }
-
-    fn delivery(&self, job: &NotifyJob) -> NewJob {
-        NewJob {
-            project: job.project.clone(),
-            kind: NotifyJob::KIND.to_owned(),
-            payload: serde_json::to_value(job).expect("the payload has only string keys"),
-            dedup_key: Some(job.notification.to_string()),
-            priority: 10,
-            run_after: self.now,
-            max_attempts: DELIVERY_ATTEMPTS,
-        }
-    }
-
-    fn payload(&self, incident: &storage::incidents::Incident, event: &str) -> Value {
-        let monitor = &incident.monitor;
-        let from = incident.first_seen.format("%Y-%m-%dT%H:%M:%SZ");
-        let until = self.key.end.format("%Y-%m-%dT%H:%M:%SZ");
-        json!({
-            "format": 1,
-            "event": event,
-            "incident": incident.id,
-            "project": self.key.project,
-            "monitor": monitor,
-            "model": incident.registered_model,
-            "version": incident.version,
-            "cause": incident.cause,
-            "severity": incident.severity,
-            "summary": incident.summary,
-            "since": incident.first_seen,
-            "opened_at": incident.opened_at,
-            "resolved_at": incident.resolved_at,
-            "moved": incident.evidence,
-            "links": {
-                "incident": format!("/v1/incidents/{}", incident.id),
-                "windows": format!("/v1/monitors/{monitor}/windows?from={from}&until={until}"),
-            },
-        })
+        let teller = Teller {
+            definitions: self.definitions,
+            monitor: self.monitor,
+            project: &self.key.project,
+            now: self.now,
+        };
+        teller.tell(conn, &incident, event, self.key.end).await
     }
 
     /// Asks for a new model, unless one was asked for within the cool-down.

@@ -6,7 +6,9 @@
 //! Invariants: a verdict comes with its interval and the number of rows behind it; a window's findings, what the watches
 //! make of them and the messages that follow are one transaction; nothing here asks the machine for the time.
 
+mod channels;
 pub mod compare;
+mod delivery;
 mod drift;
 mod error;
 #[cfg(test)]
@@ -16,31 +18,32 @@ mod incidents;
 mod jobs;
 mod labels;
 mod metrics;
-mod notify;
 mod outcomes;
+mod picture;
 mod reference;
 mod run;
 mod samples;
 mod schedule;
 mod served;
+mod silences;
+mod telling;
 
 use axum::Router;
 use domain::definitions::{Definitions, Monitor};
 use service_kit::Context;
 use service_kit::jobs::{Failure, Handlers, Outcome};
 
+pub use delivery::secrets::Secrets;
 pub use error::Error;
 pub use schedule::fire_due;
 
+use delivery::Sender;
+use delivery::courier::Courier;
 use jobs::RunMonitorJob;
 use metrics::Metrics;
-use notify::NotifyJob;
 
 /// The column of logged predictions, and of references, that holds what was answered.
 pub(crate) const SCORE: &str = "probability";
-
-/// Deliveries at a time: so many receivers may be slow before a message to another waits.
-const DELIVERIES: usize = 4;
 
 /// The HTTP routes.
 pub fn router(context: Context) -> Router {
@@ -54,10 +57,7 @@ pub fn router(context: Context) -> Router {
 pub fn start(context: &Context) -> anyhow::Result<()> {
     let metrics = Metrics::of(context);
     service_kit::jobs::start(context, runs(context, &metrics));
-    let client = notify::client()?;
-    for _ in 0..DELIVERIES {
-        service_kit::jobs::start(context, deliveries(context, &metrics, &client));
-    }
+    context.tasks.spawn(Courier::new(context, &metrics, Sender::new(Secrets::of(context))?).run());
     let scheduling = context.clone();
     // The scheduler hears of the stop by itself: it has to be shut down before its task may end.
     context.tasks.spawn(async move {
@@ -80,14 +80,6 @@ fn runs(context: &Context, metrics: &Metrics) -> Handlers {
             let answer = serde_json::to_value(summary).map_err(|error| Failure::last(error.to_string()))?;
             Ok(Outcome { answer, next: Vec::new() })
         }
-    })
-}
-
-fn deliveries(context: &Context, metrics: &Metrics, client: &reqwest::Client) -> Handlers {
-    let (context, metrics, client) = (context.clone(), metrics.clone(), client.clone());
-    Handlers::default().on(NotifyJob::KIND, move |job| {
-        let (context, metrics, client) = (context.clone(), metrics.clone(), client.clone());
-        async move { notify::deliver(&context, &client, &metrics, &job).await }
     })
 }
 

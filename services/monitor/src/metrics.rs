@@ -1,6 +1,6 @@
 //! What the monitor shows at `/metrics`.
 
-use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 use service_kit::Context;
 use service_kit::metrics::{counter, gauge};
 
@@ -17,8 +17,10 @@ pub(crate) struct Metrics {
     pub(crate) label_rate: GaugeVec,
     /// Incidents, by monitor and state.
     pub(crate) incidents: IntGaugeVec,
-    /// Attempts to deliver, by what became of the message.
+    /// Attempts to deliver, by channel and what became of the message.
     pub(crate) notifications: IntCounterVec,
+    /// How long receivers take, by channel.
+    pub(crate) notification_seconds: HistogramVec,
 }
 
 impl Metrics {
@@ -52,9 +54,18 @@ impl Metrics {
             incidents: gauge("foretime_incidents", "Incidents, by state.", &["monitor", "state"]),
             notifications: counter(
                 "foretime_notifications_total",
-                "Attempts to deliver a notification, by the state they left it in.",
-                &["state"],
+                "Attempts to deliver a notification, by channel and the state they left it in.",
+                &["channel", "state"],
             ),
+            notification_seconds: HistogramVec::new(
+                HistogramOpts::new(
+                    "foretime_notification_duration_seconds",
+                    "How long a receiver took to take or refuse a notification.",
+                )
+                .buckets(vec![0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0]),
+                &["channel"],
+            )
+            .expect("the name is a valid metric name"),
         };
         registry.register(Box::new(metrics.windows.clone())).ok();
         registry.register(Box::new(metrics.drift_effect.clone())).ok();
@@ -62,6 +73,7 @@ impl Metrics {
         registry.register(Box::new(metrics.label_rate.clone())).ok();
         registry.register(Box::new(metrics.incidents.clone())).ok();
         registry.register(Box::new(metrics.notifications.clone())).ok();
+        registry.register(Box::new(metrics.notification_seconds.clone())).ok();
         metrics
     }
 }

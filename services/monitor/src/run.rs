@@ -16,12 +16,14 @@ use storage::monitors::{Finding, JudgedWindow, WindowKey};
 use storage::predictions::ServedWindow;
 
 use crate::Error;
+use crate::delivery::courier::Outbox;
 use crate::drift::{self, TRAILING};
 use crate::incidents::{BY_INPUTS, BY_LABELS, Judged};
 use crate::metrics::Metrics;
 use crate::outcomes::{self, Step};
 use crate::reference::{self, Reference};
 use crate::served::Served;
+use crate::telling::Teller;
 
 /// Labels are judged once this share of a window's predictions has one, or once the window is this old.
 const MATURE_SHARE: f64 = 0.95;
@@ -72,7 +74,9 @@ pub(crate) async fn run(
         summary.windows += run.judge_inputs(&reference, &windows).await?;
         summary.labelled_windows += run.judge_labels(&reference, &windows, until).await?;
     }
+    run.tell_what_was_held_back().await?;
     run.count_incidents().await?;
+    Outbox::of(context).ring();
     Ok(summary)
 }
 
@@ -265,6 +269,16 @@ impl Run<'_> {
                 gauge.set(value);
             }
         }
+    }
+
+    async fn tell_what_was_held_back(&self) -> Result<(), Error> {
+        let (definitions, monitor, project) = (self.definitions, self.monitor, self.project.as_str());
+        let mut tx = self.context.db.begin().await?;
+        storage::monitors::lock(&mut tx, project, &monitor.name).await?;
+        let teller = Teller { definitions, monitor, project, now: self.context.clock.now() };
+        teller.digest(&mut tx).await?;
+        tx.commit().await?;
+        Ok(())
     }
 
     async fn count_incidents(&self) -> Result<(), Error> {

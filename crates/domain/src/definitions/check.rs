@@ -30,7 +30,8 @@ fn misfits(all: &Definitions, located: &Located) -> Vec<String> {
     let refer = |kind: &str, name: &str| reference(all, kind, name);
     match &located.object {
         Object::Entity(entity) if entity.keys.is_empty() => vec!["it needs at least one key".to_owned()],
-        Object::Entity(_) | Object::Channel(_) => vec![],
+        Object::Entity(_) => vec![],
+        Object::Channel(channel) => channel.misfits(),
         Object::Source(source) => check_source(source),
         Object::FeatureView(view) => check_view(all, view),
         Object::EventStream(stream) => match all.feature_view(&stream.view) {

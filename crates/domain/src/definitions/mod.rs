@@ -3,12 +3,14 @@
 //! [`parse`] reads files, [`check`] refuses dangling references, [`plan`] says what applying them would change. Nothing
 //! here touches a disk or a database.
 
+mod channel;
 mod check;
 mod objects;
 mod parse;
 mod plan;
 mod versions;
 
+pub use channel::{Channel, Email, MailTls, Target};
 pub use check::{check, dataset_columns, spine_columns};
 pub use objects::*;
 pub use parse::{Definitions, Located, parse_file};

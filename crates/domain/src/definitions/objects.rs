@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::channel::Channel;
 use crate::gate::Gate;
 use crate::time::{Cutoff, Horizon};
 
@@ -491,6 +492,9 @@ pub struct Monitor {
     /// How many windows in a row must look well before an incident resolves.
     #[serde(default = "recovery_windows")]
     pub recovery_windows: u32,
+    /// How many messages about its model a channel gets a day (UTC); pages come on top. The rest is counted and told later.
+    #[serde(default = "notifications_per_day")]
+    pub notifications_per_day: u32,
     /// What to do when an incident opens.
     pub on_incident: Option<OnIncident>,
     /// Where to tell.
@@ -517,6 +521,9 @@ fn min_rows() -> u64 {
     200
 }
 fn recovery_windows() -> u32 {
+    3
+}
+fn notifications_per_day() -> u32 {
     3
 }
 
@@ -547,18 +554,6 @@ pub struct Schedule {
 
 fn utc() -> String {
     "UTC".to_owned()
-}
-
-/// Where alerts go.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Channel {
-    /// Its name.
-    pub name: String,
-    /// The address that gets a JSON document by POST.
-    pub webhook: String,
-    /// The environment variable that holds the key of the HMAC-SHA256 signature.
-    pub secret_env: Option<String>,
 }
 
 /// Any object.

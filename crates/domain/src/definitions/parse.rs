@@ -29,7 +29,7 @@ macro_rules! getters {
         impl Definitions {
             $(
                 #[doc = concat!("The ", $kind, " of that name.")]
-                pub fn $get(&self, name: &str) -> Option<&super::objects::$type> {
+                pub fn $get(&self, name: &str) -> Option<&super::$type> {
                     match &self.0.get(&($kind, name.to_owned()))?.object {
                         Object::$variant(object) => Some(object),
                         _ => None,

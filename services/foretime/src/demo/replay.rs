@@ -211,7 +211,7 @@ impl<'a> Replay<'a> {
         self.drain().await
     }
 
-    /// Waits until no job is queued or running.
+    /// Waits until no job is queued or running and no message could be leaving.
     async fn drain(&self) -> Result<(), Failure> {
         let mut pause = tokio::time::interval(std::time::Duration::from_millis(20));
         loop {
@@ -219,10 +219,13 @@ impl<'a> Replay<'a> {
             self.stage.check()?;
             let mut conn = self.stage.context.db.acquire().await.map_err(storage::Error::from)?;
             let counts = storage::jobs::counts(&mut conn).await?;
-            if counts
+            let now = self.stage.context.clock.now();
+            let project = &self.stage.context.config.project;
+            let leaving = storage::notifications::leaving(&mut conn, project, now).await?;
+            let idle = counts
                 .iter()
-                .all(|(_, state, jobs)| *jobs == 0 || !matches!(state.as_str(), "queued" | "running"))
-            {
+                .all(|(_, state, jobs)| *jobs == 0 || !matches!(state.as_str(), "queued" | "running"));
+            if idle && leaving == 0 {
                 return Ok(());
             }
         }

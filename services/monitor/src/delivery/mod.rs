@@ -1,0 +1,174 @@
+//! Delivery: how one message reaches one channel, whatever its kind.
+//!
+//! Belongs here: rendering a message for a receiver and asking it to take it. Not here: when and how often that is tried
+//! (`courier`), what is told at all (`incidents`). Secrets come from the environment, for the moment of the sending.
+
+pub(crate) mod alertmanager;
+pub(crate) mod courier;
+mod email;
+pub(crate) mod message;
+pub(crate) mod secrets;
+mod slack;
+mod webhook;
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::definitions::{Channel, Target};
+use domain::ids::NotificationId;
+use reqwest::StatusCode;
+
+use message::Message;
+use secrets::Secrets;
+
+/// How long a receiver may take, all in all.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A message in the hands of a sender.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parcel<'a> {
+    /// Receivers see it as the idempotency key: a message whose answer got lost arrives twice under one key.
+    pub(crate) id: NotificationId,
+    /// What is said.
+    pub(crate) message: &'a Message,
+    /// The machine's time: receivers live by it.
+    pub(crate) now: DateTime<Utc>,
+}
+
+/// Why a receiver did not take a message.
+#[derive(Debug, thiserror::Error)]
+#[error("channel `{channel}`: {why}")]
+pub(crate) struct Refusal {
+    channel: String,
+    why: String,
+    /// Whether trying again may help.
+    pub(crate) again: Again,
+}
+
+/// Whether trying again may help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// The receiver is away, or the channel is set up wrong.
+    Later,
+    /// The receiver said when.
+    After(TimeDelta),
+    /// The receiver does not want this very message.
+    Unlikely,
+}
+
+impl domain::Fault for Refusal {
+    fn remedy(&self) -> domain::Remedy {
+        domain::Remedy::RetryLater
+    }
+    fn code(&self) -> &'static str {
+        "not-delivered"
+    }
+}
+
+/// Sends messages; made once a process.
+#[derive(Clone, Debug)]
+pub(crate) struct Sender {
+    http: reqwest::Client,
+    secrets: Secrets,
+}
+
+impl Sender {
+    /// A sender that follows no redirects and does not wait for long.
+    ///
+    /// # Errors
+    /// If the machine's certificates cannot be read.
+    pub(crate) fn new(secrets: Secrets) -> Result<Self, reqwest::Error> {
+        rustls::crypto::ring::default_provider().install_default().ok(); // another service may have done so
+        let http = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(3))
+            .timeout(PATIENCE)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("foretime/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self { http, secrets })
+    }
+
+    /// Asks the receiver of `channel` to take a message.
+    pub(crate) async fn send(&self, channel: &Channel, parcel: Parcel<'_>) -> Result<(), Refusal> {
+        let linked = parcel.message.linked_to(channel.links.as_deref());
+        let parcel = Parcel { message: &linked, ..parcel };
+        let sent = match channel.target() {
+            Some(Target::Webhook(address)) => self.webhook(channel, address, parcel).await,
+            Some(Target::Alertmanager(address)) => {
+                let alerts = [alertmanager::Alert::of(parcel.message, channel.resend_seconds, parcel.now)];
+                self.alerts(address, &alerts).await
+            }
+            Some(Target::Slack(variable)) => self.slack(variable, parcel).await,
+            Some(Target::Email(settings)) => self.mail(settings, parcel).await,
+            None => Err(Trouble::unlikely("it names no way to deliver, or several")),
+        };
+        sent.map_err(|trouble| trouble.at(channel))
+    }
+
+    /// The secret that an environment variable holds.
+    fn secret(&self, variable: &str) -> Result<String, Trouble> {
+        self.secrets.find(variable).ok_or_else(|| {
+            Trouble::later(format!("its secret is in ${variable}, which is not set where Foretime runs"))
+        })
+    }
+
+    /// Tells an Alertmanager what is still so.
+    pub(crate) async fn stands(
+        &self,
+        channel: &Channel,
+        address: &str,
+        alerts: &[alertmanager::Alert],
+    ) -> Result<(), Refusal> {
+        self.alerts(address, alerts).await.map_err(|trouble| trouble.at(channel))
+    }
+}
+
+/// A refusal before it is known whose.
+#[derive(Debug)]
+struct Trouble {
+    why: String,
+    again: Again,
+}
+
+impl Trouble {
+    fn later(why: impl Into<String>) -> Self {
+        Self { why: why.into(), again: Again::Later }
+    }
+
+    fn unlikely(why: impl Into<String>) -> Self {
+        Self { why: why.into(), again: Again::Unlikely }
+    }
+
+    fn at(self, channel: &Channel) -> Refusal {
+        Refusal { channel: channel.name.clone(), why: self.why, again: self.again }
+    }
+}
+
+/// Sends a request; anything but success is trouble, told without the address, which may hold a secret.
+async fn post(request: reqwest::RequestBuilder) -> Result<(), Trouble> {
+    let answer = request.send().await.map_err(|error| Trouble::later(told(error)))?;
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(());
+    }
+    let again = match status {
+        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => {
+            Again::Unlikely
+        }
+        _ => retry_after(&answer).map_or(Again::Later, Again::After),
+    };
+    Err(Trouble { why: format!("the receiver answered {status}"), again })
+}
+
+fn retry_after(answer: &reqwest::Response) -> Option<TimeDelta> {
+    let seconds = answer.headers().get("retry-after")?.to_str().ok()?.parse().ok()?;
+    TimeDelta::try_seconds(seconds)
+}
+
+fn told(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    match service_kit::problem::causes(&error) {
+        causes if causes.is_empty() => error.to_string(),
+        causes => format!("{error}: {causes}"),
+    }
+}
