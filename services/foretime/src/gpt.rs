@@ -101,7 +101,7 @@ struct Size {
     /// `a` (4 blocks of 128, vocabulary 1024, context 256), `b` (6 of 384, 4096, 512) or `c` (GPT-2: 12 of 768, 50257,
     /// 512); the options below change it.
     #[arg(long, default_value = "a")]
-    config: Preset,
+    preset: Preset,
     /// Blocks.
     #[arg(long)]
     layers: Option<usize>,
@@ -137,7 +137,7 @@ enum Preset {
 
 impl Size {
     fn config(&self) -> GptConfig {
-        let (layers, width, heads, context, vocabulary) = match self.config {
+        let (layers, width, heads, context, vocabulary) = match self.preset {
             Preset::A => (4, 128, 4, 256, 1024),
             Preset::B => (6, 384, 6, 512, 4096),
             Preset::C => (12, 768, 12, 512, 50_257),
@@ -160,7 +160,7 @@ impl Size {
     }
 
     fn batch(&self) -> usize {
-        let usual = match self.config {
+        let usual = match self.preset {
             Preset::A => 16,
             Preset::B => 8,
             Preset::C => 1,
@@ -408,7 +408,7 @@ mod tests {
     #[test]
     fn the_presets_are_the_sizes_they_say() {
         let sizes = ["a", "b", "c"].map(|preset| {
-            match Line::try_parse_from(["gpt", "bench", "--config", preset]).unwrap().command {
+            match Line::try_parse_from(["gpt", "bench", "--preset", preset]).unwrap().command {
                 GptCommand::Bench(bench) => bench.size.config().parameters(),
                 other => panic!("{other:?}"),
             }
