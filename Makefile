@@ -51,11 +51,11 @@ BENCH_DATA ?= /tmp/foretime-bench/$(BENCH_LABELS)x$(BENCH_ROWS)
 bench-features: ## join a million labels to ten million rows, beside DuckDB and polars
 	@.ci/setup bench
 	. .ci/env; cargo build --release --workspace --bins
-	@. .ci/env; bench/features/bench "$$CARGO_TARGET_DIR/release/foretime" $(BENCH_DATA) $(BENCH_LABELS) $(BENCH_ROWS) $(BENCH_ROUNDS)
+	@. .ci/env; tests/bench/features/bench "$$CARGO_TARGET_DIR/release/foretime" $(BENCH_DATA) $(BENCH_LABELS) $(BENCH_ROWS) $(BENCH_ROUNDS)
 
 # A Python with pyarrow and numpy; for ARGS=--feast also feast, psycopg[binary] and psycopg_pool.
 BENCH_PYTHON ?= python3
 
 bench-online: ## ask for online features under load with wrk; ARGS=--feast puts Feast's server beside it
 	. .ci/env; cargo build --release --bin foretime
-	. .ci/env; "$(BENCH_PYTHON)" bench/features/online.py "$$CARGO_TARGET_DIR/release/foretime" $(ARGS)
+	. .ci/env; "$(BENCH_PYTHON)" tests/bench/features/online.py "$$CARGO_TARGET_DIR/release/foretime" $(ARGS)
