@@ -13,7 +13,7 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
     ("crates/frames", &["domain"], &["polars", "polars-arrow", "arrow", "parquet"]),
     ("crates/gpt", &["domain"], &["candle-core", "candle-nn"]),
     ("crates/boosting", &["domain"], &["forust-ml"]),
-    ("crates/service-kit", &["domain", "storage"], &["axum", "sqlx"]),
+    ("crates/service-kit", &["domain", "statistics", "storage"], &["axum", "sqlx"]),
     ("services/feature-store", &["domain", "storage", "frames", "service-kit"], &["axum", "sqlx"]),
     (
         "services/gpt-worker",

@@ -1,6 +1,7 @@
 //! What every service shares on the outside: its context, configuration, telemetry, HTTP surface, problems and job loop.
 //!
-//! Belongs here: running a service. Not here: what any service does, SQL (`storage`), files (`frames`).
+//! Belongs here: running a service, and what several must do in one way (judging, reading online rows). Not here: what
+//! any one service does, SQL (`storage`), files (`frames`).
 //!
 //! Invariants: a service gets everything it may use from its [`Context`]; errors become HTTP in [`Problem`] and are logged
 //! there, once; a job's lease is held and extended here, so that handlers only do the work.
@@ -11,6 +12,7 @@ pub mod config;
 pub mod context;
 pub mod http;
 pub mod jobs;
+pub mod judging;
 pub mod metrics;
 pub mod online;
 pub mod openapi;

@@ -8,7 +8,6 @@
 
 mod calibrate;
 mod error;
-mod evaluate;
 mod kinds;
 mod metrics;
 mod model_file;

@@ -9,10 +9,10 @@ use domain::split::Window;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use service_kit::jobs::{Failure, Job, Outcome};
+use service_kit::judging::scores;
 use statistics::Generator;
 use statistics::calibrators::sigmoid;
 
-use crate::evaluate::scores;
 use crate::kinds::Learned;
 use crate::training_data::{TrainingData, at_least, sample};
 use crate::{Error, Worker};
@@ -85,5 +85,5 @@ fn judge(
     })?;
     let odds = learned.log_odds(&test.table, test.history.as_ref(), &test.cutoffs)?;
     let probabilities: Vec<f64> = odds.into_iter().map(sigmoid).collect();
-    scores(&probabilities, &test.labels)
+    Ok(scores(&probabilities, &test.labels)?)
 }

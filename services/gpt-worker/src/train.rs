@@ -13,11 +13,11 @@ use frames::judged::Judged;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service_kit::jobs::{Failure, Job, Outcome};
+use service_kit::judging::{by_month, diagram, scores};
 use statistics::calibrators::sigmoid;
 use storage::jobs::NewJob;
 
 use crate::calibrate::choose;
-use crate::evaluate::{by_month, diagram, scores};
 use crate::kinds::{Learned, Step};
 use crate::model_file::{Card, Servable};
 use crate::record::Run;

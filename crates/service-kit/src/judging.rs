@@ -1,15 +1,13 @@
-//! Judging: scores with their intervals, over the whole window and by month.
+//! Judging a model's probabilities: the same scores wherever a model was trained, over a whole window and by month.
 
 use std::collections::BTreeMap;
 
 use chrono::DateTime;
 use domain::evaluation::{Interval, ReliabilityBin, Scores};
-use statistics::Generator;
 use statistics::calibration::{Binning, ece, ece_null_band, reliability, slope_and_intercept};
 use statistics::ranking::{auc, average_precision};
 use statistics::scoring::{brier, log_loss};
-
-use crate::Error;
+use statistics::{Error, Generator};
 
 /// Bins of every expected calibration error that we report.
 const BINS: usize = 15;
@@ -21,8 +19,8 @@ const REPETITIONS: usize = 200;
 /// Scores of probabilities against outcomes.
 ///
 /// # Errors
-/// [`Error::Statistics`] without a row.
-pub(crate) fn scores(probabilities: &[f64], labels: &[bool]) -> Result<Scores, Error> {
+/// [`Error`] without a row, or if a probability is none.
+pub fn scores(probabilities: &[f64], labels: &[bool]) -> Result<Scores, Error> {
     let ranked = auc(probabilities, labels).ok();
     let line = slope_and_intercept(probabilities, labels).ok();
     let mut generator = Generator::from_seed(labels.len() as u64);
@@ -45,8 +43,8 @@ pub(crate) fn scores(probabilities: &[f64], labels: &[bool]) -> Result<Scores, E
 /// Scores by calendar month of the cutoff (UTC). A month with fewer than [`MONTH_ROWS`] rows says nothing and is left out.
 ///
 /// # Errors
-/// [`Error::Statistics`] does not occur: every month has a row.
-pub(crate) fn by_month(
+/// [`Error`] if a probability is none.
+pub fn by_month(
     probabilities: &[f64],
     labels: &[bool],
     cutoffs: &[i64],
@@ -65,8 +63,8 @@ pub(crate) fn by_month(
 /// The reliability diagram.
 ///
 /// # Errors
-/// [`Error::Statistics`] without a row.
-pub(crate) fn diagram(probabilities: &[f64], labels: &[bool]) -> Result<Vec<ReliabilityBin>, Error> {
+/// [`Error`] without a row, or if a probability is none.
+pub fn diagram(probabilities: &[f64], labels: &[bool]) -> Result<Vec<ReliabilityBin>, Error> {
     let bins = reliability(probabilities, labels, Binning::EqualWidth(BINS))?;
     Ok(bins
         .into_iter()
