@@ -64,6 +64,13 @@ fn fill_and_sync(
     Ok(Written { sha256: hex::encode(sink.hash.finalize()), bytes: sink.bytes })
 }
 
+/// The SHA-256, in hex, of what `fill` writes.
+pub(crate) fn hash_of(fill: impl FnOnce(&mut dyn Write) -> Result<(), Error>) -> Result<String, Error> {
+    let mut sink = Hashing { inner: io::sink(), hash: Sha256::new(), bytes: 0 };
+    fill(&mut sink)?;
+    Ok(hex::encode(sink.hash.finalize()))
+}
+
 struct Hashing<W> {
     inner: W,
     hash: Sha256,

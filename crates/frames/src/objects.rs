@@ -80,6 +80,21 @@ impl Objects {
         Ok(wait(self.store.head(&path))?.size)
     }
 
+    /// Whether there is an object of that key.
+    ///
+    /// # Errors
+    /// [`Error::Objects`].
+    pub fn exists(&self, key: &str) -> Result<bool, Error> {
+        let path = self.path(key)?;
+        wait(async {
+            match self.store.head(&path).await {
+                Ok(_) => Ok(true),
+                Err(object_store::Error::NotFound { .. }) => Ok(false),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
     /// Some bytes of an object.
     ///
     /// # Errors

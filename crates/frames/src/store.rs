@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
-use crate::files::{Written, sha256, write_whole};
+use crate::files::{Written, hash_of, sha256, write_whole};
 use crate::frame::Frame;
 use crate::objects::Objects;
 use crate::place::Bytes;
@@ -92,6 +92,19 @@ impl Store {
                 }
                 Ok(file)
             }
+        }
+    }
+
+    /// The SHA-256, in hex, of what is in a file now; none if it is gone.
+    ///
+    /// # Errors
+    /// [`Error::File`] or [`Error::Objects`].
+    pub fn sha256(&self, path: &str) -> Result<Option<String>, Error> {
+        match self {
+            Self::Folder(folder) if !folder.join(path).exists() => Ok(None),
+            Self::Folder(folder) => sha256(&folder.join(path)).map(Some),
+            Self::Objects { objects, .. } if !objects.exists(path)? => Ok(None),
+            Self::Objects { objects, .. } => hash_of(|sink| objects.download(path, sink)).map(Some),
         }
     }
 

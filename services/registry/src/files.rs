@@ -1,9 +1,6 @@
 //! The files of a version: where they are, and what they were when somebody first looked at them closely.
 
-use std::path::{Path, PathBuf};
-
 use futures::StreamExt;
-use service_kit::Context;
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use storage::governance::VersionKey;
@@ -13,9 +10,6 @@ use storage::tracking::runs;
 
 use crate::artifacts::{ArtifactPath, Failure, Store};
 use crate::{Error, Registry};
-
-/// How much of a file is read at a time.
-const CHUNK_BYTES: usize = 1 << 20;
 
 /// The folder of a version below the artifact root.
 ///
@@ -110,35 +104,4 @@ async fn content_hash(store: &Store<'_>, path: &ArtifactPath) -> Result<String, 
         hash.update(chunk.map_err(std::io::Error::other)?);
     }
     Ok(hex::encode(hash.finalize()))
-}
-
-/// SHA-256 of a file, in hex; `None` if it is not there.
-///
-/// # Errors
-/// [`Error::Unreadable`].
-pub(crate) async fn sha256_of(file: PathBuf) -> Result<Option<String>, Error> {
-    let hashing = tokio::task::spawn_blocking(move || hash_file(&file).map_err(|error| (file, error)));
-    match hashing.await.map_err(|error| Error::Unreadable(format!("hashing ended early: {error}")))? {
-        Ok(hash) => Ok(Some(hash)),
-        Err((_, error)) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err((file, error)) => Err(Error::Unreadable(format!("`{}` cannot be read: {error}", file.display()))),
-    }
-}
-
-fn hash_file(file: &Path) -> std::io::Result<String> {
-    use std::io::Read;
-    let mut file = std::fs::File::open(file)?;
-    let mut hash = Sha256::new();
-    let mut chunk = vec![0; CHUNK_BYTES];
-    loop {
-        match file.read(&mut chunk)? {
-            0 => return Ok(hex::encode(hash.finalize())),
-            read => hash.update(&chunk[..read]),
-        }
-    }
-}
-
-/// Where a file of the data directory is.
-pub(crate) fn in_data_dir(context: &Context, path: &str) -> PathBuf {
-    context.data_dir.join(path)
 }

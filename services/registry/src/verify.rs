@@ -1,6 +1,9 @@
 //! Reading everything behind a version again, and hashing it again.
 
+use std::sync::Arc;
+
 use domain::evaluation::Evaluation;
+use frames::store::Store;
 use serde::Serialize;
 use sqlx::PgConnection;
 use storage::governance::files::files_of;
@@ -9,7 +12,7 @@ use storage::models::Version;
 use storage::training_sets::TrainingSet;
 
 use crate::aliases::evidence_of;
-use crate::files::{folder_of, frozen, hashed, in_data_dir, key_of, sha256_of};
+use crate::files::{folder_of, frozen, hashed, key_of};
 use crate::{Error, Registry, signing};
 
 /// What became of a file.
@@ -59,9 +62,9 @@ pub(crate) async fn verify(registry: &Registry, version: &Version) -> Result<Rep
     let evidence = evidence_of(&mut conn, registry.project(), version).await?;
     drop(conn);
     if let Some(evidence) = evidence {
-        files.push(
-            look(registry, "evaluation", &evidence.predictions_path, &evidence.predictions_sha256).await?,
-        );
+        let here = Arc::new(Store::Folder(registry.context.data_dir.clone()));
+        files
+            .push(look(&here, "evaluation", &evidence.predictions_path, &evidence.predictions_sha256).await?);
         files.extend(training(registry, &evidence).await?);
     }
     files.extend(signing::look(registry, version).await?);
@@ -116,9 +119,10 @@ async fn training(registry: &Registry, evidence: &Evaluation) -> Result<Vec<Look
     let parts = parts_of(&mut conn, project, set.id).await?;
     let listed = listed(&mut conn, project, &parts).await?;
     drop(conn);
-    let mut looked = set_files(registry, &set).await?;
+    let store = offline(registry)?;
+    let mut looked = set_files(&store, &set).await?;
     for (part, listed) in parts.iter().zip(listed) {
-        let mut file = look(registry, "part", &part.path, &part.sha256).await?;
+        let mut file = look(&store, "part", &part.path, &part.sha256).await?;
         if file.state == State::Missing && !listed {
             file.state = State::Retired;
         }
@@ -137,16 +141,25 @@ async fn listed(
     Ok(ids.iter().map(|id| known.contains(id)).collect())
 }
 
-async fn set_files(registry: &Registry, set: &TrainingSet) -> Result<Vec<Looked>, Error> {
-    let mut looked = vec![look(registry, "training set", &set.path, &set.sha256).await?];
+async fn set_files(store: &Arc<Store>, set: &TrainingSet) -> Result<Vec<Looked>, Error> {
+    let mut looked = vec![look(store, "training set", &set.path, &set.sha256).await?];
     if let (Some(path), Some(sha256)) = (&set.history_path, &set.history_sha256) {
-        looked.push(look(registry, "histories", path, sha256).await?);
+        looked.push(look(store, "histories", path, sha256).await?);
     }
     Ok(looked)
 }
 
-async fn look(registry: &Registry, what: &'static str, path: &str, expected: &str) -> Result<Looked, Error> {
-    let found = sha256_of(in_data_dir(&registry.context, path)).await?;
+/// Where training sets and parts lie: a folder or a bucket.
+fn offline(registry: &Registry) -> Result<Arc<Store>, Error> {
+    let url = registry.context.config.offline.url.as_deref();
+    Ok(Arc::new(Store::at(url, &registry.context.data_dir)?))
+}
+
+async fn look(store: &Arc<Store>, what: &'static str, path: &str, expected: &str) -> Result<Looked, Error> {
+    let (reader, wanted) = (Arc::clone(store), path.to_owned());
+    let hashing = tokio::task::spawn_blocking(move || reader.sha256(&wanted));
+    let found =
+        hashing.await.map_err(|error| Error::Unreadable(format!("hashing ended early: {error}")))??;
     let state = compared(expected, found.as_deref());
     Ok(Looked { what, path: path.to_owned(), expected: Some(expected.to_owned()), found, state })
 }

@@ -79,14 +79,15 @@ pub async fn parts_of(
     .await?)
 }
 
-/// Those of these parts that the manifest still lists.
+/// Those of these parts whose files the manifest says are still there: not merged into others and removed since.
 ///
 /// # Errors
 /// [`Error::Database`] if the database refuses.
 pub async fn listed(conn: &mut PgConnection, project: &str, parts: &[PartId]) -> Result<Vec<PartId>, Error> {
     let ids: Vec<uuid::Uuid> = parts.iter().map(|part| part.0).collect();
     let found = sqlx::query_scalar!(
-        r#"select part_id as "part_id: PartId" from parts where project = $1 and part_id = any($2)"#,
+        r#"select part_id as "part_id: PartId" from parts
+           where project = $1 and part_id = any($2) and removed_at is null"#,
         project,
         &ids,
     );
@@ -198,12 +199,11 @@ pub async fn uses_of_hash(conn: &mut PgConnection, project: &str, sha256: &str) 
             select training_set_id, 'training set' from training_sets
             where project = $1 and $2 in (sha256, history_sha256)
         )
-        select version.model as "model!", version.version as "version!",
+        select evidence.model as "model!", evidence.version as "version!",
                sets.training_set_id as "training_set_id?: TrainingSetId", sets.by as "by!"
         from sets
-        join model_evidence evidence
+        join evidence_of_versions evidence
           on evidence.project = $1 and evidence.evaluation ->> 'training_set' = sets.training_set_id::text
-        join model_versions version on version.project = $1 and version.run_id = evidence.run_id and version.made_by_run
         union
         select model, version, null, kind from version_inputs where project = $1 and sha256 = $2
         union
@@ -225,14 +225,13 @@ pub async fn uses_of_part(conn: &mut PgConnection, project: &str, part: PartId) 
     Ok(sqlx::query_as!(
         Use,
         r#"
-        select version.model, version.version, used.training_set_id as "training_set_id?: TrainingSetId",
-               'training part' as "by!"
+        select evidence.model as "model!", evidence.version as "version!",
+               used.training_set_id as "training_set_id?: TrainingSetId", 'training part' as "by!"
         from training_set_parts used
-        join model_evidence evidence
+        join evidence_of_versions evidence
           on evidence.project = $1 and evidence.evaluation ->> 'training_set' = used.training_set_id::text
-        join model_versions version on version.project = $1 and version.run_id = evidence.run_id and version.made_by_run
         where used.project = $1 and used.part_id = $2
-        order by version.model, version.version
+        order by evidence.model, evidence.version
         "#,
         project,
         part as PartId,
@@ -253,11 +252,11 @@ pub async fn uses_of_training_set(
     Ok(sqlx::query_as!(
         Use,
         r#"
-        select version.model, version.version, $2::uuid as "training_set_id?: TrainingSetId", 'training set' as "by!"
-        from model_evidence evidence
-        join model_versions version on version.project = $1 and version.run_id = evidence.run_id and version.made_by_run
-        where evidence.project = $1 and evidence.evaluation ->> 'training_set' = ($2::uuid)::text
-        order by version.model, version.version
+        select model as "model!", version as "version!", $2::uuid as "training_set_id?: TrainingSetId",
+               'training set' as "by!"
+        from evidence_of_versions
+        where project = $1 and evaluation ->> 'training_set' = ($2::uuid)::text
+        order by model, version
         "#,
         project,
         training_set as TrainingSetId,
