@@ -227,6 +227,45 @@ pub async fn note(
     Ok(deliveries.len())
 }
 
+/// Writes, in the caller's transaction, that a run of this platform made a version.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn note_version(
+    conn: &mut PgConnection,
+    project: &str,
+    model: &str,
+    version: i32,
+    source: &str,
+    run_id: &str,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    if listened_to(conn, project, model).await?.is_some() {
+        let data = created(model, version, source, Some(run_id), &json!({}), "");
+        note(conn, project, "MODEL_VERSION", "CREATED", &data, now).await?;
+    }
+    Ok(())
+}
+
+/// What MLflow says of a version that was created.
+pub fn created(
+    model: &str,
+    version: i32,
+    source: &str,
+    run_id: Option<&str>,
+    tags: &Value,
+    description: &str,
+) -> Value {
+    json!({
+        "name": model,
+        "version": version.to_string(),
+        "source": source,
+        "run_id": run_id,
+        "tags": tags,
+        "description": description,
+    })
+}
+
 /// A message with its webhook, unless that was removed.
 ///
 /// # Errors

@@ -163,6 +163,8 @@ impl Run {
             now_ms,
         )
         .await?;
+        storage::webhooks::note_version(&mut tx, &self.project, name, version, &source, &self.id, now)
+            .await?;
         tx.commit().await?;
         Ok(promotion_job(request, name, version, now))
     }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use service_kit::Context;
 use sqlx::PgConnection;
 use storage::tracking::Pair;
+use storage::webhooks::created;
 
 use crate::Error;
 pub(crate) use address::{Unreachable, check};
@@ -80,14 +81,7 @@ impl Change<'_> {
                 (entity("REGISTERED_MODEL", "PROMPT"), "CREATED", data)
             }
             Self::Version { name, version, source, run_id, tags, description } => {
-                let data = json!({
-                    "name": name,
-                    "version": version.to_string(),
-                    "source": source,
-                    "run_id": run_id,
-                    "tags": object(tags),
-                    "description": description,
-                });
+                let data = created(name, version, source, run_id, &object(tags), description);
                 (entity("MODEL_VERSION", "PROMPT_VERSION"), "CREATED", data)
             }
             Self::ModelTag { name, key, value } => {
