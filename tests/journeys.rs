@@ -12,6 +12,7 @@ mod feature_store_feast;
 mod feature_store_parity;
 mod feature_store_types;
 mod feature_store_versions;
+mod foreign_models;
 mod governance;
 mod housing;
 mod jobs;

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use axum::body::Body;
+use axum::http::Request;
 use chrono::{DateTime, TimeDelta, Utc};
 use feature_store::compact::compact_view;
 use frames::objects::Objects;
@@ -169,7 +171,7 @@ async fn inner_platform_over_s3() {
     let folder = platform.folder.path().to_owned();
     let (path, sha256) =
         (set["path"].as_str().unwrap().to_owned(), set["sha256"].as_str().unwrap().to_owned());
-    tokio::task::spawn_blocking(move || {
+    let rows = tokio::task::spawn_blocking(move || {
         let objects = Objects::at(&format!("{BUCKET}/data")).unwrap();
         let parts = objects.matching("features/default/latest/*").unwrap();
         assert_eq!(parts.len(), 1, "three were merged into one: {parts:?}");
@@ -177,7 +179,8 @@ async fn inner_platform_over_s3() {
         let store = frames::store::Store::at(Some(&format!("{BUCKET}/data")), &folder).unwrap();
         let fetched = store.local(&path, &sha256).unwrap();
         frames::files::verify(&fetched, &sha256).unwrap();
-        assert_eq!(frames::files::read_arrow(&fetched).unwrap().rows(), 58);
+        let rows = frames::files::read_arrow(&fetched).unwrap();
+        assert_eq!(rows.rows(), 58);
         let large = bytes::Bytes::from(vec![7; 20 << 20]); // three parts of an upload
         let file = folder.join("large");
         std::fs::write(&file, &large).unwrap();
@@ -186,7 +189,39 @@ async fn inner_platform_over_s3() {
         assert_eq!(objects.range("large", 8 << 20..(8 << 20) + 3).unwrap(), large.slice(0..3));
         objects.remove("large").unwrap();
         assert!(objects.size("large").is_err());
+        rows
     })
     .await
     .unwrap();
+    every_file_behind_a_version_is_read_again_from_there(&platform, &id, rows).await;
+}
+
+async fn every_file_behind_a_version_is_read_again_from_there(platform: &Platform, set: &str, rows: Frame) {
+    let mut foretold = rows.select(&["__row", "__cutoff"]).unwrap();
+    foretold.set("probability", Values::Number(vec![0.5; rows.rows()]));
+    for (path, body) in [
+        ("/api/2.0/mlflow/registered-models/create", json!({ "name": "late" })),
+        ("/api/2.0/mlflow/model-versions/create", json!({ "name": "late", "source": "s3://elsewhere" })),
+    ] {
+        assert_eq!(platform.call("POST", path, Some(body)).await.0, 200);
+    }
+    let learned = format!("training_set={set}&trained_through=2013-10-25T00:00:00Z");
+    let request = Request::post(format!("/v1/models/late/versions/1/evidence?{learned}"))
+        .header("content-type", "application/vnd.apache.arrow.stream")
+        .body(Body::from(frames::wire::write_stream(&foretold).unwrap()));
+    let (status, said) = platform.send(request.unwrap()).await;
+    assert_eq!(status, 201, "{said}");
+    let verify = "/v1/models/late/versions/1/verify";
+    let (_, report) = platform.call("POST", verify, None).await;
+    let mut states: Vec<(&str, &str)> = report["files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|file| (file["what"].as_str().unwrap(), file["state"].as_str().unwrap()))
+        .collect();
+    states.sort();
+    let merged = ("part", "retired");
+    let expected =
+        [("evaluation", "intact"), ("part", "intact"), merged, merged, merged, ("training set", "intact")];
+    assert_eq!(states, expected, "{report}");
 }

@@ -29,6 +29,9 @@ pub struct Gate {
     /// The version must read the features as its dataset defines them now.
     #[serde(default = "yes")]
     pub same_schema: bool,
+    /// The model is trained elsewhere, with files registered by an MLflow client: no model of the definitions registers there.
+    #[serde(default)]
+    pub elsewhere: bool,
     /// Somebody else than the version's author must have approved it.
     #[serde(default)]
     pub approval: bool,
@@ -292,6 +295,7 @@ mod tests {
             max_ece: Some(0.03),
             max_drift: None,
             same_schema: true,
+            elsewhere: false,
             approval: false,
         }
     }

@@ -1,6 +1,7 @@
-//! Judged rows: what a model said of rows it never saw, and what came true. Gates compare two of these.
+//! Judged rows: what a model said of rows it never saw, and what came true. Gates compare two of these; of a model trained
+//! elsewhere only what it said is asked, and a training set says what came true.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use crate::Error;
@@ -33,7 +34,72 @@ pub struct Shared {
     pub second: Vec<f64>,
 }
 
+/// What came true of the rows of a training set.
+#[derive(Clone, Debug, Default)]
+pub struct Outcomes(HashMap<(String, i64), bool>);
+
+impl Outcomes {
+    /// The outcomes of a training set's file, after its hash was checked.
+    ///
+    /// # Errors
+    /// [`Error::Altered`], [`Error::File`], or an error that names a column.
+    pub fn read(path: &Path, sha256: &str) -> Result<Self, Error> {
+        verify(path, sha256)?;
+        let frame = read_arrow(path)?;
+        let (rows, cutoffs) = (frame.column("__row")?, frame.times("__cutoff")?);
+        let Values::Boolean(labels) = frame.column("__label")? else {
+            return Err(Error::unreadable("training set", "its labels are not booleans"));
+        };
+        let known = labels.iter().enumerate().filter_map(|(place, label)| {
+            Some(((rows.text_at(place)?.to_owned(), cutoffs[place]), (*label)?))
+        });
+        Ok(Self(known.collect()))
+    }
+}
+
 impl Judged {
+    /// What a model foretold of rows of a training set, beside what came true there. `foretold` has the columns `row`,
+    /// `cutoff` and `probability`; the names that an exported training set gives the first two (`__row`, `__cutoff`) will do.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] if a row is not the training set's or is there twice, or a probability is none; an error that
+    /// names a column that is missing.
+    pub fn of(foretold: &Frame, outcomes: &Outcomes) -> Result<Self, Error> {
+        let named = |name: &str, other: &str| {
+            if foretold.find(name).is_some() { name.to_owned() } else { other.to_owned() }
+        };
+        let rows = foretold.column(&named("row", "__row"))?;
+        let cutoffs = foretold.times(&named("cutoff", "__cutoff"))?;
+        let probabilities = foretold.numbers("probability")?;
+        let mut judged = Self::default();
+        let mut seen = HashSet::new();
+        for (place, &probability) in probabilities.iter().enumerate() {
+            let refused = |why: &str| Error::unreadable("predictions", format!("row {place}: {why}"));
+            let row =
+                rows.text_at(place).ok_or_else(|| refused("`row` is no text or is missing"))?.to_owned();
+            if !(0.0..=1.0).contains(&probability) {
+                return Err(refused(&format!("{probability} is no probability")));
+            }
+            let key = (row, cutoffs[place]);
+            let label = outcomes.0.get(&key).ok_or_else(|| {
+                refused(&format!("the training set holds no outcome of `{}` at that cutoff", key.0))
+            })?;
+            if seen.contains(&key) {
+                return Err(refused(&format!("`{}` is there twice at that cutoff", key.0)));
+            }
+            judged.push(key.clone(), *label, probability);
+            seen.insert(key);
+        }
+        Ok(judged)
+    }
+
+    fn push(&mut self, (row, cutoff): (String, i64), label: bool, probability: f64) {
+        self.rows.push(row);
+        self.cutoffs.push(cutoff);
+        self.labels.push(label);
+        self.probabilities.push(probability);
+    }
+
     /// Writes the rows as an Arrow file.
     ///
     /// # Errors
@@ -109,6 +175,30 @@ mod tests {
         let written = judged(&[("a", 1, 0.5)]).write(&path).unwrap();
         assert_eq!(Judged::read(&path, &written.sha256).unwrap(), judged(&[("a", 1, 0.5)]));
         assert!(Judged::read(&path, "00").is_err());
+    }
+
+    #[test]
+    fn a_foretelling_is_judged_by_the_training_sets_own_outcomes() {
+        let outcomes = Outcomes([(("a".to_owned(), 1), true), (("b".to_owned(), 1), false)].into());
+        let foretold = |rows: &[(&str, i64, f64)]| {
+            let columns = vec![
+                ("__row".to_owned(), Values::text(rows.iter().map(|row| Some(row.0)))),
+                ("cutoff".to_owned(), Values::Time(rows.iter().map(|row| row.1).collect())),
+                ("probability".to_owned(), Values::Number(rows.iter().map(|row| row.2).collect())),
+            ];
+            Judged::of(&Frame::new(rows.len(), columns), &outcomes)
+        };
+        assert_eq!(foretold(&[("b", 1, 0.2), ("a", 1, 0.9)]).unwrap().labels, [false, true]);
+        for (wrong, why) in [
+            (("c", 1, 0.2), "no outcome of `c`"),
+            (("a", 2, 0.2), "no outcome of `a`"),
+            (("a", 1, 1.5), "no probability"),
+            (("a", 1, f64::NAN), "no probability"),
+            (("b", 1, 0.2), "twice"),
+        ] {
+            let said = foretold(&[("b", 1, 0.1), wrong]).unwrap_err().to_string();
+            assert!(said.contains(why), "{wrong:?}: {said}");
+        }
     }
 
     #[test]

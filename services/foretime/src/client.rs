@@ -180,6 +180,15 @@ impl Client {
             .success()
     }
 
+    /// Sends a frame as an Arrow stream by POST and expects success.
+    pub(crate) async fn post_frame(&self, path: &str, rows: &Frame) -> Result<Value, Failure> {
+        let body = frames::wire::write_stream(rows)?;
+        let request = self.request(Method::POST, path);
+        self.send(request.header("content-type", "application/vnd.apache.arrow.stream").body(body))
+            .await?
+            .success()
+    }
+
     /// Fetches a file and writes it to `out`, whole or not at all; answers its size.
     pub(crate) async fn download(&self, path: &str, out: &Path) -> Result<u64, Failure> {
         let response = self.request(Method::GET, path).send().await.map_err(|error| {

@@ -1,8 +1,10 @@
 //! `foretime registry …`: what serves, how it came to serve, and how to change that.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Subcommand;
+use domain::ids::TrainingSetId;
 use reqwest::Method;
 use serde_json::{Value, json};
 use service_kit::Config;
@@ -59,6 +61,24 @@ pub(crate) enum Registry {
         /// Why; it stays in the history.
         #[arg(long)]
         reason: String,
+    },
+    /// Judge a version that was trained elsewhere, so that a gate can: what it foretold of rows of its training set, beside
+    /// what that set says came true.
+    Judge {
+        /// The registered model.
+        model: String,
+        /// The version.
+        version: i32,
+        /// The training set that it learned from.
+        #[arg(long)]
+        training_set: TrainingSetId,
+        /// The newest outcome that training, early stopping or calibration saw, such as `2013-10-31T00:00:00Z`.
+        #[arg(long)]
+        trained_through: DateTime<Utc>,
+        /// A Parquet or Arrow file with the columns `row` and `cutoff` (or `__row` and `__cutoff`, as the exported set names
+        /// them) and `probability`.
+        #[arg(long)]
+        predictions: PathBuf,
     },
     /// Re-compute the history's chain of hashes; with a version, read and hash everything behind it again.
     Verify {
@@ -117,6 +137,12 @@ pub(crate) async fn run(config: &Config, asked: Registry) -> Result<(), Failure>
             println!("{alias} of {model}: version {} → {}", answer["from_version"], answer["version"]);
             Ok(())
         }
+        Registry::Judge { model, version, training_set, trained_through, predictions } => {
+            let path = behind(&model, version, "evidence");
+            let through = trained_through.to_rfc3339_opts(SecondsFormat::Micros, true);
+            let path = format!("{path}?training_set={training_set}&trained_through={through}");
+            judge(&client, &path, &predictions).await
+        }
         Registry::Verify { model, version: None } => verify_history(&client, &model).await,
         Registry::Verify { model, version: Some(version) } => verify_version(&client, &model, version).await,
         Registry::Lineage { model, version, svg: None } => {
@@ -135,6 +161,25 @@ pub(crate) async fn run(config: &Config, asked: Registry) -> Result<(), Failure>
         }
         Registry::Sign { model, version, out } => sign(&client, &model, version, out).await,
     }
+}
+
+async fn judge(client: &Client, path: &str, predictions: &Path) -> Result<(), Failure> {
+    let foretold = match predictions.extension().and_then(|extension| extension.to_str()) {
+        Some("parquet") => frames::files::read_parquet(predictions)?,
+        _ => frames::files::read_arrow(predictions)?,
+    };
+    let answer = client.post_frame(path, &foretold).await?;
+    let overall = &answer["evaluation"]["overall"];
+    let auc = &overall["auc"];
+    println!(
+        "judged on {} rows: AUC {} [{}, {}], ECE {}",
+        overall["rows"],
+        text(&auc["value"]),
+        text(&auc["low"]),
+        text(&auc["high"]),
+        overall["ece"]
+    );
+    Ok(())
 }
 
 fn behind(model: &str, version: i32, what: &str) -> String {

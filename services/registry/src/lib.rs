@@ -11,6 +11,7 @@ mod aliases;
 mod artifacts;
 mod card;
 mod error;
+mod evidence;
 mod files;
 mod lineage;
 mod metrics;

@@ -45,6 +45,7 @@ fn misfits(all: &Definitions, located: &Located) -> Vec<String> {
             let retrain = monitor.on_incident.iter().flat_map(|action| refer("model", &action.retrain));
             monitor.channels.iter().flat_map(|name| refer("channel", name)).chain(retrain).collect()
         }
+        Object::Gate(gate) if gate.elsewhere => vec![],
         Object::Gate(gate) => registered(all, &gate.model),
         Object::Schedule(schedule) => match &schedule.action {
             super::Action::Train(model) => refer("model", model),
@@ -68,7 +69,8 @@ fn registered(all: &Definitions, name: &str) -> Vec<String> {
     if known.contains(&name) {
         return vec![];
     }
-    vec![format!("no model registers as `{name}`{}", did_you_mean(name, known))]
+    let hint = "write `elsewhere = true` if it is trained elsewhere";
+    vec![format!("no model registers as `{name}`{}; {hint}", did_you_mean(name, known))]
 }
 
 fn check_source(source: &Source) -> Vec<String> {

@@ -9,11 +9,12 @@ use frames::training_set::Rows;
 use frames::view::ViewRows;
 use service_kit::Context;
 use sqlx::PgConnection;
-use storage::governance::{VersionKey, approvals};
+use storage::governance::approvals;
 use storage::models::Version;
 
 use super::{Ask, challenge, drift, version_of};
 use crate::Error;
+use crate::files::key_of;
 
 /// What the gate says about a candidate.
 pub(super) async fn judge(
@@ -25,8 +26,7 @@ pub(super) async fn judge(
     reigning: Option<i32>,
 ) -> Result<Verdict, Error> {
     let evaluation = evidence_of(conn, ask.project, candidate).await?;
-    let key = VersionKey { project: ask.project, model: ask.model, version: candidate.version };
-    let approved_by: Vec<String> = approvals::approvals_of(conn, key)
+    let approved_by: Vec<String> = approvals::approvals_of(conn, key_of(ask.project, candidate))
         .await?
         .into_iter()
         .filter(|approval| approval.alias == ask.alias)
@@ -68,18 +68,13 @@ async fn reigning_over(
     })
 }
 
-/// What its run found about a version; `None` if the files are not known to be that run's.
+/// What its run found about a version, if the files are known to be that run's; or what was handed in for it.
 pub(crate) async fn evidence_of(
     conn: &mut PgConnection,
     project: &str,
     version: &Version,
 ) -> Result<Option<Evaluation>, Error> {
-    match &version.run_id {
-        Some(run_id) if version.made_by_run => {
-            Ok(storage::model_evidence::find(conn, project, run_id).await?)
-        }
-        _ => Ok(None),
-    }
+    Ok(storage::model_evidence::of_version(conn, key_of(project, version)).await?)
 }
 
 /// Who started the run that made a version.

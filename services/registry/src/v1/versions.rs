@@ -1,19 +1,23 @@
 //! What stands behind a version: evidence, files, card, signature, approvals.
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
+use domain::ids::TrainingSetId;
+use frames::{Frame, Values};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use service_kit::auth::{Principal, Role};
+use service_kit::auth::Principal;
 use service_kit::{JsonBody, Problem};
 use storage::governance::approvals::{self, Approval};
 use storage::governance::papers;
 
-use super::find;
+use super::{find, may_write};
 use crate::aliases::evidence_of;
+use crate::evidence::{Claim, hand_in};
 use crate::files::{frozen, key_of};
 use crate::signing::SigningKey;
 use crate::verify::Report;
@@ -21,7 +25,7 @@ use crate::{Error, Registry, mlflow};
 
 type Named = Path<(String, i32)>;
 
-pub(super) async fn evidence(
+pub(super) async fn show_evidence(
     State(registry): State<Registry>,
     Path((name, version)): Named,
 ) -> Result<Json<Value>, Problem> {
@@ -29,7 +33,8 @@ pub(super) async fn evidence(
     let mut conn = registry.context.db.acquire().await.map_err(Error::from)?;
     let evaluation = evidence_of(&mut conn, registry.project(), &version).await?.ok_or_else(|| {
         Error::Missing(format!(
-            "version {} of `{name}` was never evaluated by the run that made it",
+            "version {} of `{name}` was never evaluated by the run that made it; POST here what it foretold of the rows of \
+             its training set",
             version.version
         ))
     })?;
@@ -50,6 +55,70 @@ pub(super) async fn verify(
 ) -> Result<Json<Report>, Problem> {
     let version = find(&registry, &name, version).await?;
     Ok(Json(crate::verify::verify(&registry, &version).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Learned {
+    training_set: TrainingSetId,
+    trained_through: DateTime<Utc>,
+}
+
+/// What a version foretold: an Arrow stream, or these columns as JSON.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Foretold {
+    rows: Vec<String>,
+    cutoffs: Vec<DateTime<Utc>>,
+    probabilities: Vec<f64>,
+}
+
+impl Foretold {
+    fn frame(self) -> Result<Frame, Error> {
+        let rows = self.rows.len();
+        if self.cutoffs.len() != rows || self.probabilities.len() != rows {
+            return Err(Error::Invalid(format!(
+                "`rows`, `cutoffs` and `probabilities` must be of one length; they are of {rows}, {} and {}",
+                self.cutoffs.len(),
+                self.probabilities.len()
+            )));
+        }
+        let cutoffs = self.cutoffs.iter().map(DateTime::timestamp_micros).collect();
+        let columns = vec![
+            ("row".to_owned(), Values::text(self.rows.iter().map(Some))),
+            ("cutoff".to_owned(), Values::Time(cutoffs)),
+            ("probability".to_owned(), Values::Number(self.probabilities)),
+        ];
+        Ok(Frame::new(rows, columns))
+    }
+}
+
+pub(super) async fn hand_in_evidence(
+    State(registry): State<Registry>,
+    Path((name, version)): Named,
+    Query(learned): Query<Learned>,
+    principal: Principal,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    may_write(&principal, "hand in evidence")?;
+    let version = find(&registry, &name, version).await?;
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let foretold = if kind.starts_with("application/vnd.apache.arrow.stream") {
+        frames::wire::read_stream(&body).map_err(|error| Error::Invalid(error.to_string()))?
+    } else {
+        let read = serde_json::from_slice::<Foretold>(&body);
+        read.map_err(|error| Error::Invalid(format!("the body is neither Arrow nor JSON as asked: {error}")))?
+            .frame()?
+    };
+    let claim = Claim {
+        training_set: learned.training_set,
+        trained_through: learned.trained_through,
+        foretold,
+        submitted_by: principal.shown().to_owned(),
+    };
+    let evaluation = hand_in(&registry, &version, claim).await?;
+    Ok((StatusCode::CREATED, Json(json!({ "run_id": version.run_id, "evaluation": evaluation }))))
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -106,9 +175,7 @@ pub(super) async fn sign(
     Path((name, version)): Named,
     principal: Principal,
 ) -> Result<(StatusCode, Json<Signed>), Problem> {
-    if principal.role < Role::Writer {
-        return Err(Error::Forbidden(format!("{} may look, not sign", principal.shown())).into());
-    }
+    may_write(&principal, "sign")?;
     let version = find(&registry, &name, version).await?;
     let made = crate::signing::sign(&registry, &version, principal.shown()).await?;
     let said = Signed { key_id: made.key_id, signed_by: made.signed_by, signed_at: made.signed_at };
@@ -157,9 +224,7 @@ pub(super) async fn approve(
     JsonBody(consent): JsonBody<Consent>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     mlflow::rules::alias(&consent.alias).map_err(|refusal| Error::Invalid(refusal.message))?;
-    if principal.role < Role::Writer {
-        return Err(Error::Forbidden(format!("{} may look, not approve", principal.shown())).into());
-    }
+    may_write(&principal, "approve")?;
     let said = "an approval needs a name (basic authentication: name and token) and a `reason`";
     let approved_by = principal.name.filter(|_| !consent.reason.trim().is_empty());
     let approved_by = approved_by.ok_or_else(|| Error::Invalid(said.to_owned()))?;
