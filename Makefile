@@ -30,7 +30,7 @@ test: ## run all tests, after installing what they need
 bench-registry: ## measure the registry beside MLflow's own server, in one run; several minutes
 	@.ci/setup bench
 	. .ci/env; cargo build --release --bin foretime
-	. .ci/env; cargo bench --workspace --bench beside_mlflow -- "$$CARGO_TARGET_DIR/release/foretime" "$$foretime_venv-bench/bin/mlflow" $(ARGS)
+	. .ci/env; cargo bench --workspace --bench beside_mlflow -- "$$CARGO_TARGET_DIR/release/foretime" "$$foretime_venv-mlflow/bin/mlflow" $(ARGS)
 
 lint: ## what a change must pass besides its tests
 	cargo fmt --all --check

@@ -8,21 +8,34 @@ use serde_json::json;
 
 /// The Python that has `mlflow-skinny`: of `FORETIME_TEST_PYTHON`, or of the environment beside the target directory.
 pub(crate) fn python() -> PathBuf {
-    if let Ok(python) = std::env::var("FORETIME_TEST_PYTHON") {
+    python_of("FORETIME_TEST_PYTHON", "venv")
+}
+
+fn python_of(variable: &str, environment: &str) -> PathBuf {
+    if let Ok(python) = std::env::var(variable) {
         return PathBuf::from(python);
     }
     let test_program = std::env::current_exe().expect("a running program has a path");
     let beside_target = |folder: &std::path::Path| {
-        let python = folder.join("venv/bin/python");
+        let python = folder.join(environment).join("bin/python");
         python.exists().then_some(python)
     };
     test_program.ancestors().find_map(beside_target).unwrap_or_else(|| {
-        panic!("no Python with `mlflow-skinny` was found: run `make test`, which makes one, or set FORETIME_TEST_PYTHON")
+        panic!("no Python was found in `{environment}`: run `make test`, which makes it, or set {variable}")
     })
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_unmodified_client_tracks_registers_loads_and_meets_the_gate() {
+    meets(python()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_does_the_whole_of_mlflow() {
+    meets(python_of("FORETIME_TEST_MLFLOW", "venv-mlflow")).await;
+}
+
+async fn meets(python: PathBuf) {
     let platform = Platform::start().await;
     let gate = json!({ "name": "late", "model": "late-arrival", "champion_margin": 0.002 });
     let mut conn = platform.context.db.acquire().await.unwrap();
@@ -31,7 +44,7 @@ async fn the_unmodified_client_tracks_registers_loads_and_meets_the_gate() {
     let url = platform.serve().await;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/mlflow_client.py");
     let output = tokio::task::spawn_blocking(move || {
-        Command::new(python())
+        Command::new(python)
             .args([script, &url, "late-arrival"])
             .output()
             .expect("the Python program starts")
