@@ -99,3 +99,80 @@ async fn two_live_jobs_with_one_dedup_key_are_one_job() {
     storage::jobs::cancel(&mut conn, first, SystemClock.now()).await.unwrap();
     assert_ne!(storage::jobs::enqueue(&mut conn, &keyed, SystemClock.now()).await.unwrap(), first);
 }
+
+/// What a job's log says, without the names of processes.
+async fn log(platform: &Platform, id: domain::ids::JobId) -> Vec<String> {
+    let (status, lines) = platform.call("GET", &format!("/v1/jobs/{id}/logs"), None).await;
+    assert_eq!(status, 200, "{lines}");
+    let line = |line: &serde_json::Value| {
+        let line = line["line"].as_str().unwrap();
+        line.split(" in process ").next().unwrap().to_owned()
+    };
+    lines.as_array().unwrap().iter().map(line).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_job_is_tried_again_on_request_and_its_log_tells_the_story() {
+    let platform = Platform::start().await;
+    let mut conn = platform.context.db.acquire().await.unwrap();
+    let id = storage::jobs::enqueue(&mut conn, &job(&platform, "moody"), SystemClock.now()).await.unwrap();
+    let tries = Arc::new(AtomicU32::new(0));
+    let handlers = Handlers::default().on("moody", move |job| {
+        let first = tries.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            job.say("looked at the sky");
+            if first { Err(Failure::last("the moon is full")) } else { Ok(Outcome::default()) }
+        }
+    });
+    service_kit::jobs::start(&platform.context, handlers);
+    assert_eq!(until_done(&platform, id).await, ("dead".into(), 1));
+    let (_, dead) = platform.call("GET", "/v1/jobs?state=dead&kind=moody", None).await;
+    assert_eq!(dead[0]["failure"], "the moon is full");
+    let again = format!("/v1/jobs/{id}/retry");
+    assert_eq!(platform.call("POST", &again, None).await.0, 202);
+    assert_eq!(until_done(&platform, id).await, ("succeeded".into(), 1));
+    let (status, refused) = platform.call("POST", &again, None).await;
+    assert_eq!(status, 409, "{refused}");
+    let expected = [
+        "try 1 of 3 began",
+        "looked at the sky",
+        "the moon is full; the job is dead",
+        "queued again by request",
+        "try 1 of 3 began",
+        "looked at the sky",
+        "done",
+    ];
+    assert_eq!(log(&platform, id).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_asked_to_end_ends_and_one_that_will_not_is_ended() {
+    let platform = Platform::configured(|config| {
+        config.jobs.lease_seconds = 1;
+        config.jobs.cancel_grace_seconds = 1;
+    })
+    .await;
+    let mut conn = platform.context.db.acquire().await.unwrap();
+    let obliging = storage::jobs::enqueue(&mut conn, &job(&platform, "obliging"), SystemClock.now()).await;
+    let stubborn = storage::jobs::enqueue(&mut conn, &job(&platform, "stubborn"), SystemClock.now()).await;
+    let (obliging, stubborn) = (obliging.unwrap(), stubborn.unwrap());
+    let ends = |job: service_kit::jobs::Job| async move {
+        job.cancelled.cancelled().await;
+        Err(Failure::last("stopped half-way, nothing was changed"))
+    };
+    service_kit::jobs::start(&platform.context, Handlers::default().on("obliging", ends));
+    let goes_on = |_| async { std::future::pending().await };
+    service_kit::jobs::start(&platform.context, Handlers::default().on("stubborn", goes_on));
+    for id in [obliging, stubborn] {
+        let mut pause = tokio::time::interval(std::time::Duration::from_millis(10));
+        while state(&platform, id).await.0 == "queued" {
+            pause.tick().await;
+        }
+        assert_eq!(platform.call("POST", &format!("/v1/jobs/{id}/cancel"), None).await.0, 202);
+        assert_eq!(until_done(&platform, id).await.0, "cancelled");
+    }
+    assert!(log(&platform, obliging).await.contains(&"asked to end".to_owned()));
+    let last = log(&platform, stubborn).await.pop().unwrap();
+    assert!(last.contains("went on for 1 s, so it was ended; the job is cancelled"), "{last}");
+    assert_eq!(platform.call("POST", &format!("/v1/jobs/{stubborn}/cancel"), None).await.0, 404);
+}

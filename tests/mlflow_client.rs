@@ -44,10 +44,7 @@ async fn meets(python: PathBuf) {
     let url = platform.serve().await;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/mlflow_client.py");
     let output = tokio::task::spawn_blocking(move || {
-        Command::new(python)
-            .args([script, &url, "late-arrival"])
-            .output()
-            .expect("the Python program starts")
+        Command::new(python).args([script, &url, "late-arrival"]).output().expect("the Python program starts")
     })
     .await
     .unwrap();

@@ -10,6 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
+use domain::{Fault, Remedy};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::PgPool;
 use subtle::ConstantTimeEq;
@@ -42,6 +43,17 @@ impl Principal {
     pub fn shown(&self) -> &str {
         self.name.as_deref().unwrap_or("anonymous")
     }
+
+    /// Refuses whoever may only look.
+    ///
+    /// # Errors
+    /// [`Forbidden`], which says `what` they may not do.
+    pub fn may_write(&self, what: &'static str) -> Result<(), Forbidden> {
+        if self.role >= Role::Writer {
+            return Ok(());
+        }
+        Err(Forbidden { who: self.shown().to_owned(), what, needed: "writer" })
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Principal {
@@ -51,6 +63,24 @@ impl<S: Send + Sync> FromRequestParts<S> for Principal {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let known = parts.extensions.get::<Self>().cloned();
         Ok(known.unwrap_or(Self { name: None, role: Role::Reader }))
+    }
+}
+
+/// Somebody may not do what they asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{who} may look, not {what}; ask with the token of a {needed}")]
+pub struct Forbidden {
+    who: String,
+    what: &'static str,
+    needed: &'static str,
+}
+
+impl Fault for Forbidden {
+    fn remedy(&self) -> Remedy {
+        Remedy::AskPermission
+    }
+    fn code(&self) -> &'static str {
+        "forbidden"
     }
 }
 

@@ -112,6 +112,8 @@ pub struct JobsConfig {
     pub lease_seconds: u64,
     /// How often to look for work when nobody knocks, in seconds.
     pub poll_seconds: u64,
+    /// How long a job that was asked to end may go on, in seconds; then its task is ended.
+    pub cancel_grace_seconds: u64,
 }
 
 /// Model training and serving.
@@ -144,6 +146,11 @@ impl JobsConfig {
     pub fn poll(&self) -> Duration {
         Duration::from_secs(self.poll_seconds)
     }
+
+    /// How long a job that was asked to end may go on.
+    pub fn cancel_grace(&self) -> Duration {
+        Duration::from_secs(self.cancel_grace_seconds)
+    }
 }
 
 impl Default for Config {
@@ -160,7 +167,7 @@ impl Default for Config {
                 timeout_seconds: 120,
             },
             log: LogConfig { filter: "info,sqlx=warn,tower_http=warn".to_owned(), json: false },
-            jobs: JobsConfig { lease_seconds: 30, poll_seconds: 5 },
+            jobs: JobsConfig { lease_seconds: 30, poll_seconds: 5, cancel_grace_seconds: 30 },
             worker: WorkerConfig { device: "cpu".to_owned(), log_rows: 10_000, flush_seconds: 5 },
             artifacts: ArtifactsConfig {
                 url: None,

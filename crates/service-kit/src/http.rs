@@ -3,17 +3,15 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderName, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt;
-use axum::{Json, Router, serve};
-use domain::ids::JobId;
+use axum::{Router, serve};
 use domain::{Fault, Remedy};
 use prometheus::{Encoder, TextEncoder};
-use storage::jobs::JobRow;
 use tokio::net::TcpListener;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 
@@ -82,8 +80,7 @@ fn operations(context: &Context) -> Router {
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route("/health", get(health))
-        .route("/v1/jobs", get(jobs))
-        .route("/v1/jobs/{id}", get(job))
+        .merge(crate::jobs::routes::routes())
         .with_state(context.clone())
 }
 
@@ -110,16 +107,6 @@ async fn ready(State(context): State<Context>) -> Result<&'static str, Problem> 
 async fn health(State(context): State<Context>) -> Result<&'static str, Problem> {
     storage::pool::newest_migration(&context.db).await?;
     Ok("OK")
-}
-
-async fn jobs(State(context): State<Context>) -> Result<Json<Vec<JobRow>>, Problem> {
-    let mut conn = context.db.acquire().await.map_err(storage::Error::from)?;
-    Ok(Json(storage::jobs::latest(&mut conn, &context.config.project, 100).await?))
-}
-
-async fn job(State(context): State<Context>, Path(id): Path<JobId>) -> Result<Json<JobRow>, Problem> {
-    let mut conn = context.db.acquire().await.map_err(storage::Error::from)?;
-    Ok(Json(storage::jobs::get(&mut conn, id).await?))
 }
 
 async fn measure(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {

@@ -12,6 +12,7 @@ use crate::dataset::{self, Dataset};
 use crate::demo::{self, DemoOptions};
 use crate::features::{self, Features};
 use crate::gpt::{self, GptCommand, PlanOptions};
+use crate::jobs::{self, Jobs};
 use crate::monitor::{self, Monitor};
 use crate::registry::{self, Registry};
 use crate::up::{Database, Platform, Service};
@@ -76,6 +77,9 @@ enum Action {
     /// Say what has moved.
     #[command(subcommand)]
     Monitor(Monitor),
+    /// See the work behind the scenes, end a job or try one again.
+    #[command(subcommand)]
+    Jobs(Jobs),
     /// See what serves and how it came to, and change it.
     #[command(subcommand)]
     Registry(Registry),
@@ -146,6 +150,7 @@ async fn act(command: Command) -> Result<(), Failure> {
         Action::Train { model, promote } => train(&config, &model, promote).await,
         Action::Dataset(dataset) => dataset::run(&config, dataset).await,
         Action::Monitor(asked) => monitor::run(&config, asked).await,
+        Action::Jobs(asked) => jobs::run(&Client::of(&config)?, asked).await,
         Action::Registry(asked) => registry::run(&config, asked).await,
         Action::Gpt(asked) => gpt::run(asked),
         Action::Plan(asked) => gpt::plan(&asked),

@@ -12,6 +12,7 @@ mod doctor;
 mod failure;
 mod features;
 mod gpt;
+mod jobs;
 mod monitor;
 mod registry;
 pub mod report;

@@ -73,8 +73,9 @@ pub(crate) async fn handle(worker: Worker, job: Job) -> Result<Outcome, Failure>
     let model = data.model.clone();
     let folder = run.model_folder().to_owned();
     let relative = run.relative_model_folder().to_owned();
+    let watched = job.clone();
     let trained = tokio::task::spawn_blocking(move || {
-        let mut on_step = progress(&job);
+        let mut on_step = progress(&watched);
         train(&data, &folder, &relative, &mut on_step)
     })
     .await
@@ -91,7 +92,13 @@ pub(crate) async fn handle(worker: Worker, job: Job) -> Result<Outcome, Failure>
     run.finish(&worker.context, &trained.evaluation, &trained.curve, trained.train_rows, seconds).await?;
     let next =
         if request.promote { vec![run.promotion(&worker.context, &request, &model).await?] } else { vec![] };
-    tracing::info!(model = model.name, run = run.id(), seconds, "trained a model");
+    let auc = trained.evaluation.overall.auc.map_or(f64::NAN, |auc| auc.value);
+    job.say(format!(
+        "run {} trained `{}` on {} rows in {seconds:.1} s; AUC {auc:.4} on later rows",
+        run.id(),
+        model.name,
+        trained.train_rows
+    ));
     let answer = json!({
         "run_id": run.id(),
         "model": model.name,

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use service_kit::auth::{Principal, Role};
 use service_kit::{JsonBody, Problem};
 
-use super::may_write;
 use crate::aliases::{self, Answer, Ask, Manner};
 use crate::{Error, Registry, mlflow};
 
@@ -38,7 +37,7 @@ pub(super) async fn point(
     JsonBody(wanted): JsonBody<Move>,
 ) -> Result<Json<Answer>, Problem> {
     check(&alias)?;
-    may_write(&principal, "move aliases")?;
+    principal.may_write("move aliases")?;
     if wanted.override_gate && principal.role < Role::Admin {
         let said = format!("{} is no administrator: only one may override a gate", principal.shown());
         return Err(Error::Forbidden(said).into());
@@ -79,7 +78,7 @@ pub(super) async fn roll_back(
     JsonBody(wanted): JsonBody<Back>,
 ) -> Result<Json<Restored>, Problem> {
     check(&alias)?;
-    may_write(&principal, "move aliases")?;
+    principal.may_write("move aliases")?;
     let ask = Ask {
         project: registry.project(),
         model: &model,

@@ -11,7 +11,7 @@ use service_kit::auth::Principal;
 use service_kit::{JsonBody, Problem};
 use storage::governance::inputs::{self, Input};
 
-use super::{find, may_write};
+use super::find;
 use crate::files::key_of;
 use crate::lineage::{self, Lineage};
 use crate::{Error, Registry};
@@ -77,7 +77,7 @@ pub(super) async fn record(
     principal: Principal,
     JsonBody(said): JsonBody<Said>,
 ) -> Result<Json<Lineage>, Problem> {
-    may_write(&principal, "write lineage down")?;
+    principal.may_write("write lineage down")?;
     let version = find(&registry, &name, version).await?;
     let mut tx = registry.context.db.begin().await.map_err(Error::from)?;
     for input in said.inputs {

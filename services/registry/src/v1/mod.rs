@@ -10,7 +10,6 @@ use axum::http::HeaderMap;
 use axum::routing::{get, post};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use service_kit::auth::{Principal, Role};
 use service_kit::openapi::Listed;
 use storage::models::Version;
 
@@ -53,13 +52,6 @@ pub(crate) fn actor_of(headers: &HeaderMap) -> String {
         pair.split_once(':').map(|(name, _)| name.to_owned()).filter(|name| !name.is_empty())
     };
     named().unwrap_or_else(|| "anonymous".to_owned())
-}
-
-fn may_write(principal: &Principal, what: &str) -> Result<(), Error> {
-    if principal.role >= Role::Writer {
-        return Ok(());
-    }
-    Err(Error::Forbidden(format!("{} may look, not {what}; ask for a token of a writer", principal.shown())))
 }
 
 async fn find(registry: &Registry, name: &str, version: i32) -> Result<Version, Error> {

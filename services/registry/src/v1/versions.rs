@@ -15,7 +15,7 @@ use service_kit::{JsonBody, Problem};
 use storage::governance::approvals::{self, Approval};
 use storage::governance::papers;
 
-use super::{find, may_write};
+use super::find;
 use crate::aliases::evidence_of;
 use crate::evidence::{Claim, hand_in};
 use crate::files::{frozen, key_of};
@@ -101,7 +101,7 @@ pub(super) async fn hand_in_evidence(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    may_write(&principal, "hand in evidence")?;
+    principal.may_write("hand in evidence")?;
     let version = find(&registry, &name, version).await?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let foretold = if kind.starts_with("application/vnd.apache.arrow.stream") {
@@ -175,7 +175,7 @@ pub(super) async fn sign(
     Path((name, version)): Named,
     principal: Principal,
 ) -> Result<(StatusCode, Json<Signed>), Problem> {
-    may_write(&principal, "sign")?;
+    principal.may_write("sign")?;
     let version = find(&registry, &name, version).await?;
     let made = crate::signing::sign(&registry, &version, principal.shown()).await?;
     let said = Signed { key_id: made.key_id, signed_by: made.signed_by, signed_at: made.signed_at };
@@ -224,7 +224,7 @@ pub(super) async fn approve(
     JsonBody(consent): JsonBody<Consent>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     mlflow::rules::alias(&consent.alias).map_err(|refusal| Error::Invalid(refusal.message))?;
-    may_write(&principal, "approve")?;
+    principal.may_write("approve")?;
     let said = "an approval needs a name (basic authentication: name and token) and a `reason`";
     let approved_by = principal.name.filter(|_| !consent.reason.trim().is_empty());
     let approved_by = approved_by.ok_or_else(|| Error::Invalid(said.to_owned()))?;

@@ -3,18 +3,21 @@
 //! A handler gets a [`Job`] and answers with an [`Outcome`]; it may be run twice and must do no harm then. LISTEN/NOTIFY
 //! wakes the loop, polling backs it up. One loop works on one job at a time; a service runs as many as it can use.
 
+pub(crate) mod routes;
+
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use chrono::TimeDelta;
-use domain::{Fault, Remedy};
+use domain::{Clock, Fault, Remedy};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sqlx::postgres::PgListener;
-use storage::jobs::{Leased, NewJob, WAKE_CHANNEL};
+use storage::jobs::{Leased, LogLine, NewJob, WAKE_CHANNEL};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::Context;
@@ -28,7 +31,15 @@ pub struct Job {
     pub leased: Leased,
     /// Cancelled if the lease is lost, somebody asks, or the process stops: end soon, change nothing more.
     pub cancelled: CancellationToken,
-    progress: Arc<Mutex<Option<Value>>>,
+    said: Arc<Mutex<Said>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What a handler said since the last heartbeat.
+#[derive(Default)]
+struct Said {
+    progress: Option<Value>,
+    lines: Vec<LogLine>,
 }
 
 impl Job {
@@ -43,7 +54,18 @@ impl Job {
 
     /// Says how far the work is; stored with the next heartbeat.
     pub fn report(&self, progress: Value) {
-        *self.progress.lock().expect("no holder of this lock can panic") = Some(progress);
+        self.said().progress = Some(progress);
+    }
+
+    /// Says something for the job's log; stored with the next heartbeat.
+    pub fn say(&self, line: impl Into<String>) {
+        let line = LogLine { logged_at: self.clock.now(), line: line.into() };
+        tracing::info!(job.id = %self.leased.id, "{}", line.line);
+        self.said().lines.push(line);
+    }
+
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().expect("no holder of this lock can panic")
     }
 }
 
@@ -153,27 +175,66 @@ impl Worker {
                 Failure::last("every try ended without a word: the process was killed or lost its lease");
             return self.end(&leased, Err(lost)).await;
         }
-        let job = Job { leased, cancelled: self.context.stop.child_token(), progress: Arc::default() };
+        let job = Job {
+            leased,
+            cancelled: self.context.stop.child_token(),
+            said: Arc::default(),
+            clock: Arc::clone(&self.context.machine_clock),
+        };
         let handler = &self.handlers.0[&job.leased.kind];
         let work = tokio::spawn(handler(job.clone())); // a task of its own, so that a panic is caught
-        tokio::pin!(work);
-        let ended = loop {
-            tokio::select! {
-                ended = &mut work => break ended,
-                () = tokio::time::sleep(self.context.config.jobs.lease().to_std().unwrap_or_default() / 3) => {
-                    if !self.keep(&job).await { job.cancelled.cancel(); }
-                }
-            }
-        };
-        let ended =
-            ended.unwrap_or_else(|panic| Err(Failure::passing(format!("the handler panicked: {panic}"))));
+        let ended = self.watch(&job, work).await;
         self.keep(&job).await; // the last word on progress
         self.end(&job.leased, ended).await;
     }
 
+    /// Keeps the lease while a handler works. One that was asked to end and does not is ended after a while.
+    async fn watch(
+        &self,
+        job: &Job,
+        mut work: JoinHandle<Result<Outcome, Failure>>,
+    ) -> Result<Outcome, Failure> {
+        let jobs = &self.context.config.jobs;
+        let (beat, grace) = (jobs.lease().to_std().unwrap_or_default() / 3, jobs.cancel_grace());
+        let overdue = async {
+            job.cancelled.cancelled().await;
+            tokio::time::sleep(grace).await;
+        };
+        tokio::pin!(overdue);
+        let mut ended_by_us = false;
+        let ended = loop {
+            tokio::select! {
+                ended = &mut work => break ended,
+                () = tokio::time::sleep(beat) => if !self.keep(job).await { job.cancelled.cancel() },
+                () = &mut overdue, if !ended_by_us => {
+                    ended_by_us = true;
+                    work.abort();
+                }
+            }
+        };
+        ended.unwrap_or_else(|error| {
+            Err(match ended_by_us {
+                true => {
+                    let seconds = grace.as_secs();
+                    Failure::last(format!("it was asked to end and went on for {seconds} s, so it was ended"))
+                }
+                false => Failure::passing(format!("the handler panicked: {error}")),
+            })
+        })
+    }
+
+    /// Extends the lease and stores what the handler said; false if the job should end.
     async fn keep(&self, job: &Job) -> bool {
-        let progress = job.progress.lock().expect("no holder of this lock can panic").clone();
         let Ok(mut conn) = self.context.db.acquire().await else { return true }; // the lease may outlast the outage
+        let (progress, lines) = {
+            let mut said = job.said();
+            (said.progress.clone(), std::mem::take(&mut said.lines))
+        };
+        if !lines.is_empty()
+            && let Err(error) = storage::jobs::say(&mut conn, job.leased.id, &lines).await
+        {
+            tracing::warn!(%error, "what the job said could not be stored");
+        }
         let (lease, now) = (self.context.config.jobs.lease(), self.context.machine_clock.now());
         storage::jobs::heartbeat(&mut conn, &job.leased, progress.as_ref(), lease, now).await.unwrap_or(true)
     }

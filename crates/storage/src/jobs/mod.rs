@@ -3,10 +3,14 @@
 //! A lease is a random token with an expiry. Work happens outside any transaction; the holder extends the lease while it
 //! works and must show the token to report. A lease that ran out is claimed by another worker.
 
+mod people;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::ids::{JobId, LeaseToken};
 use serde_json::Value;
 use sqlx::PgConnection;
+
+pub use people::{JobRow, LogLine, Wanted, cancel, counts, get, latest, list, logs, retry, say};
 
 use crate::Error;
 
@@ -46,33 +50,6 @@ pub struct Leased {
     pub max_attempts: i32,
     /// Proves the lease.
     pub token: LeaseToken,
-}
-
-/// A job as people see it.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct JobRow {
-    /// Which one.
-    pub id: JobId,
-    /// Names the handler.
-    pub kind: String,
-    /// `queued`, `running`, `succeeded`, `dead` or `cancelled`.
-    pub state: String,
-    /// What the enqueuer said.
-    pub payload: Value,
-    /// How often it was tried.
-    pub attempts: i32,
-    /// What the handler last reported.
-    pub progress: Option<Value>,
-    /// What the handler answered.
-    pub outcome: Option<Value>,
-    /// What went wrong the last time.
-    pub failure: Option<String>,
-    /// When it was enqueued.
-    pub created_at: DateTime<Utc>,
-    /// When the latest try began.
-    pub started_at: Option<DateTime<Utc>>,
-    /// When it ended.
-    pub finished_at: Option<DateTime<Utc>>,
 }
 
 /// The channel that wakes workers; the payload is the kind.
@@ -150,14 +127,22 @@ pub async fn claim(
             order by priority desc, run_after, job_id
             limit 1
             for update skip locked
+        ),
+        claimed as (
+            update jobs
+            set state = 'running', attempts = attempts + 1, lease_token = $4, lease_holder = $5,
+                lease_expires_at = $3::timestamptz + $6::interval, started_at = $3, failure = null
+            from next
+            where jobs.job_id = next.job_id
+            returning jobs.job_id, project, kind, payload, attempts, max_attempts, lease_token
+        ),
+        said as (
+            insert into job_logs (job_id, logged_at, line)
+            select job_id, $3, format('try %s of %s began in process %s', attempts, max_attempts, $5) from claimed
         )
-        update jobs
-        set state = 'running', attempts = attempts + 1, lease_token = $4, lease_holder = $5,
-            lease_expires_at = $3::timestamptz + $6::interval, started_at = $3, failure = null
-        from next
-        where jobs.job_id = next.job_id
-        returning jobs.job_id as "id: JobId", project, kind, payload, attempts, max_attempts,
-                  lease_token as "token!: LeaseToken"
+        select job_id as "id: JobId", project, kind, payload, attempts, max_attempts,
+               lease_token as "token!: LeaseToken"
+        from claimed
         "#,
         kinds,
         due,
@@ -220,10 +205,14 @@ pub async fn succeed(
 ) -> Result<bool, Error> {
     let done = sqlx::query!(
         r#"
-        update jobs
-        set state = 'succeeded', outcome = $3, finished_at = $4,
-            lease_token = null, lease_holder = null, lease_expires_at = null
-        where job_id = $1 and lease_token = $2
+        with done as (
+            update jobs
+            set state = 'succeeded', outcome = $3, finished_at = $4,
+                lease_token = null, lease_holder = null, lease_expires_at = null
+            where job_id = $1 and lease_token = $2
+            returning job_id
+        )
+        insert into job_logs (job_id, logged_at, line) select job_id, $4, 'done' from done
         "#,
         job.id as JobId,
         job.token as LeaseToken,
@@ -249,12 +238,18 @@ pub async fn fail(
     let retry_at = retry_at.filter(|_| job.attempts < job.max_attempts);
     let done = sqlx::query!(
         r#"
-        update jobs
-        set state = case when cancel_requested then 'cancelled' when $4::timestamptz is null then 'dead' else 'queued' end,
-            run_after = coalesce($4, run_after), failure = $3,
-            finished_at = case when $4::timestamptz is null or cancel_requested then $5::timestamptz end,
-            lease_token = null, lease_holder = null, lease_expires_at = null
-        where job_id = $1 and lease_token = $2
+        with done as (
+            update jobs
+            set state = case when cancel_requested then 'cancelled' when $4::timestamptz is null then 'dead'
+                             else 'queued' end,
+                run_after = coalesce($4, run_after), failure = $3,
+                finished_at = case when $4::timestamptz is null or cancel_requested then $5::timestamptz end,
+                lease_token = null, lease_holder = null, lease_expires_at = null
+            where job_id = $1 and lease_token = $2
+            returning job_id, state
+        )
+        insert into job_logs (job_id, logged_at, line)
+        select job_id, $5, format('%s; the job is %s', $3::text, state) from done
         "#,
         job.id as JobId,
         job.token as LeaseToken,
@@ -265,95 +260,6 @@ pub async fn fail(
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)
-}
-
-/// Asks that a job end. A queued one is cancelled at once; a running one learns of it at its next heartbeat.
-///
-/// # Errors
-/// [`Error::NotFound`] if no live job has that id.
-pub async fn cancel(conn: &mut PgConnection, id: JobId, now: DateTime<Utc>) -> Result<(), Error> {
-    let done = sqlx::query!(
-        r#"
-        update jobs
-        set cancel_requested = true,
-            state = case when state = 'queued' then 'cancelled' else state end,
-            finished_at = case when state = 'queued' then $2::timestamptz end
-        where job_id = $1 and state in ('queued', 'running')
-        "#,
-        id as JobId,
-        now,
-    )
-    .execute(conn)
-    .await?;
-    if done.rows_affected() == 0 {
-        return Err(Error::not_found(format!("a queued or running job {id}")));
-    }
-    Ok(())
-}
-
-/// One job.
-///
-/// # Errors
-/// [`Error::NotFound`] if there is none of that id.
-pub async fn get(conn: &mut PgConnection, id: JobId) -> Result<JobRow, Error> {
-    sqlx::query_as!(
-        JobRow,
-        r#"
-        select job_id as "id: JobId", kind, state, payload, attempts, progress, outcome, failure,
-               created_at, started_at, finished_at
-        from jobs where job_id = $1
-        "#,
-        id as JobId,
-    )
-    .fetch_optional(conn)
-    .await?
-    .ok_or_else(|| Error::not_found(format!("job {id}")))
-}
-
-/// The latest jobs of a project, newest first.
-///
-/// # Errors
-/// [`Error::Database`] if the database refuses.
-pub async fn latest(conn: &mut PgConnection, project: &str, limit: i64) -> Result<Vec<JobRow>, Error> {
-    Ok(sqlx::query_as!(
-        JobRow,
-        r#"
-        select job_id as "id: JobId", kind, state, payload, attempts, progress, outcome, failure,
-               created_at, started_at, finished_at
-        from jobs where project = $1 order by created_at desc, job_id desc limit $2
-        "#,
-        project,
-        limit,
-    )
-    .fetch_all(conn)
-    .await?)
-}
-
-/// How many jobs of each kind are in each state: `(kind, state, jobs)`.
-///
-/// # Errors
-/// [`Error::Database`] if the database refuses.
-pub async fn counts(conn: &mut PgConnection) -> Result<Vec<(String, String, i64)>, Error> {
-    let rows = sqlx::query!(r#"select kind, state, count(*) as "jobs!" from jobs group by kind, state"#)
-        .fetch_all(conn)
-        .await?;
-    Ok(rows.into_iter().map(|row| (row.kind, row.state, row.jobs)).collect())
-}
-
-/// Stores a line that a job said.
-///
-/// # Errors
-/// [`Error::Database`] if the database refuses.
-pub async fn log(conn: &mut PgConnection, id: JobId, line: &str, now: DateTime<Utc>) -> Result<(), Error> {
-    sqlx::query!(
-        "insert into job_logs (job_id, logged_at, line) values ($1, $2, $3)",
-        id as JobId,
-        now,
-        line
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
 }
 
 fn interval(span: TimeDelta) -> sqlx::postgres::types::PgInterval {
