@@ -23,3 +23,4 @@ mod offline_store;
 mod openapi;
 mod registry;
 mod registry_rooms;
+mod tokens;

@@ -81,6 +81,7 @@ fn operations(context: &Context) -> Router {
         .route("/readyz", get(ready))
         .route("/health", get(health))
         .merge(crate::jobs::routes::routes())
+        .merge(crate::auth::routes::routes())
         .with_state(context.clone())
 }
 

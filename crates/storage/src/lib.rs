@@ -6,6 +6,7 @@
 //! Invariants: only this crate holds SQL. No function opens its own connection, so callers compose transactions; nothing
 //! reads a clock, so every moment is an argument.
 
+pub mod audit;
 pub mod definitions;
 pub mod erasures;
 mod error;
@@ -28,6 +29,7 @@ pub mod private_postgres;
 pub mod schedules;
 pub mod search;
 pub mod silences;
+pub mod tokens;
 pub mod tracking;
 pub mod training_sets;
 pub mod users;

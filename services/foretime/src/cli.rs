@@ -15,6 +15,7 @@ use crate::gpt::{self, GptCommand, PlanOptions};
 use crate::jobs::{self, Jobs};
 use crate::monitor::{self, Monitor};
 use crate::registry::{self, Registry};
+use crate::tokens::{self, Tokens};
 use crate::up::{Database, Platform, Service};
 use crate::{Failure, doctor};
 
@@ -88,6 +89,15 @@ enum Action {
     Gpt(GptCommand),
     /// Say what a training run will take: parameters, operations, memory, time.
     Plan(PlanOptions),
+    /// Say who may ask, and for what.
+    #[command(subcommand)]
+    Tokens(Tokens),
+    /// Show who changed what: definitions, aliases, tokens, erasures, jobs.
+    Audit {
+        /// At most so many.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
     /// Apply the migrations that `database_url` lacks.
     Migrate,
     /// Say what is wrong with this machine or configuration, and how to mend it.
@@ -154,6 +164,8 @@ async fn act(command: Command) -> Result<(), Failure> {
         Action::Registry(asked) => registry::run(&config, asked).await,
         Action::Gpt(asked) => gpt::run(asked),
         Action::Plan(asked) => gpt::plan(&asked),
+        Action::Tokens(asked) => tokens::run(&Client::of(&config)?, asked).await,
+        Action::Audit { limit } => tokens::audit(&Client::of(&config)?, limit).await,
         Action::Migrate => migrate(&config).await,
         Action::Doctor => doctor::run(&config).await,
     }

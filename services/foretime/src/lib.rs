@@ -16,6 +16,7 @@ mod jobs;
 mod monitor;
 mod registry;
 pub mod report;
+mod tokens;
 pub mod up;
 mod watch;
 
