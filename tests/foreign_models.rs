@@ -54,7 +54,7 @@ champion_margin = 0.01
 "#;
 
 /// The newest outcome that the models of these tests claim to have seen.
-const THROUGH: &str = "2013-10-25T00:00:00Z";
+pub(crate) const THROUGH: &str = "2013-10-25T00:00:00Z";
 
 fn hours_ago(hours: i64) -> i64 {
     let now: DateTime<Utc> = NOW.parse().unwrap();
@@ -79,7 +79,7 @@ fn rows(of: &str, value: impl Fn(i64) -> f64, lead: i64) -> Frame {
 }
 
 /// A platform with one training set, its id, and the rows of its last window.
-async fn platform() -> (Platform, String, Frame) {
+pub(crate) async fn platform() -> (Platform, String, Frame) {
     let platform = Platform::start().await;
     platform.apply(DEFINITIONS).await;
     let returned = |order| f64::from(scattered(order, 2) < scattered(order, 1));
@@ -109,7 +109,7 @@ async fn platform() -> (Platform, String, Frame) {
 }
 
 /// Registers a version as MLflow's client does, with files elsewhere.
-async fn version(platform: &Platform) -> i32 {
+pub(crate) async fn version(platform: &Platform) -> i32 {
     let create = "/api/2.0/mlflow/registered-models/create";
     platform.call("POST", create, Some(json!({ "name": "returns" }))).await;
     let body = json!({ "name": "returns", "source": "s3://elsewhere/model" });
@@ -119,7 +119,7 @@ async fn version(platform: &Platform) -> i32 {
 }
 
 /// What a model foretold of these rows, as columns of JSON.
-fn foretold(rows: &Frame, probability: impl Fn(usize) -> f64) -> Value {
+pub(crate) fn foretold(rows: &Frame, probability: impl Fn(usize) -> f64) -> Value {
     let names = rows.column("__row").unwrap();
     let at = |micros: &i64| DateTime::from_timestamp_micros(*micros).unwrap().to_rfc3339();
     json!({
@@ -129,11 +129,11 @@ fn foretold(rows: &Frame, probability: impl Fn(usize) -> f64) -> Value {
     })
 }
 
-fn evidence(version: i32, set: &str, through: &str) -> String {
+pub(crate) fn evidence(version: i32, set: &str, through: &str) -> String {
     format!("/v1/models/returns/versions/{version}/evidence?training_set={set}&trained_through={through}")
 }
 
-async fn promote(platform: &Platform, version: i32) -> (u16, Value) {
+pub(crate) async fn promote(platform: &Platform, version: i32) -> (u16, Value) {
     let body = json!({ "version": version });
     platform.call("POST", "/v1/models/returns/aliases/champion", Some(body)).await
 }

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod artifacts;
+mod backup;
 mod bad_input;
 mod dashboards;
 mod delivery;

@@ -7,6 +7,7 @@
 //! reads a clock, so every moment is an argument.
 
 pub mod audit;
+pub mod backup;
 pub mod definitions;
 pub mod erasures;
 mod error;

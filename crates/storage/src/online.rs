@@ -25,6 +25,11 @@ fn table(version_id: i64) -> String {
     format!("\"online_{version_id}\"")
 }
 
+/// The view version whose table has this name.
+pub(crate) fn version_of(table: &str) -> Option<i64> {
+    table.strip_prefix("online_")?.parse().ok()
+}
+
 /// Makes the table of a view version. Logs are never served and get none.
 ///
 /// # Errors

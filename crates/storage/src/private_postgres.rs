@@ -99,9 +99,19 @@ impl PrivatePostgres {
         Ok(Self { child: Some(child), socket_dir, _keeper: keeper })
     }
 
+    /// The address of a database of the server of `root` that another process runs; none if nobody does.
+    pub fn running(root: &Path, database: &str) -> Option<String> {
+        let text = fs::read_to_string(root.join("data/postmaster.pid")).ok()?;
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        let pid: u32 = lines.first()?.parse().ok()?;
+        let lives = Path::new(&format!("/proc/{pid}")).exists() && lines.get(7) == Some(&"ready");
+        let socket_dir = root.join("socket");
+        (lives && socket_dir.join(".s.PGSQL.5432").exists()).then(|| address(database, &socket_dir))
+    }
+
     /// The address of a database of this server.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres:///{database}?host={}&user=postgres", self.socket_dir.display())
+        address(database, &self.socket_dir)
     }
 
     /// The server's process id.
@@ -130,6 +140,10 @@ impl Drop for PrivatePostgres {
     fn drop(&mut self) {
         let _ = self.stop_now();
     }
+}
+
+fn address(database: &str, socket_dir: &Path) -> String {
+    format!("postgres:///{database}?host={}&user=postgres", socket_dir.display())
 }
 
 /// Where the `postgres` and `initdb` programs are: `$PG_BINDIR`, the newest `/usr/lib/postgresql/N/bin`, or `$PATH`.

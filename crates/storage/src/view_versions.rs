@@ -72,6 +72,27 @@ pub async fn all(conn: &mut PgConnection, project: &str) -> Result<Vec<ViewVersi
     rows.into_iter().map(Row::read).collect()
 }
 
+/// The shape of a version's rows; none if there is no such version.
+///
+/// # Errors
+/// [`Error::Unreadable`] if it cannot be read by this program.
+pub(crate) async fn shape_of(
+    conn: &mut PgConnection,
+    id: i64,
+) -> Result<Option<domain::definitions::Shape>, Error> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select view_version_id as id, view, version, layout, revisions, format
+        from view_versions where view_version_id = $1
+        "#,
+        id,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(Row::read).transpose()?.map(|version| version.layout.shape))
+}
+
 /// Begins a version of a view, with its online table.
 ///
 /// # Errors

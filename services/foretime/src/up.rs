@@ -76,6 +76,18 @@ impl Database {
         Ok(Self { url: postgres.url("postgres"), private: Some(postgres) })
     }
 
+    /// The same, or the private one that a running Foretime has started.
+    ///
+    /// # Errors
+    /// What is missing, and what to do.
+    pub fn attach(config: &Config) -> Result<Self, Failure> {
+        let folder = config.data_dir.canonicalize().unwrap_or_else(|_| config.data_dir.clone());
+        match PrivatePostgres::running(&folder.join("postgres"), "postgres") {
+            Some(url) if config.database_url.is_none() => Ok(Self { url, private: None }),
+            _ => Self::open(config),
+        }
+    }
+
     /// Its address.
     pub fn url(&self) -> &str {
         &self.url
