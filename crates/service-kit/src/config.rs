@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use domain::{Fault, Remedy};
-use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
+use figment::{Figment, Provider};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -216,9 +216,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the key and where it came from.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let defaults = Serialized::defaults(Defaults::from(Self::default()));
-        let figment = Figment::from(defaults).merge(Toml::file(file)).merge(environment());
-        let config: Self = figment.extract().map_err(|error| ConfigError::Unreadable(Box::new(error)))?;
+        let config: Self =
+            layers(file).extract().map_err(|error| ConfigError::Unreadable(Box::new(error)))?;
         config.checked()
     }
 
@@ -232,6 +231,16 @@ impl Config {
         }
         Ok(self)
     }
+}
+
+/// What is laid over what.
+pub(crate) fn layers(file: &Path) -> Figment {
+    Figment::from(defaults()).merge(Toml::file(file)).merge(environment())
+}
+
+/// The settings that nobody made; no secret is among them.
+pub(crate) fn defaults() -> impl Provider {
+    Serialized::defaults(Defaults::from(Config::default()))
 }
 
 /// `FORETIME_…` variables, but not those that name this file or what tests need.

@@ -19,6 +19,7 @@ pub mod openapi;
 pub mod passwords;
 mod patience;
 pub mod problem;
+pub mod provenance;
 pub mod shutdown;
 pub mod telemetry;
 

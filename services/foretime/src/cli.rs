@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
-use service_kit::{Config, shutdown, telemetry};
+use service_kit::{Config, provenance, shutdown, telemetry};
 
 use crate::client::{Client, definition_files};
 use crate::dataset::{self, Dataset};
@@ -17,7 +17,7 @@ use crate::monitor::{self, Monitor};
 use crate::registry::{self, Registry};
 use crate::tokens::{self, Tokens};
 use crate::up::{Database, Platform, Service};
-use crate::{Failure, doctor};
+use crate::{Failure, backup, doctor};
 
 /// A feature store, a GPT training and inference worker, drift and calibration monitors, and a model registry. Nothing from
 /// the future.
@@ -98,10 +98,30 @@ enum Action {
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
+    /// Write everything into a folder: the database and all files, as of one moment, while it all runs.
+    Backup {
+        /// A new or empty folder.
+        folder: PathBuf,
+    },
+    /// Put a backup into an empty database and data directory, after its hashes were checked.
+    Restore {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Apply the migrations that `database_url` lacks.
     Migrate,
+    /// Look at the settings.
+    #[command(subcommand)]
+    Config(Settings),
     /// Say what is wrong with this machine or configuration, and how to mend it.
     Doctor,
+}
+
+/// Looking at the settings.
+#[derive(Debug, Subcommand)]
+enum Settings {
+    /// Print every setting, and whether it is a default, of the file or of a variable; secrets are not printed.
+    Explain,
 }
 
 #[derive(Debug, Args)]
@@ -139,7 +159,26 @@ fn told(failure: &Failure) -> ExitCode {
     ExitCode::FAILURE
 }
 
+fn explain(command: &Command) -> Result<(), Failure> {
+    let flags = [
+        ("data_dir", "--data-dir", command.data_dir.as_ref().map(|folder| folder.display().to_string())),
+        ("http.listen", "--listen", command.listen.map(|address| address.to_string())),
+    ];
+    for setting in provenance::explain(&command.config)? {
+        let flag = flags.iter().find(|(key, _, value)| *key == setting.key && value.is_some());
+        let (value, source) = match flag {
+            Some((_, flag, value)) => (value.clone(), (*flag).to_owned()),
+            None => (setting.value, setting.source),
+        };
+        println!("{:<36} {:<40} {source}", setting.key, value.as_deref().unwrap_or("(set, and not shown)"));
+    }
+    Ok(())
+}
+
 async fn act(command: Command) -> Result<(), Failure> {
+    if let Action::Config(Settings::Explain) = command.action {
+        return explain(&command); // also of settings that cannot be used
+    }
     let mut config = Config::load(&command.config)?;
     if let Some(data_dir) = command.data_dir {
         config.data_dir = data_dir;
@@ -166,7 +205,10 @@ async fn act(command: Command) -> Result<(), Failure> {
         Action::Plan(asked) => gpt::plan(&asked),
         Action::Tokens(asked) => tokens::run(&Client::of(&config)?, asked).await,
         Action::Audit { limit } => tokens::audit(&Client::of(&config)?, limit).await,
+        Action::Backup { folder } => backup::take(&config, &folder).await,
+        Action::Restore { folder } => backup::put_back(&config, &folder).await,
         Action::Migrate => migrate(&config).await,
+        Action::Config(Settings::Explain) => Ok(()),
         Action::Doctor => doctor::run(&config).await,
     }
 }
