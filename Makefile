@@ -11,10 +11,10 @@ export SQLX_OFFLINE ?= true
 
 ARGS ?=
 
-.PHONY: help setup demo test lint fmt sqlx bench-registry bench-features bench-online
+.PHONY: help setup demo test lint fmt sqlx dashboards dashboards-preview bench-registry bench-features bench-online
 
 help: ## say what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing to run Foretime: a Postgres server
 	@.ci/setup
@@ -41,6 +41,15 @@ fmt: ## lay out the code
 
 sqlx: setup ## write crates/storage/.sqlx anew, after a change of SQL or a migration
 	@.ci/sqlx
+
+dashboards: ## write the boards in dashboards/grafana/boards anew, after a change of dashboards/source
+	@.ci/setup tests
+	. .ci/env; dashboards/build dashboards/grafana/boards
+
+dashboards-preview: ## draw the boards with the data of a quick demo into dashboards/preview; some minutes
+	@.ci/setup previews
+	. .ci/env; cargo build --release --bin foretime
+	. .ci/env; dashboards/preview/draw "$$CARGO_TARGET_DIR/release/foretime"
 
 # LABELS and ROWS of 100,000 entities; the data is made once and takes 1.1 GB.
 BENCH_LABELS ?= 1000000
