@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Subcommand, ValueEnum};
+use domain::{Clock, SystemClock};
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -88,7 +89,7 @@ fn show(made: &Value) {
 
 async fn list(client: &Client) -> Result<(), Failure> {
     let tokens = client.json(Method::GET, "/v1/tokens", None).await?;
-    let now = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
+    let now = SystemClock.now().to_rfc3339_opts(SecondsFormat::Micros, true);
     for token in tokens.as_array().into_iter().flatten() {
         let state = match (&token["revoked_at"], &token["expires_at"]) {
             (Value::String(at), _) => format!("revoked {at}"),
