@@ -57,9 +57,13 @@ fn fill_and_sync(
     fill: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), Error>,
 ) -> Result<Written, Error> {
     let file = File::create(path).map_err(Error::file(path))?;
-    let mut sink = Hashing { inner: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new(), bytes: 0 };
-    fill(&mut sink)?;
-    sink.flush().map_err(Error::file(path))?;
+    let inner = BufWriter::with_capacity(1 << 20, file);
+    let mut sink = Hashing { inner, hash: Sha256::new(), bytes: 0, refused: None };
+    let filled = fill(&mut sink).and_then(|()| sink.flush().map_err(Error::file(path)));
+    if let Some(cause) = sink.refused.take() {
+        return Err(Error::file(path)(cause)); // what a writer of columns made of it says less
+    }
+    filled?;
     sink.inner.get_ref().sync_all().map_err(Error::file(path))?;
     Ok(Written { sha256: hex::encode(sink.hash.finalize()), bytes: sink.bytes })
 }
@@ -68,17 +72,32 @@ struct Hashing<W> {
     inner: W,
     hash: Sha256,
     bytes: u64,
+    /// The first thing that the system refused.
+    refused: Option<io::Error>,
+}
+
+impl<W> Hashing<W> {
+    /// Keeps what the system said, and says it.
+    fn noted<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
+        done.inspect_err(|error| {
+            let cause =
+                error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+            self.refused.get_or_insert(cause);
+        })
+    }
 }
 
 impl<W: Write> Write for Hashing<W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let taken = self.inner.write(buffer)?;
+        let taken = self.inner.write(buffer);
+        let taken = self.noted(taken)?;
         self.hash.update(&buffer[..taken]);
         self.bytes += taken as u64;
         Ok(taken)
     }
     fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
+        let flushed = self.inner.flush();
+        self.noted(flushed)
     }
 }
 
@@ -226,6 +245,23 @@ mod tests {
         let written = write_parquet(&path, &frame()).unwrap();
         fs::write(&path, b"else").unwrap();
         assert!(matches!(verify(&path, &written.sha256), Err(Error::Altered { .. })));
+    }
+
+    #[test]
+    fn a_full_disk_is_said_as_such_whatever_was_written_and_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.parquet");
+        let whole = Frame::new(1 << 18, vec![("n".into(), Values::Integer((0..1 << 18).collect()))]);
+        let columns = |sink: &mut (dyn Write + Send)| write_file(sink, &[to_batch(&whole, false)?]);
+        let bytes = |sink: &mut (dyn Write + Send)| sink.write_all(&[7]).map_err(Error::file("x"));
+        let fills: [&dyn Fn(&mut (dyn Write + Send)) -> Result<(), Error>; 2] = [&columns, &bytes];
+        for fill in fills {
+            std::os::unix::fs::symlink("/dev/full", temporary_name(&path)).unwrap();
+            let refused = write_whole(&path, fill).unwrap_err();
+            assert!(matches!(refused, Error::Full { .. }), "{refused}");
+            assert!(refused.to_string().contains("make room"), "{refused}");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        }
     }
 
     #[test]

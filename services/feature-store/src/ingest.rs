@@ -2,14 +2,13 @@
 //! source feeds. What happens to them is in [`intake`](crate::intake).
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
 use domain::definitions::Source;
 use frames::Frame;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use service_kit::Problem;
+use service_kit::{Problem, WholeBody};
 
 use crate::intake::{self, Accepted, Batch, To};
 use crate::{Error, FeatureStore};
@@ -34,7 +33,7 @@ pub(crate) async fn ingest(
     Path(name): Path<String>,
     Query(options): Query<Options>,
     headers: HeaderMap,
-    body: Bytes,
+    WholeBody(body): WholeBody,
 ) -> Result<Json<Accepted>, Problem> {
     let key = idempotency_key(&headers)?;
     let catalogue = store.catalogue().await?;
