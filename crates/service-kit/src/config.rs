@@ -73,11 +73,19 @@ pub struct WebhooksConfig {
 }
 
 /// Where parts and training sets lie.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OfflineConfig {
     /// An object store such as `s3://bucket/prefix`, with credentials in `AWS_…` variables; without one, the data directory.
     pub url: Option<String>,
+    /// How long files that no row names are kept, in seconds. What takes half as long to write is refused.
+    pub keep_unlisted_seconds: u64,
+}
+
+impl Default for OfflineConfig {
+    fn default() -> Self {
+        Self { url: None, keep_unlisted_seconds: 24 * 60 * 60 }
+    }
 }
 
 /// The HTTP surface.

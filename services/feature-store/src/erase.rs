@@ -328,7 +328,7 @@ async fn replace(
         done => done?,
     }
     if let Some(new) = &new {
-        storage::parts::publish(&mut tx, project, new, context.clock.now()).await?;
+        parts::publish(&mut tx, context, project, new, context.clock.now()).await?;
     }
     let note = Rewritten {
         view: old.view.clone(),

@@ -29,6 +29,15 @@ pub enum Error {
         /// How many it may hold.
         most: usize,
     },
+    /// Writing a file took so long that it may have been removed.
+    #[error(
+        "writing the rows took longer than the {minutes} minutes that are left for it; send less at once, or raise \
+         `offline.keep_unlisted_seconds`"
+    )]
+    TooSlow {
+        /// The time there was.
+        minutes: i64,
+    },
     /// A reference leads nowhere.
     #[error(transparent)]
     UnknownFeature(#[from] frames::served::Unknown),
@@ -59,6 +68,7 @@ impl Fault for Error {
             Self::ChangeRefused(_) => Remedy::ResolveConflict,
             Self::BadRequest(_) => Remedy::FixRequest,
             Self::TooMany { .. } => Remedy::SendLess,
+            Self::TooSlow { .. } => Remedy::RetryLater,
             Self::UnknownFeature(frames::served::Unknown::Malformed(_)) => Remedy::FixRequest,
             Self::UnknownFeature(_) => Remedy::LookElsewhere,
             Self::Read(cause) => cause.remedy(),
@@ -74,6 +84,7 @@ impl Fault for Error {
             Self::ChangeRefused(_) => "change-refused",
             Self::BadRequest(_) => "bad-request",
             Self::TooMany { .. } => "too-many",
+            Self::TooSlow { .. } => "too-slow",
             Self::UnknownFeature(_) => "unknown-feature",
             Self::Read(cause) => cause.code(),
             Self::Storage(cause) => cause.code(),

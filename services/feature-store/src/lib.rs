@@ -16,6 +16,7 @@ mod intake;
 mod materialize;
 mod metrics;
 mod online;
+pub mod orphans;
 mod parity;
 mod parts;
 mod snapshot;

@@ -21,7 +21,7 @@ use storage::training_sets::TrainingSet;
 use crate::online::dataset;
 use crate::parts::store_of;
 use crate::snapshot::Snapshot;
-use crate::{Error, FeatureStore};
+use crate::{Error, FeatureStore, orphans};
 
 /// The job kind that builds training sets.
 pub const JOB_KIND: &str = "build-training-set";
@@ -217,6 +217,7 @@ async fn make(store: &FeatureStore, request: &BuildTrainingSet) -> Result<Traini
     };
     let mut conn = context.db.acquire().await?;
     let mut tx = conn.begin().await?;
+    orphans::in_time(context, id.made_at())?;
     storage::training_sets::publish(&mut tx, project, &set).await?;
     storage::governance::inputs::record_parts(&mut tx, project, id, &used).await?;
     tx.commit().await?;
