@@ -11,6 +11,7 @@ mod feature_store_edges;
 mod feature_store_erase;
 mod feature_store_feast;
 mod feature_store_parity;
+mod feature_store_sources;
 mod feature_store_types;
 mod feature_store_versions;
 mod governance;

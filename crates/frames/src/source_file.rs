@@ -11,6 +11,8 @@ use polars::prelude::{
     AnyValue, DataFrame, DataType, LazyFrame, PlRefPath, ScanArgsParquet, Series, TimeUnit,
 };
 
+use domain::expression::{Bound, Expression};
+
 use crate::Error;
 use crate::evaluate::{evaluate, filter};
 use crate::frame::{Frame, NO_INTEGER, Values, wrong_type};
@@ -19,18 +21,36 @@ use crate::plain_join::zone;
 use crate::scan::Scan;
 use crate::wire::from_array;
 
+/// The rows of a source's files.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// Those that its filter lets through, with exactly its declared columns.
+    pub rows: Frame,
+    /// How many were looked at: whole row groups that the filter lets nothing of through are not.
+    pub scanned: usize,
+}
+
 /// All rows of a source's files, with exactly its declared columns. `folder` is where relative paths start.
 ///
 /// # Errors
 /// [`Error::MissingColumn`] or [`Error::WrongType`] name what does not fit the declaration.
 pub fn read(source: &Source, folder: &Path) -> Result<Frame, Error> {
+    read_where(source, folder, None).map(|read| read.rows)
+}
+
+/// As [`read`], but only the rows for which `condition`, which is over the declared columns, holds too.
+///
+/// # Errors
+/// As [`read`], or [`Error::Expression`].
+pub fn read_where(source: &Source, folder: &Path, condition: Option<&str>) -> Result<Read, Error> {
     let Some(path) = &source.path else {
         return Err(Error::unreadable(
             "source",
             format!("`{}` names no file; push its rows instead", source.name),
         ));
     };
-    let raw = raw(source, path, folder)?;
+    let raw = raw(source, path, folder, condition)?;
+    let scanned = raw.rows();
     let kept = match &source.filter {
         Some(condition) => filter(condition, &raw)?,
         None => raw,
@@ -46,14 +66,38 @@ pub fn read(source: &Source, folder: &Path) -> Result<Frame, Error> {
             Ok((name.clone(), conform(name, values, *kind)?))
         })
         .collect::<Result<_, Error>>()?;
-    Ok(Frame::new(kept.rows(), columns))
+    let rows = Frame::new(kept.rows(), columns);
+    let rows = condition.map_or(Ok(rows.clone()), |condition| filter(condition, &rows))?;
+    Ok(Read { rows, scanned })
 }
 
-fn raw(source: &Source, path: &str, folder: &Path) -> Result<Frame, Error> {
+/// What the files must be read for: the bounds of the filter, and those of a condition on columns that are not computed.
+fn bounds(source: &Source, condition: Option<&str>) -> Result<Vec<Bound>, Error> {
+    let of = |text: &str| text.parse::<Expression>().map(|expression| expression.bounds());
+    let mut bounds = source.filter.as_deref().map_or(Ok(vec![]), of)?;
+    let on_file = |bound: &Bound| !source.derive.contains_key(&bound.column);
+    bounds.extend(condition.map_or(Ok(vec![]), of)?.into_iter().filter(on_file));
+    Ok(bounds)
+}
+
+/// The columns of the files that are needed: declared ones that are not computed, and what filter and computations read.
+fn needed(source: &Source) -> Result<Vec<String>, Error> {
+    let mut names: Vec<String> =
+        source.columns.keys().filter(|name| !source.derive.contains_key(*name)).cloned().collect();
+    for text in source.filter.iter().chain(source.derive.values()) {
+        let expression: Expression = text.parse()?;
+        names.extend(expression.columns().into_iter().map(str::to_owned));
+    }
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+fn raw(source: &Source, path: &str, folder: &Path, condition: Option<&str>) -> Result<Frame, Error> {
     let place =
         if path.contains("://") { path.to_owned() } else { folder.join(path).to_string_lossy().into_owned() };
     let plain = place.ends_with(".parquet") && !place.contains("://") && !place.contains('*');
-    if plain && source.time_zone.is_none() {
+    if plain && source.time_zone.is_none() && source.filter.is_none() && condition.is_none() {
         return scan(Path::new(&place), Rounding::Up);
     }
     let zone = source.time_zone.as_deref().map(zone).transpose()?;
@@ -64,8 +108,8 @@ fn raw(source: &Source, path: &str, folder: &Path) -> Result<Frame, Error> {
         .map(|(name, _)| name.as_str())
         .collect();
     let files = Scan::open(&place, &times)?;
-    let schema = files.schema();
-    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let needed = needed(source)?;
+    let names: Vec<&str> = needed.iter().map(String::as_str).collect();
     let reading = Reading { rounding: Rounding::Up, zone };
     let mut all: Option<Frame> = None;
     let mut add = |batch: &RecordBatch| {
@@ -76,8 +120,9 @@ fn raw(source: &Source, path: &str, folder: &Path) -> Result<Frame, Error> {
         }
         Ok(())
     };
-    add(&RecordBatch::new_empty(files.schema()))?;
-    files.read(&names, |rows| add(&rows.batch)).map(|()| all.unwrap_or_default())
+    add(&files.empty(&names)?)?;
+    files.read_within(&names, &bounds(source, condition)?, |rows| add(&rows.batch))?;
+    Ok(all.unwrap_or_default())
 }
 
 fn as_frame(batch: &RecordBatch, reading: Reading, times: &[&str]) -> Result<Frame, Error> {
@@ -215,6 +260,65 @@ mod tests {
         let midnight = 1_372_651_200_000_000; // four hours before it is midnight in New York
         assert_eq!(rows.times("at").unwrap(), [midnight, midnight + 2 * 3_600_000_000]);
         assert_eq!(rows.numbers("amount").unwrap(), [2.0, 3.0]);
+    }
+
+    /// Four row groups of a thousand rows, in the order of their time.
+    fn four_groups(path: &Path) {
+        use parquet::file::properties::WriterProperties;
+        let rows = 4_000;
+        let frame = Frame::new(
+            rows,
+            vec![
+                ("shop".into(), Values::text((0..rows).map(|row| Some(["north", "south"][row / 2_000])))),
+                ("at".into(), Values::Time((0..rows as i64).map(|row| row * 1_000_000).collect())),
+                (
+                    "amount".into(),
+                    Values::Number(
+                        (0..rows).map(|row| if row % 9 == 0 { f64::NAN } else { row as f64 }).collect(),
+                    ),
+                ),
+                ("unused".into(), Values::Integer(vec![1; rows])),
+            ],
+        );
+        let batch = crate::wire::to_batch(&frame, false).unwrap();
+        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(1_000)).build();
+        let file = std::fs::File::create(path).unwrap();
+        let mut writer =
+            parquet::arrow::ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+    }
+
+    #[test]
+    fn a_filter_reads_only_the_row_groups_that_could_pass_it_and_finds_the_same_rows_as_one_that_reads_all() {
+        let folder = tempfile::tempdir().unwrap();
+        four_groups(&folder.path().join("v.parquet"));
+        let of = |filter: Option<&str>| {
+            let mut source = source("v.parquet", None);
+            source.filter = filter.map(str::to_owned);
+            source
+        };
+        let all = read(&of(None), folder.path()).unwrap();
+        for (condition, groups) in [
+            ("amount > 3500", 1),
+            ("at >= time(\"1970-01-01T00:50:00Z\")", 1),
+            ("at < time(\"1970-01-01T00:16:41Z\") and amount >= 0", 2),
+            ("shop == \"south\" and amount < 2500", 1),
+            ("1999.5 > amount", 2),
+            ("amount == 2000.5", 1),
+            ("amount > 1000000000", 0),
+            ("amount > 3500 or amount < 10", 4),
+            ("is_null(amount)", 4),
+        ] {
+            let expected = filter(condition, &all).unwrap();
+            let in_source = read_where(&of(Some(condition)), folder.path(), None).unwrap();
+            let asked = read_where(&of(None), folder.path(), Some(condition)).unwrap();
+            for read in [in_source, asked] {
+                assert_eq!(read.scanned, groups * 1_000, "{condition}");
+                let same = |rows: &Frame| format!("{:?}", rows.clone().in_order_of_appearance());
+                assert!(same(&read.rows) == same(&expected), "{condition} finds other rows");
+            }
+        }
     }
 
     #[test]

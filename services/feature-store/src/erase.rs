@@ -171,7 +171,7 @@ async fn flag(
         definitions.dataset(name).is_some_and(|dataset| {
             let history = dataset.history.as_ref().and_then(|name| definitions.event_stream(name));
             let read =
-                dataset.views.iter().chain([&dataset.spine.view]).chain(history.map(|stream| &stream.view));
+                dataset.views.iter().chain(&dataset.spine.view).chain(history.map(|stream| &stream.view));
             read.into_iter().any(|view| views.contains(view.as_str()))
         })
     };

@@ -41,6 +41,9 @@ pub enum Error {
     /// A reference leads nowhere.
     #[error(transparent)]
     UnknownFeature(#[from] frames::served::Unknown),
+    /// A query is for a database that nobody knows.
+    #[error(transparent)]
+    UnknownConnection(#[from] crate::sources::UnknownConnection),
     /// The online store could not be read.
     #[error(transparent)]
     Read(#[from] service_kit::online::ReadError),
@@ -71,6 +74,7 @@ impl Fault for Error {
             Self::TooSlow { .. } => Remedy::RetryLater,
             Self::UnknownFeature(frames::served::Unknown::Malformed(_)) => Remedy::FixRequest,
             Self::UnknownFeature(_) => Remedy::LookElsewhere,
+            Self::UnknownConnection(cause) => cause.remedy(),
             Self::Read(cause) => cause.remedy(),
             Self::Storage(cause) => cause.remedy(),
             Self::Frames(cause) => cause.remedy(),
@@ -86,6 +90,7 @@ impl Fault for Error {
             Self::TooMany { .. } => "too-many",
             Self::TooSlow { .. } => "too-slow",
             Self::UnknownFeature(_) => "unknown-feature",
+            Self::UnknownConnection(cause) => cause.code(),
             Self::Read(cause) => cause.code(),
             Self::Storage(cause) => cause.code(),
             Self::Frames(cause) => cause.code(),

@@ -20,6 +20,7 @@ pub mod orphans;
 mod parity;
 mod parts;
 mod snapshot;
+pub mod sources;
 mod statistics;
 mod sweep;
 mod training;

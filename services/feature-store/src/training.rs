@@ -21,7 +21,7 @@ use storage::training_sets::TrainingSet;
 use crate::online::dataset;
 use crate::parts::store_of;
 use crate::snapshot::Snapshot;
-use crate::{Error, FeatureStore, orphans};
+use crate::{Error, FeatureStore, orphans, sources};
 
 /// The job kind that builds training sets.
 pub const JOB_KIND: &str = "build-training-set";
@@ -181,12 +181,15 @@ async fn make(store: &FeatureStore, request: &BuildTrainingSet) -> Result<Traini
     let dataset = dataset(&definitions, &request.dataset, project)?.clone();
     let as_of = request.as_of.unwrap_or_else(|| context.clock.now());
     let max_seq = storage::parts::latest_seq(&mut conn, project).await?;
-    let spec_hash = spec_hash(&definitions, &dataset);
+    drop(conn); // a foreign database takes its time, as does the join; nobody else should wait for a connection
+    let spine = sources::spine(context, &definitions, &dataset).await?;
+    let spec_hash = spec_hash(&definitions, &dataset, spine.as_ref());
+    let mut conn = context.db.acquire().await?;
     if let Some(id) = storage::training_sets::find(&mut conn, project, &spec_hash, max_seq, as_of).await? {
         return Ok(id);
     }
-    drop(conn); // the join takes its time; nobody else should wait for a connection
-    let snapshot = Snapshot::take(context, project, &definitions, &dataset, max_seq).await?;
+    drop(conn);
+    let snapshot = Snapshot::take(context, project, &definitions, &dataset, max_seq, spine).await?;
     let id = TrainingSetId::new();
     let path = format!("training-sets/{project}/{}/{id}.arrow", dataset.name);
     let history_path = format!("training-sets/{project}/{}/{id}.history.arrow", dataset.name);

@@ -1,6 +1,7 @@
 //! Reading parts: the rows of one bucket, within some times, up to a seq, and of the columns only what the view has.
 
 use arrow::array::RecordBatch;
+use domain::expression::{Binary, Bound, Constant};
 
 use super::{Bucket, EVENT_TIME, FORMAT, FORMAT_KEY, KNOWN_TIME, OP, SEQ};
 use crate::Error;
@@ -91,6 +92,20 @@ impl Selection {
     }
 }
 
+impl Selection {
+    /// What its ends say of columns: row groups outside of them are not read.
+    fn bounds(&self) -> Vec<Bound> {
+        let bound =
+            |column: &str, operator, constant| Bound { column: column.to_owned(), operator, constant };
+        vec![
+            bound(EVENT_TIME, Binary::GreaterOrEqual, Constant::Time(self.events.0)),
+            bound(EVENT_TIME, Binary::LessOrEqual, Constant::Time(self.events.1)),
+            bound(KNOWN_TIME, Binary::LessOrEqual, Constant::Time(self.max_known)),
+            bound(SEQ, Binary::LessOrEqual, Constant::Number(self.max_seq as f64)),
+        ]
+    }
+}
+
 /// The wanted rows of these parts. A column that a part lacks, because it was added later, is null; integers are widened
 /// where the view has numbers now.
 ///
@@ -124,7 +139,7 @@ fn read_part(
     columns.extend(schema.keys.iter().map(|(name, _)| name.as_str()));
     columns.extend(schema.values.iter().map(|(name, _)| name.as_str()).filter(|name| known(name)));
     let keys = (!part.bucket.within(wanted.bucket)).then(|| schema.key_names());
-    scan.read(&columns, |rows| {
+    scan.read_within(&columns, &wanted.bounds(), |rows| {
         let frame = from_batch(&rows.batch)?;
         let rows = as_rows(schema, &frame)?;
         let in_bucket = match &keys {
