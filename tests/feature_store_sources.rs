@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::definitions::{Definitions, Source, parse_file};
 use feature_store::sources::QueryRows;
+use frames::exact::Exact;
 use frames::{Frame, NO_INTEGER, Values};
 use journeys::{NOW, Platform, fresh_database};
 use secrecy::SecretString;
@@ -47,13 +48,17 @@ async fn read(url: &str, source: &Source) -> Result<Vec<Frame>, feature_store::E
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_gives_typed_rows_whose_integers_times_and_nulls_are_exact() {
     let (_conn, url) = warehouse(
-        "create table things (at timestamptz, id bigint, x float8, s text, b boolean);
+        "create table things (at timestamptz, id bigint, x float8, s text, b boolean, d numeric, f real, v real[]);
          insert into things values
-             ('2013-10-30T10:00:00.000001+02', 9007199254740993, 'Infinity', '', true),
-             ('2013-10-30T10:00:00Z', null, 0.1, null, null)",
+             ('2013-10-30T10:00:00.000001+02', 9007199254740993, 'Infinity', '', true, 12345678901234567890.5, 0.1, '{0.1,2}'),
+             ('2013-10-30T10:00:00Z', null, 0.1, null, null, null, null, null)",
     )
     .await;
-    let columns = "id = \"integer\", x = \"number\", s = \"text\", b = \"boolean\"";
+    let columns = "id = \"integer\", x = \"number\", s = \"text\", b = \"boolean\", d = \"decimal(30,1)\", f = \"float32\", \
+                   v = \"vector(2)\"";
+    let exact = |kind: &str, text: &str| {
+        Values::Exact(Exact::parsed(kind.parse().unwrap(), [Some(text), None].into_iter()).unwrap())
+    };
     let batches = read(&url, &source(columns, "select *, 7 as unused from things order by at -- by time"))
         .await
         .unwrap();
@@ -66,8 +71,11 @@ async fn a_query_gives_typed_rows_whose_integers_times_and_nulls_are_exact() {
                 Values::Time(vec![micros("2013-10-30T08:00:00.000001Z"), micros("2013-10-30T10:00:00Z")]),
             ),
             ("b".into(), Values::Boolean(vec![Some(true), None])),
+            ("d".into(), exact("decimal(30,1)", "12345678901234567890.5")),
+            ("f".into(), exact("float32", "0.1")),
             ("id".into(), Values::Integer(vec![9_007_199_254_740_993, NO_INTEGER])),
             ("s".into(), Values::text([Some(""), None])),
+            ("v".into(), exact("vector(2)", "[0.1,2]")),
             ("x".into(), Values::Number(vec![f64::INFINITY, 0.1])),
         ],
     );

@@ -9,6 +9,7 @@ mod demo;
 mod feature_store;
 mod feature_store_edges;
 mod feature_store_erase;
+mod feature_store_exact;
 mod feature_store_feast;
 mod feature_store_parity;
 mod feature_store_sources;

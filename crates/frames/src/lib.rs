@@ -14,6 +14,7 @@ mod contest;
 pub mod describe;
 mod error;
 pub mod evaluate;
+pub mod exact;
 pub mod files;
 mod frame;
 mod framing;
@@ -41,4 +42,4 @@ pub mod wire;
 
 pub use chrono_tz::Tz;
 pub use error::Error;
-pub use frame::{Frame, NO_INTEGER, Values};
+pub use frame::{Frame, NO_INTEGER, NOT_A_NUMBER, Values};

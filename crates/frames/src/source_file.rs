@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use arrow::array::RecordBatch;
-use domain::definitions::{Source, ValueType};
+use domain::definitions::{Source, ValueType, reads_as};
 use polars::prelude::{
     AnyValue, DataFrame, DataType, LazyFrame, PlRefPath, ScanArgsParquet, Series, TimeUnit,
 };
@@ -15,11 +15,12 @@ use domain::expression::{Bound, Expression};
 
 use crate::Error;
 use crate::evaluate::{evaluate, filter};
-use crate::frame::{Frame, NO_INTEGER, Values, wrong_type};
+use crate::exact::{self, Exact, Narrowed};
+use crate::frame::{Frame, NO_INTEGER, Values, no_number, wrong_type};
 use crate::moments::{Reading, Rounding};
 use crate::plain_join::zone;
 use crate::scan::Scan;
-use crate::wire::from_array;
+use crate::wire::from_array_as;
 
 /// The rows of a source's files.
 #[derive(Clone, Debug)]
@@ -97,23 +98,22 @@ fn raw(source: &Source, path: &str, folder: &Path, condition: Option<&str>) -> R
     let place =
         if path.contains("://") { path.to_owned() } else { folder.join(path).to_string_lossy().into_owned() };
     let plain = place.ends_with(".parquet") && !place.contains("://") && !place.contains('*');
-    if plain && source.time_zone.is_none() && source.filter.is_none() && condition.is_none() {
+    let exact = source.columns.values().any(|kind| kind.exact_width().is_some());
+    if plain && !exact && source.time_zone.is_none() && source.filter.is_none() && condition.is_none() {
         return scan(Path::new(&place), Rounding::Up);
     }
     let zone = source.time_zone.as_deref().map(zone).transpose()?;
-    let times: Vec<&str> = source
-        .columns
-        .iter()
-        .filter(|(_, kind)| **kind == ValueType::Time)
-        .map(|(name, _)| name.as_str())
-        .collect();
-    let files = Scan::open(&place, &times)?;
+    let of = |wanted: fn(ValueType) -> bool| -> Vec<&str> {
+        source.columns.iter().filter(|(_, kind)| wanted(**kind)).map(|(name, _)| name.as_str()).collect()
+    };
+    let texts = of(|kind| kind == ValueType::Time || kind.exact_width().is_some());
+    let files = Scan::open(&place, &texts)?;
     let needed = needed(source)?;
     let names: Vec<&str> = needed.iter().map(String::as_str).collect();
     let reading = Reading { rounding: Rounding::Up, zone };
     let mut all: Option<Frame> = None;
     let mut add = |batch: &RecordBatch| {
-        let frame = as_frame(batch, reading, &times)?;
+        let frame = as_frame(batch, reading, source)?;
         match &mut all {
             None => all = Some(frame),
             Some(all) => all.append(&frame)?,
@@ -125,7 +125,7 @@ fn raw(source: &Source, path: &str, folder: &Path, condition: Option<&str>) -> R
     Ok(all.unwrap_or_default())
 }
 
-fn as_frame(batch: &RecordBatch, reading: Reading, times: &[&str]) -> Result<Frame, Error> {
+fn as_frame(batch: &RecordBatch, reading: Reading, source: &Source) -> Result<Frame, Error> {
     let schema = batch.schema();
     let columns = schema
         .fields()
@@ -133,10 +133,10 @@ fn as_frame(batch: &RecordBatch, reading: Reading, times: &[&str]) -> Result<Fra
         .zip(batch.columns())
         .map(|(field, array)| {
             let name = field.name();
-            let values = if times.contains(&name.as_str()) {
-                Values::Time(reading.micros(name, array)?)
-            } else {
-                from_array(name, array)?
+            let declared = source.columns.get(name).filter(|_| !source.derive.contains_key(name)).copied();
+            let values = match declared {
+                Some(ValueType::Time) => Values::Time(reading.micros(name, array)?),
+                kind => from_array_as(name, array, kind)?,
             };
             Ok((name.clone(), values))
         })
@@ -160,11 +160,51 @@ pub fn conform(name: &str, values: Values, kind: ValueType) -> Result<Values, Er
             let integer = |number: &f64| if number.is_nan() { NO_INTEGER } else { *number as i64 };
             Ok(Values::Integer(numbers.iter().map(integer).collect()))
         }
-        (Values::Number(numbers), kind) if numbers.iter().all(|number| number.is_nan()) => {
+        (Values::Number(numbers), kind) if numbers.iter().all(|number| no_number(*number)) => {
             Ok(Values::nulls(kind, numbers.len())) // a column of nulls has no type of its own
         }
+        (Values::Exact(narrow), kind) if reads_as(narrow.kind(), kind) => Ok(widened(&narrow, kind)),
+        (values, kind) if kind.exact_width().is_some() => narrowed(name, &values, kind),
         (other, kind) => Err(wrong_type(name, &other, kind)),
     }
+}
+
+/// A narrow column as a wider one that it can be read as.
+fn widened(narrow: &Exact, kind: ValueType) -> Values {
+    let rows = 0..narrow.len();
+    match kind {
+        ValueType::Number => Values::Number(narrow.numbers().unwrap_or_default()),
+        ValueType::Integer => {
+            Values::Integer(rows.map(|row| narrow.get(row).map_or(NO_INTEGER, exact::integer)).collect())
+        }
+        kind => {
+            let mut wide = Exact::new(kind);
+            rows.for_each(|row| wide.push(narrow.get(row)));
+            Values::Exact(wide)
+        }
+    }
+}
+
+/// A column as a narrow or exact type, if nothing is lost.
+fn narrowed(name: &str, values: &Values, kind: ValueType) -> Result<Values, Error> {
+    let rows = 0..values.len();
+    let narrow = match values {
+        Values::Text(..) => Exact::parsed(kind, rows.map(|row| values.text_at(row))),
+        Values::Number(numbers) => {
+            let known = |value: &f64| (!no_number(*value)).then_some(Narrowed::Number(*value));
+            Exact::narrowed(kind, numbers.iter().map(known))
+        }
+        Values::Integer(integers) => {
+            let known = |value: &i64| (*value != NO_INTEGER).then_some(Narrowed::Integer(*value));
+            Exact::narrowed(kind, integers.iter().map(known))
+        }
+        other => return Err(wrong_type(name, other, kind)),
+    };
+    narrow.map(Values::Exact).map_err(|value| Error::WrongType {
+        column: name.to_owned(),
+        found: format!("`{value}`"),
+        expected: format!("{kind} values"),
+    })
 }
 
 /// All columns of a Parquet file.
@@ -319,6 +359,34 @@ mod tests {
                 assert!(same(&read.rows) == same(&expected), "{condition} finds other rows");
             }
         }
+    }
+
+    #[test]
+    fn exact_columns_are_read_from_csv_texts_and_parquet_without_rounding() {
+        let folder = tempfile::tempdir().unwrap();
+        let csv = "shop,at,price,score,rank\na,1970-01-01T00:00:00Z,12345678901234567890.000000001,0.1,7\nb,1970-01-01T00:00:00Z,,,\n";
+        std::fs::write(folder.path().join("x.csv"), csv).unwrap();
+        let source = |path: &str| -> Source {
+            serde_json::from_value(serde_json::json!({
+                "name": "items", "event_time": "at", "known_time": "at", "path": path, "columns": {
+                    "shop": "text", "at": "time", "price": "decimal(38,9)", "score": "float32", "rank": "int32" },
+            }))
+            .unwrap()
+        };
+        let rows = read(&source("x.csv"), folder.path()).unwrap();
+        let json = |row: usize, name: &str| {
+            let mut out = Vec::new();
+            crate::rows::write_cell(&mut out, crate::payload::Cell::of(rows.column(name).unwrap(), row));
+            String::from_utf8(out).unwrap()
+        };
+        let first = ["price", "score", "rank"].map(|name| json(0, name));
+        assert_eq!(first, ["\"12345678901234567890.000000001\"", "0.1", "7"]);
+        assert_eq!(json(1, "price"), "null");
+        crate::files::write_parquet(&folder.path().join("x.parquet"), &rows).unwrap();
+        assert_eq!(read(&source("x.parquet"), folder.path()).unwrap(), rows);
+        std::fs::write(folder.path().join("y.csv"), csv.replace(",7\n", ",7.5\n")).unwrap();
+        let said = read(&source("y.csv"), folder.path()).unwrap_err().to_string();
+        assert!(said.contains("`rank`") && said.contains("7.5"), "{said}");
     }
 
     #[test]

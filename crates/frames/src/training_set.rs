@@ -370,10 +370,9 @@ fn statistics(spine: &Spine, assembled: &Assembled, places: &[u32]) -> WindowSta
         statistics.missing.insert(name.clone(), missing as f64 / rows);
         statistics.features.insert(name.clone(), describe(values, places));
         if let Values::Number(numbers) = values {
-            let sum: f64 =
-                places.iter().map(|&row| numbers[row as usize]).filter(|number| !number.is_nan()).sum();
-            if places.len() > missing {
-                statistics.mean.insert(name.clone(), sum / (places.len() - missing) as f64);
+            let known = || places.iter().map(|&row| numbers[row as usize]).filter(|number| !number.is_nan());
+            if known().next().is_some() {
+                statistics.mean.insert(name.clone(), known().sum::<f64>() / known().count() as f64);
             }
         }
     }

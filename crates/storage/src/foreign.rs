@@ -16,8 +16,8 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Asks the database at `url` for `columns` of the result of `sql`, up to `at_once` rows at a time. `connection` is what
-    /// errors call the database.
+    /// Asks the database at `url` for `columns` of the result of `sql`, up to `at_once` rows at a time, those marked as texts.
+    /// `connection` is what errors call the database.
     ///
     /// # Errors
     /// [`Error::Foreign`] if it cannot be reached or refuses the query.
@@ -25,7 +25,7 @@ impl Reading {
         connection: &str,
         url: &str,
         sql: &str,
-        columns: &[&str],
+        columns: &[(&str, bool)],
         at_once: usize,
     ) -> Result<Self, Error> {
         let refused = |cause: sqlx::Error| Error::foreign(connection, &cause);
@@ -48,9 +48,12 @@ impl Reading {
     }
 }
 
-fn statement(sql: &str, columns: &[&str]) -> String {
-    let quoted: Vec<String> =
-        columns.iter().map(|column| format!("\"{}\"", column.replace('"', "\"\""))).collect();
+fn statement(sql: &str, columns: &[(&str, bool)]) -> String {
+    let column = |(name, text): &(&str, bool)| {
+        let name = format!("\"{}\"", name.replace('"', "\"\""));
+        if *text { format!("{name}::text as {name}") } else { name }
+    };
+    let quoted: Vec<String> = columns.iter().map(column).collect();
     // the line breaks end a comment that the query may end with
     format!("select row_to_json(r)::text from (select {} from (\n{sql}\n) as q) as r", quoted.join(", "))
 }
@@ -61,10 +64,10 @@ mod tests {
 
     #[test]
     fn a_column_is_quoted_whatever_it_is_called() {
-        let statement = statement("select 1 -- one", &["a", "b\"c"]);
+        let statement = statement("select 1 -- one", &[("a", false), ("b\"c", true)]);
         assert_eq!(
             statement,
-            "select row_to_json(r)::text from (select \"a\", \"b\"\"c\" from (\nselect 1 -- one\n) as q) as r"
+            "select row_to_json(r)::text from (select \"a\", \"b\"\"c\"::text as \"b\"\"c\" from (\nselect 1 -- one\n) as q) as r"
         );
     }
 }

@@ -69,15 +69,15 @@ impl Format {
 }
 
 fn read(format: Format, source: &Source, body: &[u8]) -> Result<Frame, Error> {
+    let columns: Vec<_> = source.columns.iter().map(|(name, kind)| (name.clone(), *kind)).collect();
     let rows = match format {
-        Format::Arrow => return Ok(frames::wire::read_stream(body)?),
+        Format::Arrow => return Ok(frames::wire::read_stream_as(body, &columns)?),
         Format::Json => serde_json::from_slice::<Rows>(body).map_err(|error| malformed(&error))?.rows,
         Format::JsonLines => serde_json::Deserializer::from_slice(body)
             .into_iter::<Map<String, Value>>()
             .collect::<Result<_, _>>()
             .map_err(|error| malformed(&error))?,
     };
-    let columns: Vec<_> = source.columns.iter().map(|(name, kind)| (name.clone(), *kind)).collect();
     Ok(frames::rows::pushed(&rows, &columns)?)
 }
 

@@ -59,7 +59,9 @@ impl QueryRows {
     /// If the settings do not know its connection, or the database cannot be reached or refuses.
     pub async fn begin(config: &Config, source: &Source, query: &Query) -> Result<Self, Error> {
         let url = address(config, query)?;
-        let names: Vec<&str> = source.columns.keys().map(String::as_str).collect();
+        let exact = |kind: &ValueType| matches!(kind, ValueType::Decimal { .. }); // JSON's numbers would round them
+        let names: Vec<(&str, bool)> =
+            source.columns.iter().map(|(name, kind)| (name.as_str(), exact(kind))).collect();
         let reading = Reading::begin(&query.connection, url, &query.sql, &names, AT_ONCE).await?;
         Ok(Self { reading, columns: Arc::new(columns(source)) })
     }

@@ -89,8 +89,13 @@ fn column(name: &str, values: &Values) -> ColumnStatistics {
     let mut numbers: Vec<f64> = match values {
         Values::Number(values) => present.iter().map(|&row| values[row]).collect(),
         Values::Integer(values) => present.iter().map(|&row| values[row] as f64).collect(),
+        Values::Exact(values) => {
+            let numbers = values.numbers().unwrap_or_default();
+            present.iter().filter_map(|&row| numbers.get(row).copied()).collect()
+        }
         _ => vec![],
     };
+    numbers.retain(|number| !number.is_nan());
     numbers.sort_unstable_by(f64::total_cmp);
     ColumnStatistics {
         name: name.to_owned(),
@@ -102,11 +107,15 @@ fn column(name: &str, values: &Values) -> ColumnStatistics {
 }
 
 fn distinct(values: &Values, present: &[usize]) -> usize {
+    if let Values::Exact(values) = values {
+        return present.iter().map(|row| values.get(*row)).collect::<std::collections::HashSet<_>>().len();
+    }
     let bits = |row: &usize| match values {
         Values::Number(values) => values[*row].to_bits(),
         Values::Integer(values) | Values::Time(values) => values[*row].cast_unsigned(),
         Values::Text(codes, _) => u64::from(codes[*row]),
         Values::Boolean(values) => u64::from(values[*row] == Some(true)),
+        Values::Exact(_) => 0, // counted above
     };
     present.iter().map(bits).collect::<std::collections::HashSet<u64>>().len()
 }

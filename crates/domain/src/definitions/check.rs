@@ -1,7 +1,9 @@
 //! References between definitions: every name must lead somewhere, and what it leads to must fit.
 
-use super::objects::{Aggregate, Object, Shape, ValueType};
-use super::{Dataset, DefinitionError, Definitions, FeatureView, Invalid, Located, Source, window_feature};
+use super::objects::{Aggregate, Object, Shape};
+use super::{
+    Dataset, DefinitionError, Definitions, FeatureView, Invalid, Located, Source, ValueType, window_feature,
+};
 use crate::expression::{Expression, Type, type_of};
 use crate::words::did_you_mean;
 
@@ -141,13 +143,22 @@ fn check_view(all: &Definitions, view: &FeatureView) -> Vec<String> {
             format!("`{alias}` is a feature itself and cannot be an alias; drop one of the two")
         }),
     );
+    for (key, kind) in typed(source, &entity.keys) {
+        if !matches!(kind, ValueType::Text | ValueType::Integer) {
+            said.push(format!("key `{key}` is declared as {kind}; keys are texts or integers"));
+        }
+    }
+    let events = view.last_k.as_ref().map(|last| last.columns.as_slice()).unwrap_or_default();
+    for (column, _) in typed(source, events).filter(|(_, kind)| matches!(kind, ValueType::Vector(_))) {
+        said.push(format!("`{column}` is a vector, which no event of a sequence can hold"));
+    }
     for window in &view.windows {
         let without = |aggregate: &Aggregate| matches!(aggregate, Aggregate::Count | Aggregate::Age);
         if window.column.is_none() && !window.aggregates.iter().all(without) {
             said.push("a window without a `column` can only `count` and tell the `age`".to_owned());
         }
         let kind = window.column.as_ref().and_then(|name| source.columns.get(name));
-        if kind.is_some_and(|kind| !matches!(kind, ValueType::Number | ValueType::Integer)) {
+        if kind.is_some_and(|kind| !kind.is_numeric()) {
             said.push(format!(
                 "`{}` is no number, so no window can aggregate it",
                 window.column.as_deref().unwrap_or("")
@@ -155,6 +166,10 @@ fn check_view(all: &Definitions, view: &FeatureView) -> Vec<String> {
         }
     }
     said
+}
+
+fn typed<'a>(source: &'a Source, names: &'a [String]) -> impl Iterator<Item = (&'a String, ValueType)> {
+    names.iter().filter_map(|name| Some((name, *source.columns.get(name)?)))
 }
 
 impl FeatureView {
@@ -195,7 +210,7 @@ fn check_dataset(all: &Definitions, dataset: &Dataset) -> Vec<String> {
         return said;
     }
     let columns = dataset_columns(all, dataset);
-    let expect = |text: &str, wanted: Option<Type>| match typed(text, &columns) {
+    let expect = |text: &str, wanted: Option<Type>| match type_in(text, &columns) {
         Err(message) => Some(message),
         Ok(found) if wanted.is_some_and(|wanted| wanted != found) => {
             Some(format!("`{text}` must be true or false"))
@@ -268,7 +283,7 @@ fn check_join(all: &Definitions, dataset: &Dataset, name: &str) -> Vec<String> {
     said
 }
 
-fn typed(text: &str, columns: &[(String, ValueType)]) -> Result<Type, String> {
+fn type_in(text: &str, columns: &[(String, ValueType)]) -> Result<Type, String> {
     let expression: Expression =
         text.parse().map_err(|error: crate::expression::ExpressionError| error.to_string())?;
     type_of(text, &expression, columns).map_err(|error| error.to_string())

@@ -4,37 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::ValueType;
 use super::channel::Channel;
 use crate::gate::Gate;
 use crate::time::{Cutoff, Horizon};
-
-/// The type of a column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ValueType {
-    /// 64-bit float; missing is null.
-    Number,
-    /// 64-bit integer.
-    Integer,
-    /// UTF-8.
-    Text,
-    /// An instant in UTC, microseconds.
-    Time,
-    /// True or false.
-    Boolean,
-}
-
-impl std::fmt::Display for ValueType {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Number => "number",
-            Self::Integer => "integer",
-            Self::Text => "text",
-            Self::Time => "time",
-            Self::Boolean => "boolean",
-        })
-    }
-}
 
 /// A thing that features describe, and how it is named.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

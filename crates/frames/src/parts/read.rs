@@ -5,13 +5,14 @@ use domain::expression::{Binary, Bound, Constant};
 
 use super::{Bucket, EVENT_TIME, FORMAT, FORMAT_KEY, KNOWN_TIME, OP, SEQ};
 use crate::Error;
+use crate::exact;
 use crate::frame::{Frame, Values};
 use crate::keys::Keys;
 use crate::scan::Scan;
 use crate::source_file::conform;
 use crate::store::Store;
 use crate::view::{ViewRows, ViewSchema};
-use crate::wire::from_batch;
+use crate::wire::{from_batch, from_batch_as};
 
 /// A file of the manifest. Times are in microseconds.
 #[derive(Clone, Debug)]
@@ -49,14 +50,17 @@ pub fn widest(store: &Store, schema: &ViewSchema, parts: &[Part]) -> Result<View
     let mut widest = schema.clone();
     for part in parts {
         let scan = Scan::of(&part.path, store.open(&part.path)?)?;
-        let empty = from_batch(&RecordBatch::new_empty(scan.schema()))?;
-        for (name, values) in empty
+        let there = scan.schema();
+        let empty = from_batch(&RecordBatch::new_empty(there.clone()))?;
+        for ((name, values), field) in empty
             .columns()
             .iter()
-            .filter(|(name, _)| ![EVENT_TIME, KNOWN_TIME, SEQ, OP].contains(&name.as_str()))
+            .zip(there.fields())
+            .filter(|((name, _), _)| ![EVENT_TIME, KNOWN_TIME, SEQ, OP].contains(&name.as_str()))
         {
             if !widest.keys.iter().chain(&widest.values).any(|(known, _)| known == name) {
-                widest.values.push((name.clone(), values.kind()));
+                let exact = exact::kind_of(field.data_type());
+                widest.values.push((name.clone(), exact.unwrap_or(values.kind())));
             }
         }
     }
@@ -140,7 +144,7 @@ fn read_part(
     columns.extend(schema.values.iter().map(|(name, _)| name.as_str()).filter(|name| known(name)));
     let keys = (!part.bucket.within(wanted.bucket)).then(|| schema.key_names());
     scan.read_within(&columns, &wanted.bounds(), |rows| {
-        let frame = from_batch(&rows.batch)?;
+        let frame = from_batch_as(&rows.batch, &schema.values)?;
         let rows = as_rows(schema, &frame)?;
         let in_bucket = match &keys {
             Some(names) => Some(Keys::of(&frame, names)?),
