@@ -227,6 +227,47 @@ async fn case_54_62_63_66_values_that_do_not_fit_are_422_and_name_the_column() {
     assert!(status == 422 && problem["detail"].as_str().unwrap().contains("`score`"), "{status} {problem}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_training_set_is_kept_as_arrow_or_parquet_and_leaves_as_both_with_the_hash_of_what_is_kept() {
+    let platform = platform().await;
+    platform.push_rows("items", json!([item(1, 8, precious()), item(2, 9, json!({ "rank": 4 }))])).await;
+    let mut sets = Vec::new();
+    for format in ["arrow", "parquet"] {
+        let asked = json!({ "dataset": "sales", "as_of": journeys::NOW, "format": format });
+        let (_, promised) = platform.call("POST", "/v1/training-sets", Some(asked)).await;
+        platform.run_jobs().await;
+        let (_, job) =
+            platform.call("GET", &format!("/v1/jobs/{}", promised["job"].as_str().unwrap()), None).await;
+        let id = job["outcome"]["training_set"].as_str().unwrap_or_else(|| panic!("{job}"));
+        let (_, set) = platform.call("GET", &format!("/v1/training-sets/{id}"), None).await;
+        assert!(set["path"].as_str().unwrap().ends_with(&format!(".{format}")), "{set}");
+        sets.push(set);
+    }
+    let fetch = async |set: &Value, query: &str| {
+        let path = format!("/v1/training-sets/{}/rows{query}", set["id"].as_str().unwrap());
+        platform.bytes(Request::get(path).body(Body::empty()).unwrap()).await
+    };
+    for set in &sets {
+        let kept = fetch(set, "").await;
+        assert_eq!(
+            hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&kept)),
+            set["sha256"].as_str().unwrap()
+        );
+    }
+    assert_eq!(fetch(&sets[0], "?format=parquet").await.get(..4).unwrap(), b"PAR1");
+    assert_eq!(fetch(&sets[1], "?format=arrow").await.get(..6).unwrap(), b"ARROW1");
+    let read = |set: &Value| {
+        let path = platform.folder.path().join(set["path"].as_str().unwrap());
+        let manifest = serde_json::from_value(set["manifest"].clone()).unwrap();
+        let built =
+            frames::training_set::read(&path, set["sha256"].as_str().unwrap(), None, &manifest).unwrap();
+        format!("{built:?}")
+    };
+    assert_eq!(read(&sets[0]), read(&sets[1]));
+    let asked = json!({ "dataset": "sales", "format": "csv" });
+    assert_eq!(platform.call("POST", "/v1/training-sets", Some(asked)).await.0, 422);
+}
+
 async fn change(platform: &Platform, from: &str, to: &str) -> (u16, String) {
     let body = json!({ "files": { "test.toml": DEFINITIONS.replace(from, to) } });
     let (status, answer) = platform.call("PUT", "/v1/definitions", Some(body)).await;

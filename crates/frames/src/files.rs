@@ -5,7 +5,9 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use domain::definitions::Format;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
@@ -151,15 +153,20 @@ pub fn write_parquet(path: &Path, frame: &Frame) -> Result<Written, Error> {
 /// [`Error::Unreadable`] if the frame cannot be encoded.
 pub fn parquet_bytes(frame: &Frame) -> Result<Vec<u8>, Error> {
     let batch = to_batch(frame, false)?;
+    let mut bytes = Vec::new();
+    write_batches(&mut bytes, batch.schema(), &[batch])?;
+    Ok(bytes)
+}
+
+fn write_batches(bytes: &mut Vec<u8>, schema: SchemaRef, batches: &[RecordBatch]) -> Result<(), Error> {
     let level = ZstdLevel::try_new(1).map_err(|error| Error::unreadable("compression level", error))?;
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
     let unwritable = |error: parquet::errors::ParquetError| Error::unreadable("frame", error);
-    let mut bytes = Vec::new();
-    let mut writer =
-        ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).map_err(unwritable)?;
-    writer.write(&batch).map_err(unwritable)?;
-    writer.close().map_err(unwritable)?;
-    Ok(bytes)
+    let mut writer = ArrowWriter::try_new(bytes, schema, Some(properties)).map_err(unwritable)?;
+    for batch in batches {
+        writer.write(batch).map_err(unwritable)?;
+    }
+    writer.close().map(drop).map_err(unwritable)
 }
 
 /// The bytes of a file.
@@ -199,6 +206,49 @@ fn decode_parquet(path: &Path) -> Result<Frame, Error> {
 pub fn write_arrow(path: &Path, frame: &Frame) -> Result<Written, Error> {
     let batch = to_batch(frame, true)?;
     write_whole(path, |sink| write_file(sink, &[batch]))
+}
+
+/// Reads a file of ours, Arrow IPC or Parquet.
+///
+/// # Errors
+/// [`Error::File`] or [`Error::Unreadable`].
+pub fn read_table(path: &Path) -> Result<Frame, Error> {
+    if is_parquet(path)? { read_parquet(path) } else { read_arrow(path) }
+}
+
+fn is_parquet(path: &Path) -> Result<bool, Error> {
+    let mut head = [0; 4];
+    let mut file = File::open(path).map_err(Error::file(path))?;
+    let read = file.read(&mut head).map_err(Error::file(path))?;
+    Ok(&head[..read] == b"PAR1")
+}
+
+/// The bytes of a file of ours in one of the two formats: as it lies there if it is of that, else converted column by column, so
+/// that types and values stay what they are.
+///
+/// # Errors
+/// [`Error::File`] or [`Error::Unreadable`].
+pub fn as_format(path: &Path, format: Format) -> Result<Vec<u8>, Error> {
+    if is_parquet(path)? == (format == Format::Parquet) {
+        return bytes(path);
+    }
+    let file = File::open(path).map_err(Error::file(path))?;
+    let mut converted = Vec::new();
+    match format {
+        Format::Arrow => {
+            let unreadable = |error: parquet::errors::ParquetError| Error::unreadable("Parquet file", error);
+            let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(unreadable)?.build();
+            let batches = reader.map_err(unreadable)?.collect::<Result<Vec<_>, _>>();
+            let batches = batches.map_err(|error| Error::unreadable("Parquet file", error))?;
+            write_file(&mut converted, &batches)?;
+        }
+        Format::Parquet => {
+            let batches = read_file(file)?;
+            let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
+            write_batches(&mut converted, schema, &batches)?;
+        }
+    }
+    Ok(converted)
 }
 
 /// Reads an Arrow IPC file of ours.

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use crate::Error;
-use crate::files::{Written, sha256, write_whole};
+use crate::files::{Written, parquet_bytes, sha256, write_whole};
 use crate::frame::Frame;
 use crate::objects::Objects;
 use crate::place::Bytes;
@@ -65,6 +65,15 @@ impl Store {
     pub fn write_arrow(&self, path: &str, frame: &Frame) -> Result<Written, Error> {
         let batch = to_batch(frame, true)?;
         self.write(path, |sink| write_file(sink, &[batch]))
+    }
+
+    /// Writes a frame as a Parquet file.
+    ///
+    /// # Errors
+    /// [`Error::File`] or [`Error::Objects`].
+    pub fn write_parquet(&self, path: &str, frame: &Frame) -> Result<Written, Error> {
+        let bytes = parquet_bytes(frame)?;
+        self.write(path, |sink| sink.write_all(&bytes).map_err(Error::file(path)))
     }
 
     /// The bytes of a file, read by ranges.

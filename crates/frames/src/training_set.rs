@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use domain::definitions::{Dataset, Definitions, Object, Source};
+use domain::definitions::{Dataset, Definitions, Format, Object, Source};
 use domain::split::Window;
 use domain::tabular::{History, Table};
 use domain::{Cutoff, LabelTime};
@@ -16,7 +16,7 @@ use crate::as_of::Status;
 use crate::assemble::{Assembled, Looks, Needed, assemble_by_bucket, needed, schema_of, status_rates, table};
 use crate::describe::{Description, describe};
 use crate::evaluate::evaluate;
-use crate::files::{Written, read_arrow, verify};
+use crate::files::{Written, read_arrow, read_table, verify};
 use crate::frame::{Frame, NO_INTEGER, Values};
 use crate::history;
 use crate::keys::Keys;
@@ -406,17 +406,21 @@ fn hash(value: &Value) -> String {
 }
 
 impl Built {
-    /// Writes the files: the rows, and beside them the histories if there are any.
+    /// Writes the files: the rows, and beside them the histories, as Arrow, if there are any.
     ///
     /// # Errors
     /// [`Error::File`].
     pub fn write(
         &self,
         store: &Store,
+        format: Format,
         path: &str,
         history_path: &str,
     ) -> Result<(Written, Option<Written>), Error> {
-        let written = store.write_arrow(path, &self.frame)?;
+        let written = match format {
+            Format::Arrow => store.write_arrow(path, &self.frame)?,
+            Format::Parquet => store.write_parquet(path, &self.frame)?,
+        };
         let histories = match &self.history {
             Some(events) => {
                 let events = history::to_frame(events).in_order_of_appearance();
@@ -439,7 +443,7 @@ pub fn read(
     manifest: &Manifest,
 ) -> Result<TrainingSet, Error> {
     verify(path, sha256)?;
-    let frame = read_arrow(path)?;
+    let frame = read_table(path)?;
     let history = match histories {
         Some((path, sha256)) => {
             verify(path, sha256)?;

@@ -198,11 +198,8 @@ fn schema(
     view: &str,
     project: &str,
 ) -> Result<ViewSchema, Error> {
-    let declared = definitions.feature_view(view).ok_or_else(|| Error::Undefined {
-        kind: "feature_view",
-        name: view.to_owned(),
-        project: project.to_owned(),
-    })?;
+    let undefined = || Error::undefined(definitions, "feature_view", view, project);
+    let declared = definitions.feature_view(view).ok_or_else(undefined)?;
     Ok(frames::assemble::schema_of(definitions, declared)?)
 }
 

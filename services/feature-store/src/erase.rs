@@ -113,11 +113,7 @@ async fn versions_of(
     entity: &str,
 ) -> Result<Vec<ViewVersion>, Error> {
     if definitions.entity(entity).is_none() {
-        return Err(Error::Undefined {
-            kind: "entity",
-            name: entity.to_owned(),
-            project: project.to_owned(),
-        });
+        return Err(Error::undefined(definitions, "entity", entity, project));
     }
     let mut versions = storage::view_versions::all(conn, project).await?;
     versions.retain(|version| version.layout.entity == entity);

@@ -1,12 +1,14 @@
 //! What can go wrong in the feature store.
 
+use domain::definitions::Definitions;
+use domain::words::did_you_mean;
 use domain::{Fault, Remedy};
 
 /// A request was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A definition does not exist.
-    #[error("there is no {kind} `{name}` in project `{project}`; apply its definition first")]
+    #[error("there is no {kind} `{name}` in project `{project}`{hint}")]
     Undefined {
         /// The kind.
         kind: &'static str,
@@ -14,6 +16,8 @@ pub enum Error {
         name: String,
         /// The project.
         project: String,
+        /// What was probably meant, or what there is.
+        hint: String,
     },
     /// A change of definitions was refused.
     #[error("nothing was applied: {}", .0.join("; "))]
@@ -56,6 +60,23 @@ pub enum Error {
     /// A thread of ours ended early.
     #[error("a worker thread ended early")]
     Thread(#[from] tokio::task::JoinError),
+}
+
+impl Error {
+    /// There is nothing of that name among `definitions`.
+    pub(crate) fn undefined(
+        definitions: &Definitions,
+        kind: &'static str,
+        name: &str,
+        project: &str,
+    ) -> Self {
+        let known = definitions.names(kind);
+        let hint = match known.is_empty() {
+            true => "; apply its definition first".to_owned(),
+            false => did_you_mean(name, known),
+        };
+        Self::Undefined { kind, name: name.to_owned(), project: project.to_owned(), hint }
+    }
 }
 
 impl From<sqlx::Error> for Error {

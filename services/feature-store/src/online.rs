@@ -273,11 +273,7 @@ pub(crate) fn dataset<'a>(
     name: &str,
     project: &str,
 ) -> Result<&'a Dataset, Error> {
-    definitions.dataset(name).ok_or_else(|| Error::Undefined {
-        kind: "dataset",
-        name: name.to_owned(),
-        project: project.to_owned(),
-    })
+    definitions.dataset(name).ok_or_else(|| Error::undefined(definitions, "dataset", name, project))
 }
 
 pub(crate) async fn freshness(State(store): State<FeatureStore>) -> Result<Json<Vec<Freshness>>, Problem> {

@@ -101,11 +101,8 @@ pub(crate) async fn spine(
     dataset: &Dataset,
 ) -> Result<Option<ForeignSpine>, Error> {
     let Some(name) = &dataset.spine.source else { return Ok(None) };
-    let source = definitions.source(name).cloned().ok_or_else(|| Error::Undefined {
-        kind: "source",
-        name: name.clone(),
-        project: context.config.project.clone(),
-    })?;
+    let undefined = || Error::undefined(definitions, "source", name, &context.config.project);
+    let source = definitions.source(name).cloned().ok_or_else(undefined)?;
     let rows = match &source.query {
         Some(query) => all_of(&context.config, &source, query).await?,
         None => {

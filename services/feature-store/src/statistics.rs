@@ -51,11 +51,7 @@ pub(crate) async fn show(
     Path(name): Path<String>,
 ) -> Result<Json<Statistics>, Problem> {
     let catalogue = store.catalogue().await?;
-    let view = catalogue.definitions.feature_view(&name).ok_or_else(|| Error::Undefined {
-        kind: "feature_view",
-        name: name.clone(),
-        project: store.project().to_owned(),
-    })?;
+    let view = store.view(&catalogue, &name)?;
     let schema = frames::assemble::schema_of(&catalogue.definitions, view)?;
     let number = version(&catalogue, &name)?.version;
     let mut conn = store.context.db.acquire().await.map_err(storage::Error::from)?;

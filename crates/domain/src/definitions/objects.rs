@@ -343,6 +343,31 @@ pub struct Split {
     pub validation_until: Cutoff,
 }
 
+/// How the rows of a training set are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// An Arrow IPC file.
+    #[default]
+    Arrow,
+    /// A Parquet file.
+    Parquet,
+}
+
+impl Format {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// How names of such files end.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Arrow => "arrow",
+            Self::Parquet => "parquet",
+        }
+    }
+}
+
 /// A question, and the features that may answer it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -375,6 +400,9 @@ pub struct Dataset {
     /// Joined features that models do not get: they only serve expressions.
     #[serde(default)]
     pub hidden: Vec<String>,
+    /// How its training sets are kept.
+    #[serde(default, skip_serializing_if = "Format::is_default")]
+    pub format: Format,
     /// The temporal split.
     pub split: Split,
 }
