@@ -7,6 +7,7 @@ mod dashboards;
 mod delivery;
 mod demo;
 mod feature_store;
+mod feature_store_cases;
 mod feature_store_edges;
 mod feature_store_erase;
 mod feature_store_exact;

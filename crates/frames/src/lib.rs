@@ -30,6 +30,7 @@ pub mod parts;
 pub mod payload;
 mod place;
 pub mod plain_join;
+pub mod redact;
 pub mod rows;
 mod scan;
 pub mod served;

@@ -9,6 +9,7 @@
 mod apply;
 pub mod compact;
 mod erase;
+mod erase_logs;
 mod error;
 mod feast;
 mod ingest;
