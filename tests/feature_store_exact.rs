@@ -65,7 +65,9 @@ fn item(id: i64, hour: u32, values: Value) -> Value {
         "item": id, "at": format!("2013-10-31T{hour:02}:00:00Z"), "price": null, "score": null, "rank": null,
         "embedding": null, "ratio": null, "sold": true,
     });
-    row.as_object_mut().unwrap().extend(values.as_object().unwrap().clone());
+    if let (Value::Object(row), Value::Object(values)) = (&mut row, values) {
+        row.extend(values);
+    }
     row
 }
 

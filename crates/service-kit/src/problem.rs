@@ -145,6 +145,10 @@ impl<T: DeserializeOwned> JsonBody<T> {
     /// # Errors
     /// [`MalformedBody`] names the place.
     pub fn parse(bytes: &[u8]) -> Result<T, MalformedBody> {
+        if let Ok(read) = serde_json::from_slice(bytes) {
+            return Ok(read);
+        }
+        // Only what is refused is read a second time, by a reader that keeps account of the place.
         let mut reader = serde_json::Deserializer::from_slice(bytes);
         serde_path_to_error::deserialize(&mut reader).map_err(|error| MalformedBody {
             path: error.path().to_string(),
