@@ -198,7 +198,9 @@ impl Beside {
             write_time(&mut text, time);
             *known = Some((time, text));
         }
-        self.times.extend(known.iter().flat_map(|(_, text)| text));
+        if let Some((_, text)) = known {
+            self.times.extend_from_slice(text);
+        }
     }
 }
 
