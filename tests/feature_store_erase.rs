@@ -86,6 +86,122 @@ async fn an_erased_entity_is_gone_from_both_stores_its_training_sets_are_flagged
     assert_eq!(status_of(&platform, "b").await, "PRESENT");
 }
 
+/// Two more definitions: a model whose answers show whom they were about, and a view of something else that holds the key.
+const MORE: &str = r#"
+[[entity]]
+name = "order"
+keys = ["order"]
+
+[[source]]
+name = "orders"
+columns = { order = "integer", person = "text", at = "time" }
+event_time = "at"
+known_time = "at"
+
+[[feature_view]]
+name = "orders"
+entity = "order"
+source = "orders"
+features = ["person"]
+
+[[model]]
+name = "spender"
+registered_model = "spender"
+kind = "boosting"
+dataset = "spending"
+"#;
+
+/// Logs three answers about `a` and `b`, as a worker does; answers where.
+async fn log_of_answers(platform: &Platform) -> String {
+    let ids: Vec<domain::ids::PredictionId> = (0..3).map(|_| domain::ids::PredictionId::new()).collect();
+    let now = platform.clock_micros();
+    let frame = frames::Frame::new(
+        3,
+        vec![
+            ("who".into(), frames::Values::text([Some("a"), Some("b"), Some("a")])),
+            ("amount".into(), frames::Values::Number(vec![1.0, 2.0, 3.0])),
+            ("prediction_id".into(), frames::Values::text(ids.iter().map(|id| Some(id.to_string())))),
+            ("cutoff".into(), frames::Values::Time(vec![now - 2, now - 1, now])),
+            ("probability".into(), frames::Values::Number(vec![0.1, 0.2, 0.3])),
+        ],
+    );
+    let path = "predictions/default/spender/v1/answers.arrow".to_owned();
+    let written = frames::files::write_arrow(&platform.folder.path().join(&path), &frame).unwrap();
+    let cutoff = domain::Cutoff(domain::Clock::now(&*platform.clock));
+    let prediction = |id: &domain::ids::PredictionId| storage::predictions::Prediction {
+        id: *id,
+        cutoff,
+        probability: 0.5,
+    };
+    let log = storage::predictions::NewLog {
+        project: "default".into(),
+        registered_model: "spender".into(),
+        version: 1,
+        path: path.clone(),
+        sha256: written.sha256,
+        predictions: ids.iter().map(prediction).collect(),
+    };
+    let mut conn = platform.context.db.acquire().await.unwrap();
+    storage::predictions::publish(&mut conn, &log, cutoff.0).await.unwrap();
+    path
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_served_of_an_erased_entity_is_blanked_and_the_receipt_names_what_was_not_touched() {
+    let platform = Platform::start().await;
+    let dataset = "views = [\"recent\"]\nfeatures = { who = \"person\" }";
+    platform.apply(&(DEFINITIONS.replace("views = [\"recent\"]", dataset) + MORE)).await;
+    let old = log_of_answers(&platform).await;
+    let body = json!({ "keys": [{ "person": "a" }] });
+    let (_, erasing) = platform.call("POST", "/v1/entities/person/erase", Some(body)).await;
+    platform.run_jobs().await;
+    let path = format!("/v1/erasures/{}", erasing["erasure"].as_str().unwrap());
+    let receipt = platform.call("GET", &path, None).await.1["receipt"].clone();
+    let logs = &receipt["prediction_logs"];
+    assert_eq!(
+        (&logs[0]["registered_model"], &logs[0]["rows_redacted"]),
+        (&json!("spender"), &json!(2)),
+        "{receipt}"
+    );
+    let untouched = json!([{ "view": "orders", "version": 1, "columns": ["person"] }]);
+    assert_eq!(receipt["views_not_rewritten"], untouched, "{receipt}");
+    assert!(!platform.folder.path().join(old).exists(), "the file with the rows is still there");
+    let mut conn = platform.context.db.acquire().await.unwrap();
+    let listed = storage::predictions::stored(&mut conn, "default", domain::Clock::now(&*platform.clock))
+        .await
+        .unwrap();
+    let file = platform.folder.path().join(&listed[0].path);
+    frames::files::verify(&file, &listed[0].sha256).unwrap();
+    let left = frames::files::read_arrow(&file).unwrap();
+    let who = left.column("who").unwrap();
+    assert_eq!([who.text_at(0), who.text_at(1), who.text_at(2)], [None, Some("b"), None]);
+    assert!(left.column("amount").unwrap().is_null(2), "what the answer was made of is still there");
+    assert_eq!(
+        (left.rows(), left.numbers("probability").unwrap()[0]),
+        (3, 0.1),
+        "an answer still counts for its model"
+    );
+    assert_eq!(logs[0]["new_sha256"], json!(listed[0].sha256));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn case_75_an_erased_entity_is_not_counted_as_one_that_was_taken_away() {
+    let platform = Platform::start().await;
+    platform.apply(DEFINITIONS).await;
+    let rows = ["a", "b", "c"].map(|person| visit(person, "2013-10-30T00:00:00Z"));
+    platform.push_rows("visits", json!(rows)).await;
+    let mut deleted = visit("b", "2013-10-31T00:00:00Z");
+    deleted["__deleted"] = json!(true);
+    platform.push_rows("visits", json!([deleted])).await;
+    let body = json!({ "keys": [{ "person": "a" }] });
+    platform.call("POST", "/v1/entities/person/erase", Some(body)).await;
+    platform.run_jobs().await;
+    let (_, statistics) = platform.call("GET", "/v1/views/visit/statistics", None).await;
+    // of `a` nothing is left to count; `b` has a row and its tombstone
+    assert_eq!((&statistics["rows"], &statistics["entities"]), (&json!(3), &json!(2)), "{statistics}");
+    assert_eq!([status_of(&platform, "a").await, status_of(&platform, "b").await], ["NOT_FOUND", "DELETED"]);
+}
+
 /// Whether any Parquet file under the data directory holds a row of the person.
 fn files_hold(platform: &Platform, person: &str) -> bool {
     let mut folders = vec![platform.folder.path().join("features")];

@@ -147,6 +147,25 @@ fn rows(key: (&str, Values), value: &str, hours: &[i64]) -> Frame {
     Frame::new(hours.len(), columns)
 }
 
+/// What nobody names goes, from the bucket and from where it waited to get there, and what somebody names stays.
+async fn orphans_are_removed(platform: &Platform) {
+    let name = format!("features/default/latest/v1/000000000099-{}.parquet", domain::ids::PartId::new());
+    let waiting = platform.folder.path().join("cache").join(&name);
+    std::fs::create_dir_all(waiting.parent().unwrap()).unwrap();
+    std::fs::write(&waiting, b"half of a part").unwrap();
+    let bucket = || Objects::at(&format!("{BUCKET}/data")).unwrap();
+    let orphan = name.clone();
+    tokio::task::spawn_blocking(move || bucket().put(&orphan, bytes::Bytes::from_static(b"a part")).unwrap())
+        .await
+        .unwrap();
+    let mut later = platform.context.clone();
+    let then = later.machine_clock.now() + TimeDelta::days(2);
+    later.machine_clock = std::sync::Arc::new(domain::ManualClock::starting_at(then));
+    assert_eq!(feature_store::orphans::collect(&later).await.unwrap(), 1);
+    assert!(!waiting.exists());
+    tokio::task::spawn_blocking(move || assert!(bucket().size(&name).is_err())).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "the test above runs it, with credentials in its environment"]
 async fn inner_platform_over_s3() {
@@ -168,6 +187,7 @@ async fn inner_platform_over_s3() {
     assert_eq!(set["manifest"]["rows_out"], 58);
     let done = compact_view(&platform.context, "default", "latest").await.unwrap();
     assert_eq!((done.replaced, done.written, done.removed), (3, 1, 3));
+    orphans_are_removed(&platform).await;
     let folder = platform.folder.path().to_owned();
     let (path, sha256) =
         (set["path"].as_str().unwrap().to_owned(), set["sha256"].as_str().unwrap().to_owned());

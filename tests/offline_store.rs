@@ -314,6 +314,60 @@ async fn retention_lets_old_versions_go_and_keeps_what_is_served() {
     assert_eq!(again.rows_dropped, 0, "what is left is young or the newest of its shop");
 }
 
+/// The platform's context, so much later by the machine's clock.
+fn later(platform: &Platform, by: TimeDelta) -> Context {
+    let mut context = platform.context.clone();
+    let then = context.machine_clock.now() + by;
+    context.machine_clock = std::sync::Arc::new(domain::ManualClock::starting_at(then));
+    context
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_a_killed_writer_left_are_removed_once_nobody_can_still_be_writing_them() {
+    let platform = platform(2).await;
+    let set = training_set(&platform).await;
+    let folder = platform.folder.path();
+    let path: String = sqlx::query_scalar("select path from parts where view = 'latest_visit' limit 1")
+        .fetch_one(&platform.context.db)
+        .await
+        .unwrap();
+    let part = folder.join(path);
+    let name = |template: &str| template.replace("ID", &domain::ids::PartId::new().to_string());
+    let left = [
+        part.with_file_name(name("000000000099-ID.parquet")),
+        part.with_file_name(name(".l1-ID.parquet.4711.tmp")),
+        folder.join("training-sets/default/returns").join(name("ID.history.arrow")),
+    ];
+    let foreign = part.with_file_name("notes.parquet");
+    for file in left.iter().chain([&foreign]) {
+        std::fs::copy(&part, file).unwrap();
+    }
+    let day = TimeDelta::days(1);
+    let collect = |context: Context| async move { feature_store::orphans::collect(&context).await.unwrap() };
+    assert_eq!(collect(later(&platform, day - TimeDelta::minutes(5))).await, 0, "it may still be written");
+    assert!(left.iter().all(|file| file.exists()));
+    assert_eq!(collect(later(&platform, day + TimeDelta::minutes(5))).await, 3);
+    assert!(left.iter().all(|file| !file.exists()) && foreign.exists(), "what is not ours stays");
+    assert_eq!(files(&platform), 3, "two parts that the manifest lists, and what is not ours");
+    assert_eq!(rebuilt(&platform).await["sha256"], set["sha256"]);
+    let (_, metrics) = platform.call("GET", "/metrics", None).await;
+    let counted = "foretime_offline_orphans_removed_total{folder=\"features\"} 2";
+    assert!(metrics.as_str().unwrap().contains(counted), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_was_so_slow_that_its_file_may_be_gone_shows_nothing() {
+    let platform = Platform::configured(|config| config.offline.keep_unlisted_seconds = 0).await;
+    platform.apply(DEFINITIONS).await;
+    let (status, problem) = platform.push("visits", &visits(0), None).await;
+    assert_eq!((status, &problem["type"]), (503, &json!("/problems/too-slow")), "{problem}");
+    let (_, freshness) = platform.call("GET", "/v1/freshness", None).await;
+    assert_eq!(freshness, json!([]));
+    let asked = json!({ "features": ["latest_visit:kind"], "entities": [{ "shop": "shop 0" }] });
+    let (_, served) = platform.call("POST", "/v1/features/online", Some(asked)).await;
+    assert_eq!(served["rows"][0]["kind"], Value::Null, "{served}");
+}
+
 #[test]
 fn a_view_without_a_retention_writes_none_so_that_older_definitions_stay_what_they_are() {
     let objects = domain::definitions::parse_file("test.toml", &with_retention()).unwrap();

@@ -1,5 +1,6 @@
 //! Every id has its own type, so that two of them cannot be swapped by accident.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 macro_rules! typed_id {
@@ -14,6 +15,13 @@ macro_rules! typed_id {
             /// A new id; ids made later sort later.
             pub fn new() -> Self {
                 Self(uuid::Uuid::now_v7())
+            }
+
+            /// When it was made, by the clock of the machine that made it; `None` if it was not made here.
+            pub fn made_at(&self) -> Option<DateTime<Utc>> {
+                let made = Some(self.0).filter(|id| id.get_version_num() == 7)?;
+                let (seconds, nanos) = made.get_timestamp()?.to_unix();
+                DateTime::from_timestamp(seconds.try_into().ok()?, nanos)
             }
         }
 

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use domain::definitions::{Dataset, Definitions, FeatureView, Shape};
-use domain::tabular::{History, Table};
+use domain::definitions::{Dataset, Definitions, FeatureView, Shape, ValueType};
+use domain::tabular::{Column, History, Table};
 
 use crate::Error;
 use crate::as_of::{Answer, Rule, Status, latest};
@@ -56,8 +56,18 @@ impl Assembled {
 /// # Errors
 /// [`Error::Unreadable`] if the columns do not fit together, which they do.
 pub fn table(frame: &Frame) -> Result<Table, Error> {
-    let columns = frame.columns().iter().map(|(name, values)| (name.clone(), as_column(values))).collect();
+    let columns = frame.columns().iter().flat_map(|(name, values)| columns_of(name, values)).collect();
     Table::new(frame.rows(), columns).map_err(|error| Error::unreadable("frame", error))
+}
+
+/// A column as models see it: of a vector one column a place, `name[0]`, `name[1]`, ….
+fn columns_of(name: &str, values: &Values) -> Vec<(String, Column)> {
+    match (values, values.kind()) {
+        (Values::Exact(vectors), ValueType::Vector(length)) => (0..usize::from(length))
+            .map(|place| (format!("{name}[{place}]"), Column::Number(vectors.elements(place))))
+            .collect(),
+        _ => vec![(name.to_owned(), as_column(values))],
+    }
 }
 
 /// A view of a dataset, ready to be joined.

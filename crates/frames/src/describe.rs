@@ -52,6 +52,13 @@ pub fn describe(values: &Values, places: &[u32]) -> Description {
         Values::Boolean(truths) => {
             of_numbers(rows.map(|row| truths[row].map(|value| f64::from(u8::from(value)))))
         }
+        Values::Exact(values) => match values.numbers() {
+            Some(numbers) => of_numbers(rows.map(|row| Some(numbers[row]).filter(|value| !value.is_nan()))),
+            None => {
+                let nulls = places.iter().filter(|&&row| values.get(row as usize).is_none()).count();
+                Description { count: places.len() as u64, nulls: nulls as u64, ..Description::default() }
+            }
+        },
         Values::Text(..) => of_texts(rows.map(|row| values.text_at(row))),
     }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong with columns and files.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use domain::{Fault, Remedy};
@@ -68,6 +69,16 @@ pub enum Error {
         /// What the system said.
         cause: std::io::Error,
     },
+    /// There is no room for a file.
+    #[error(
+        "`{}`: {cause}; nothing of it was kept: make room where it was to lie, then send the request again", path.display()
+    )]
+    Full {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
     /// A file is not the one that was written.
     #[error("`{}` has SHA-256 {found}, it was written as {expected}; restore it from a backup", path.display())]
     Altered {
@@ -87,13 +98,18 @@ impl Error {
 
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
-        move |cause| Self::File { path, cause }
+        move |cause| match cause.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                Self::Full { path, cause }
+            }
+            _ => Self::File { path, cause },
+        }
     }
 
     pub(crate) fn in_file(path: impl Into<PathBuf>) -> impl FnOnce(Self) -> Self {
         let path = path.into();
         move |cause| match cause {
-            named @ (Self::File { .. } | Self::InFile { .. }) => named,
+            named @ (Self::File { .. } | Self::Full { .. } | Self::InFile { .. }) => named,
             cause => Self::InFile { path, cause: Box::new(cause) },
         }
     }
@@ -104,6 +120,7 @@ impl Fault for Error {
         match self {
             Self::InFile { cause, .. } => cause.remedy(),
             Self::File { .. } | Self::Altered { .. } => Remedy::ReportBug,
+            Self::Full { .. } => Remedy::MakeRoom,
             Self::Objects(_) => Remedy::RetryLater,
             _ => Remedy::FixRequest,
         }
@@ -120,6 +137,7 @@ impl Fault for Error {
             Self::Objects(_) => "object-store",
             Self::Expression(_) => "invalid-expression",
             Self::File { .. } => "file",
+            Self::Full { .. } => "storage-full",
             Self::Altered { .. } => "altered-file",
         }
     }

@@ -58,9 +58,13 @@ fn value(expression: &Expression, frame: &Frame) -> Result<Column, String> {
     })
 }
 
-/// Integers are numbers in expressions.
+/// Integers are numbers in expressions, and so are narrow and exact ones: decimals as near as 64 bits come.
 fn as_number(values: Values) -> Values {
     match values {
+        Values::Exact(exact) => match exact.numbers() {
+            Some(numbers) => Values::Number(numbers),
+            None => Values::Exact(exact),
+        },
         Values::Integer(values) => Values::Number(
             values.iter().map(|value| if *value == NO_INTEGER { f64::NAN } else { *value as f64 }).collect(),
         ),

@@ -5,7 +5,9 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use domain::definitions::Format;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
@@ -57,16 +59,20 @@ fn fill_and_sync(
     fill: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), Error>,
 ) -> Result<Written, Error> {
     let file = File::create(path).map_err(Error::file(path))?;
-    let mut sink = Hashing { inner: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new(), bytes: 0 };
-    fill(&mut sink)?;
-    sink.flush().map_err(Error::file(path))?;
+    let inner = BufWriter::with_capacity(1 << 20, file);
+    let mut sink = Hashing { inner, hash: Sha256::new(), bytes: 0, refused: None };
+    let filled = fill(&mut sink).and_then(|()| sink.flush().map_err(Error::file(path)));
+    if let Some(cause) = sink.refused.take() {
+        return Err(Error::file(path)(cause)); // what a writer of columns made of it says less
+    }
+    filled?;
     sink.inner.get_ref().sync_all().map_err(Error::file(path))?;
     Ok(Written { sha256: hex::encode(sink.hash.finalize()), bytes: sink.bytes })
 }
 
 /// The SHA-256, in hex, of what `fill` writes.
 pub(crate) fn hash_of(fill: impl FnOnce(&mut dyn Write) -> Result<(), Error>) -> Result<String, Error> {
-    let mut sink = Hashing { inner: io::sink(), hash: Sha256::new(), bytes: 0 };
+    let mut sink = Hashing { inner: io::sink(), hash: Sha256::new(), bytes: 0, refused: None };
     fill(&mut sink)?;
     Ok(hex::encode(sink.hash.finalize()))
 }
@@ -75,17 +81,32 @@ struct Hashing<W> {
     inner: W,
     hash: Sha256,
     bytes: u64,
+    /// The first thing that the system refused.
+    refused: Option<io::Error>,
+}
+
+impl<W> Hashing<W> {
+    /// Keeps what the system said, and says it.
+    fn noted<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
+        done.inspect_err(|error| {
+            let cause =
+                error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+            self.refused.get_or_insert(cause);
+        })
+    }
 }
 
 impl<W: Write> Write for Hashing<W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let taken = self.inner.write(buffer)?;
+        let taken = self.inner.write(buffer);
+        let taken = self.noted(taken)?;
         self.hash.update(&buffer[..taken]);
         self.bytes += taken as u64;
         Ok(taken)
     }
     fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
+        let flushed = self.inner.flush();
+        self.noted(flushed)
     }
 }
 
@@ -139,15 +160,20 @@ pub fn write_parquet(path: &Path, frame: &Frame) -> Result<Written, Error> {
 /// [`Error::Unreadable`] if the frame cannot be encoded.
 pub fn parquet_bytes(frame: &Frame) -> Result<Vec<u8>, Error> {
     let batch = to_batch(frame, false)?;
+    let mut bytes = Vec::new();
+    write_batches(&mut bytes, batch.schema(), &[batch])?;
+    Ok(bytes)
+}
+
+fn write_batches(bytes: &mut Vec<u8>, schema: SchemaRef, batches: &[RecordBatch]) -> Result<(), Error> {
     let level = ZstdLevel::try_new(1).map_err(|error| Error::unreadable("compression level", error))?;
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
     let unwritable = |error: parquet::errors::ParquetError| Error::unreadable("frame", error);
-    let mut bytes = Vec::new();
-    let mut writer =
-        ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).map_err(unwritable)?;
-    writer.write(&batch).map_err(unwritable)?;
-    writer.close().map_err(unwritable)?;
-    Ok(bytes)
+    let mut writer = ArrowWriter::try_new(bytes, schema, Some(properties)).map_err(unwritable)?;
+    for batch in batches {
+        writer.write(batch).map_err(unwritable)?;
+    }
+    writer.close().map(drop).map_err(unwritable)
 }
 
 /// The bytes of a file.
@@ -187,6 +213,49 @@ fn decode_parquet(path: &Path) -> Result<Frame, Error> {
 pub fn write_arrow(path: &Path, frame: &Frame) -> Result<Written, Error> {
     let batch = to_batch(frame, true)?;
     write_whole(path, |sink| write_file(sink, &[batch]))
+}
+
+/// Reads a file of ours, Arrow IPC or Parquet.
+///
+/// # Errors
+/// [`Error::File`] or [`Error::Unreadable`].
+pub fn read_table(path: &Path) -> Result<Frame, Error> {
+    if is_parquet(path)? { read_parquet(path) } else { read_arrow(path) }
+}
+
+fn is_parquet(path: &Path) -> Result<bool, Error> {
+    let mut head = [0; 4];
+    let mut file = File::open(path).map_err(Error::file(path))?;
+    let read = file.read(&mut head).map_err(Error::file(path))?;
+    Ok(&head[..read] == b"PAR1")
+}
+
+/// The bytes of a file of ours in one of the two formats: as it lies there if it is of that, else converted column by column, so
+/// that types and values stay what they are.
+///
+/// # Errors
+/// [`Error::File`] or [`Error::Unreadable`].
+pub fn as_format(path: &Path, format: Format) -> Result<Vec<u8>, Error> {
+    if is_parquet(path)? == (format == Format::Parquet) {
+        return bytes(path);
+    }
+    let file = File::open(path).map_err(Error::file(path))?;
+    let mut converted = Vec::new();
+    match format {
+        Format::Arrow => {
+            let unreadable = |error: parquet::errors::ParquetError| Error::unreadable("Parquet file", error);
+            let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(unreadable)?.build();
+            let batches = reader.map_err(unreadable)?.collect::<Result<Vec<_>, _>>();
+            let batches = batches.map_err(|error| Error::unreadable("Parquet file", error))?;
+            write_file(&mut converted, &batches)?;
+        }
+        Format::Parquet => {
+            let batches = read_file(file)?;
+            let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
+            write_batches(&mut converted, schema, &batches)?;
+        }
+    }
+    Ok(converted)
 }
 
 /// Reads an Arrow IPC file of ours.
@@ -233,6 +302,23 @@ mod tests {
         let written = write_parquet(&path, &frame()).unwrap();
         fs::write(&path, b"else").unwrap();
         assert!(matches!(verify(&path, &written.sha256), Err(Error::Altered { .. })));
+    }
+
+    #[test]
+    fn a_full_disk_is_said_as_such_whatever_was_written_and_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.parquet");
+        let whole = Frame::new(1 << 18, vec![("n".into(), Values::Integer((0..1 << 18).collect()))]);
+        let columns = |sink: &mut (dyn Write + Send)| write_file(sink, &[to_batch(&whole, false)?]);
+        let bytes = |sink: &mut (dyn Write + Send)| sink.write_all(&[7]).map_err(Error::file("x"));
+        type Fill<'a> = &'a dyn Fn(&mut (dyn Write + Send)) -> Result<(), Error>;
+        for fill in [&columns as Fill<'_>, &bytes] {
+            std::os::unix::fs::symlink("/dev/full", temporary_name(&path)).unwrap();
+            let refused = write_whole(&path, fill).unwrap_err();
+            assert!(matches!(refused, Error::Full { .. }), "{refused}");
+            assert!(refused.to_string().contains("make room"), "{refused}");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        }
     }
 
     #[test]

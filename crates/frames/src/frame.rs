@@ -1,6 +1,7 @@
 //! A [`Frame`]: named columns of one length, in plain vectors.
 //!
-//! Numbers use NaN, integers and times [`NO_INTEGER`], texts [`MISSING`] for "null", so that kernels read one slice.
+//! Numbers use NaN, integers and times [`NO_INTEGER`], texts [`MISSING`] for "null", so that kernels read one slice. A NaN that
+//! is a value, and no null, has bits of its own ([`NOT_A_NUMBER`]); kernels pass both over.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,14 +10,23 @@ use domain::definitions::ValueType;
 use domain::tabular::MISSING;
 
 use crate::Error;
+use crate::exact::Exact;
 
 /// The null of integers and times.
 pub const NO_INTEGER: i64 = i64::MIN;
 
+/// A NaN that was given as a value. Every other NaN is a null; arithmetic makes of each what the machine makes of it.
+pub const NOT_A_NUMBER: f64 = f64::from_bits(0x7ff8_0000_0000_0001);
+
+/// Whether a number is a null.
+pub(crate) fn no_number(value: f64) -> bool {
+    value.is_nan() && value.to_bits() != NOT_A_NUMBER.to_bits()
+}
+
 /// One column.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values {
-    /// Numbers; NaN is null.
+    /// Numbers; NaN is null, unless it is [`NOT_A_NUMBER`].
     Number(Vec<f64>),
     /// Integers; [`NO_INTEGER`] is null.
     Integer(Vec<i64>),
@@ -26,6 +36,8 @@ pub enum Values {
     Time(Vec<i64>),
     /// Truth values.
     Boolean(Vec<Option<bool>>),
+    /// Values of the narrow and exact types.
+    Exact(Exact),
 }
 
 impl Values {
@@ -36,6 +48,7 @@ impl Values {
             Self::Integer(values) | Self::Time(values) => values.len(),
             Self::Text(codes, _) => codes.len(),
             Self::Boolean(values) => values.len(),
+            Self::Exact(values) => values.len(),
         }
     }
 
@@ -52,6 +65,7 @@ impl Values {
             Self::Text(..) => ValueType::Text,
             Self::Time(_) => ValueType::Time,
             Self::Boolean(_) => ValueType::Boolean,
+            Self::Exact(values) => values.kind(),
         }
     }
 
@@ -63,6 +77,7 @@ impl Values {
             ValueType::Text => Self::Text(vec![MISSING; rows], Arc::from([])),
             ValueType::Time => Self::Time(vec![NO_INTEGER; rows]),
             ValueType::Boolean => Self::Boolean(vec![None; rows]),
+            exact => Self::Exact(Exact::nulls(exact, rows)),
         }
     }
 
@@ -89,10 +104,11 @@ impl Values {
     /// Whether a row is null.
     pub fn is_null(&self, row: usize) -> bool {
         match self {
-            Self::Number(values) => values[row].is_nan(),
+            Self::Number(values) => no_number(values[row]),
             Self::Integer(values) | Self::Time(values) => values[row] == NO_INTEGER,
             Self::Text(codes, _) => codes[row] == MISSING,
             Self::Boolean(values) => values[row].is_none(),
+            Self::Exact(values) => values.get(row).is_none(),
         }
     }
 
@@ -115,6 +131,7 @@ impl Values {
             Self::Text(codes, levels) => Self::Text(pick(codes, indices, MISSING), Arc::clone(levels)),
             Self::Time(values) => Self::Time(pick(values, indices, NO_INTEGER)),
             Self::Boolean(values) => Self::Boolean(pick(values, indices, None)),
+            Self::Exact(values) => Self::Exact(values.take(indices)),
         }
     }
 
@@ -150,6 +167,7 @@ impl Values {
             (Self::Text(codes, levels), Self::Text(new_codes, new_levels)) => {
                 append_text(codes, levels, new_codes, new_levels);
             }
+            (Self::Exact(own), Self::Exact(new)) if own.kind() == new.kind() => own.append(new),
             (own, new) => panic!("a {} column cannot take {}s", own.kind(), new.kind()),
         }
     }

@@ -72,6 +72,10 @@ pub(crate) fn as_column(values: &Values) -> Column {
             values.iter().map(|value| value.map_or(f64::NAN, |v| f64::from(u8::from(v)))).collect(),
         ),
         Values::Text(codes, levels) => Column::Category { codes: codes.clone(), levels: Arc::clone(levels) },
+        // a vector has no one number; `table` makes a column of each of its places
+        Values::Exact(values) => {
+            Column::Number(values.numbers().unwrap_or_else(|| vec![f64::NAN; values.len()]))
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use crate::Error;
-use crate::files::{Written, read_arrow, verify, write_arrow};
+use crate::files::{Written, read_arrow, read_table, verify, write_arrow};
 use crate::frame::{Frame, Values};
 
 /// What a model said, and what came true.
@@ -45,7 +45,7 @@ impl Outcomes {
     /// [`Error::Altered`], [`Error::File`], or an error that names a column.
     pub fn read(path: &Path, sha256: &str) -> Result<Self, Error> {
         verify(path, sha256)?;
-        let frame = read_arrow(path)?;
+        let frame = read_table(path)?;
         let (rows, cutoffs) = (frame.column("__row")?, frame.times("__cutoff")?);
         let Values::Boolean(labels) = frame.column("__label")? else {
             return Err(Error::unreadable("training set", "its labels are not booleans"));

@@ -2,7 +2,8 @@
 //!
 //! Format 2: the format number; the revision of the view's columns that the row was written under, two bytes; a null bitmap
 //! (one bit a column, least significant first); one slot a column, in the revision's order; then the texts. A slot is eight
-//! bytes little-endian for numbers, integers and times, one byte for booleans, and for texts where theirs begins and how long
+//! bytes little-endian for numbers, integers and times, one byte for booleans, the value itself for narrow and
+//! exact types ([`crate::exact`]), and for texts where theirs begins and how long
 //! it is, four bytes each. A slot's place depends on the revision alone, so one value is read without the others.
 //!
 //! Format 1, which older programs wrote, is read and not written: the format number, the bitmap, then what is not null, keys
@@ -11,6 +12,7 @@
 use domain::definitions::{Columns, ValueType};
 
 use crate::Error;
+use crate::exact::{self, Exact};
 use crate::frame::{Frame, NO_INTEGER, Values};
 
 const LISTED: u8 = 1;
@@ -32,6 +34,8 @@ pub enum Cell<'a> {
     Time(i64),
     /// A truth value.
     Boolean(bool),
+    /// A value of a narrow or exact type, as its bytes.
+    Exact(ValueType, &'a [u8]),
 }
 
 impl<'a> Cell<'a> {
@@ -46,13 +50,19 @@ impl<'a> Cell<'a> {
             Values::Time(values) => Self::Time(values[row]),
             Values::Boolean(values) => values[row].map_or(Self::Null, Self::Boolean),
             Values::Text(..) => values.text_at(row).map_or(Self::Null, Self::Text),
+            Values::Exact(values) => {
+                values.get(row).map_or(Self::Null, |bytes| Self::Exact(values.kind(), bytes))
+            }
         }
     }
 
-    /// An integer as a number, if that is what the column is read as now.
+    /// A narrower value as a wider one, if that is what the column is read as now.
     fn read_as(self, kind: ValueType) -> Self {
         match (self, kind) {
             (Self::Integer(value), ValueType::Number) => Self::Number(value as f64),
+            (Self::Exact(narrow, bytes), ValueType::Number) => Self::Number(exact::number(narrow, bytes)),
+            (Self::Exact(_, bytes), ValueType::Integer) => Self::Integer(exact::integer(bytes)),
+            (Self::Exact(_, bytes), kind) => Self::Exact(kind, bytes),
             (other, _) => other,
         }
     }
@@ -71,7 +81,7 @@ impl Slots {
         let mut next = HEADER + columns.len().div_ceil(8);
         let places = columns.iter().map(|(_, kind)| {
             let place = next;
-            next += if *kind == ValueType::Boolean { 1 } else { 8 };
+            next += slot_width(*kind);
             place
         });
         let places = places.collect();
@@ -83,8 +93,12 @@ impl Slots {
             return Some(Cell::Null);
         }
         let slot = payload.get(self.places[column]..self.texts)?;
+        let kind = self.kinds[column];
+        if let Some(width) = kind.exact_width() {
+            return Some(Cell::Exact(kind, slot.get(..width)?));
+        }
         let eight = slot.first_chunk::<8>().copied();
-        Some(match self.kinds[column] {
+        Some(match kind {
             ValueType::Number => Cell::Number(f64::from_le_bytes(eight?)),
             ValueType::Integer => Cell::Integer(i64::from_le_bytes(eight?)),
             ValueType::Time => Cell::Time(i64::from_le_bytes(eight?)),
@@ -95,8 +109,15 @@ impl Slots {
                 let texts = payload.get(self.texts..)?;
                 Cell::Text(std::str::from_utf8(texts.get(start..start.checked_add(length)?)?).ok()?)
             }
+            ValueType::Float32 | ValueType::Int32 | ValueType::Decimal { .. } | ValueType::Vector(_) => {
+                return None;
+            }
         })
     }
+}
+
+fn slot_width(kind: ValueType) -> usize {
+    kind.exact_width().unwrap_or(if kind == ValueType::Boolean { 1 } else { 8 })
 }
 
 /// Writes rows of one revision.
@@ -127,6 +148,7 @@ impl Encoder {
                     bytes[slot..slot + 8].copy_from_slice(&value.to_le_bytes());
                 }
                 Cell::Boolean(value) => bytes[slot] = u8::from(value),
+                Cell::Exact(_, value) => bytes[slot..slot + value.len()].copy_from_slice(value),
                 Cell::Text(text) => {
                     let begins = (bytes.len() - start - self.slots.texts) as u32;
                     bytes[slot..slot + 4].copy_from_slice(&begins.to_le_bytes());
@@ -244,6 +266,9 @@ fn listed_cell(kind: ValueType, bytes: &[u8]) -> Option<(Cell<'_>, &[u8])> {
             let (text, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
             (Cell::Text(std::str::from_utf8(text).ok()?), rest)
         }
+        ValueType::Float32 | ValueType::Int32 | ValueType::Decimal { .. } | ValueType::Vector(_) => {
+            return None;
+        }
         ValueType::Number | ValueType::Integer | ValueType::Time => {
             let (slot, rest) = bytes.split_first_chunk::<8>()?;
             let cell = match kind {
@@ -313,6 +338,16 @@ fn gather(rows: &[Row<'_>], column: usize, kind: ValueType) -> Result<Values, Er
             Cell::Text(text) => Some(text.to_owned()),
             _ => None,
         })?),
+        exact => {
+            let mut values = Exact::new(exact);
+            for row in rows {
+                match row.cell(column)? {
+                    Cell::Exact(_, bytes) => values.push(Some(bytes)),
+                    _ => values.push(None),
+                }
+            }
+            Values::Exact(values)
+        }
     })
 }
 

@@ -5,7 +5,8 @@ use domain::definitions::ValueType;
 use serde_json::{Map, Value, json};
 
 use crate::Error;
-use crate::frame::{Frame, NO_INTEGER, Values};
+use crate::exact::{self, Exact};
+use crate::frame::{Frame, NO_INTEGER, NOT_A_NUMBER, Values};
 use crate::payload::Cell;
 
 /// Rows of JSON as a frame of these columns, and `event_time`. What a row lacks is null; a key that is no column is refused.
@@ -60,8 +61,8 @@ fn read_rows(rows: &[Map<String, Value>], columns: &[(String, ValueType)]) -> Re
     Ok(Frame::new(rows.len(), filled))
 }
 
-/// One column out of JSON values. Integers are exact over all of 64 bits; numbers may also be written as the texts `"NaN"`
-/// (which is null here), `"Infinity"` and `"-Infinity"`, which JSON has no number for.
+/// One column out of JSON values. Integers are exact over all of 64 bits; numbers may also be written as the texts `"NaN"`,
+/// `"Infinity"` and `"-Infinity"`, which JSON has no number for; decimals are texts, or whole numbers.
 ///
 /// # Errors
 /// [`Error::WrongType`] names a value that does not fit, [`Error::NaiveTime`] a time without a zone.
@@ -79,6 +80,16 @@ pub fn column<'a>(
         }
         ValueType::Text => Values::text(gather(values, None, |value| text(value).map(Some), refused)?),
         ValueType::Time => Values::Time(gather(values, NO_INTEGER, instant, refused)?),
+        exact => {
+            let mut column = Exact::new(exact);
+            for value in values {
+                let bytes = (!value.is_null())
+                    .then(|| exact::from_json(exact, value).ok_or_else(|| refused(value)))
+                    .transpose()?;
+                column.push(bytes.as_deref());
+            }
+            Values::Exact(column)
+        }
     })
 }
 
@@ -91,6 +102,8 @@ fn refusal(name: &str, kind: ValueType, value: &Value) -> Error {
         ValueType::Time => "times such as \"2013-11-01T12:00:00Z\"".to_owned(),
         ValueType::Text => "texts without NUL".to_owned(),
         ValueType::Integer => "integers of 64 bits".to_owned(),
+        ValueType::Decimal { .. } => format!("{kind} values, as texts such as \"12.50\","),
+        ValueType::Vector(length) => format!("lists of {length} numbers"),
         other => format!("{other}s"),
     };
     Error::WrongType { column: name.to_owned(), found: format!("`{value}`"), expected }
@@ -112,7 +125,7 @@ fn gather<'a, T: Clone>(
 
 fn number(value: &Value) -> Option<f64> {
     match value.as_str() {
-        Some("NaN") => Some(f64::NAN),
+        Some("NaN") => Some(NOT_A_NUMBER),
         Some("Infinity") => Some(f64::INFINITY),
         Some("-Infinity") => Some(f64::NEG_INFINITY),
         _ => value.as_f64(),
@@ -132,7 +145,8 @@ fn instant(value: &Value) -> Option<i64> {
     Some(value.as_str()?.parse::<DateTime<Utc>>().ok()?.timestamp_micros())
 }
 
-/// Appends one value as JSON: integers exact, infinities as the texts `"Infinity"` and `"-Infinity"`, times as RFC 3339.
+/// Appends one value as JSON: integers exact, decimals as texts, what no number of JSON is as the texts `"NaN"`, `"Infinity"` and
+/// `"-Infinity"`, times as RFC 3339.
 pub fn write_cell(out: &mut Vec<u8>, cell: Cell<'_>) {
     fn write<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
         serde_json::to_writer(out, value).expect("writing to memory cannot fail");
@@ -141,6 +155,8 @@ pub fn write_cell(out: &mut Vec<u8>, cell: Cell<'_>) {
         Cell::Null => out.extend_from_slice(b"null"),
         Cell::Number(value) if value == f64::INFINITY => out.extend_from_slice(b"\"Infinity\""),
         Cell::Number(value) if value == f64::NEG_INFINITY => out.extend_from_slice(b"\"-Infinity\""),
+        Cell::Number(value) if value.is_nan() => out.extend_from_slice(b"\"NaN\""),
+        Cell::Exact(kind, bytes) => exact::write_json(out, kind, bytes),
         Cell::Number(value) => write(out, &value),
         Cell::Integer(value) => write(out, &value),
         Cell::Boolean(value) => write(out, &value),
@@ -173,6 +189,12 @@ fn cell(values: &Values, row: usize) -> Value {
         Cell::Null => Value::Null,
         Cell::Number(value) if value == f64::INFINITY => json!("Infinity"),
         Cell::Number(value) if value == f64::NEG_INFINITY => json!("-Infinity"),
+        Cell::Number(value) if value.is_nan() => json!("NaN"),
+        Cell::Exact(kind, bytes) => {
+            let mut text = Vec::new();
+            exact::write_json(&mut text, kind, bytes);
+            serde_json::from_slice(&text).expect("what was written is JSON")
+        }
         Cell::Number(value) => json!(value),
         Cell::Integer(value) => json!(value),
         Cell::Boolean(value) => json!(value),

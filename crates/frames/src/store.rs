@@ -1,11 +1,11 @@
 //! Where our own files lie: a folder, or an object store. A file is whole or absent, hashed on the way, and never changed.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use crate::Error;
-use crate::files::{Written, hash_of, sha256, write_whole};
+use crate::files::{Written, hash_of, parquet_bytes, sha256, write_whole};
 use crate::frame::Frame;
 use crate::objects::Objects;
 use crate::place::Bytes;
@@ -67,6 +67,15 @@ impl Store {
         self.write(path, |sink| write_file(sink, &[batch]))
     }
 
+    /// Writes a frame as a Parquet file.
+    ///
+    /// # Errors
+    /// [`Error::File`] or [`Error::Objects`].
+    pub fn write_parquet(&self, path: &str, frame: &Frame) -> Result<Written, Error> {
+        let bytes = parquet_bytes(frame)?;
+        self.write(path, |sink| sink.write_all(&bytes).map_err(Error::file(path)))
+    }
+
     /// The bytes of a file, read by ranges.
     ///
     /// # Errors
@@ -108,34 +117,62 @@ impl Store {
         }
     }
 
-    /// Removes a file; one that is gone already is no error.
+    /// Removes a file, and what was kept of it in the folder; one that is gone already is no error.
     ///
     /// # Errors
     /// [`Error::File`] or [`Error::Objects`].
     pub fn remove(&self, path: &str) -> Result<(), Error> {
         match self {
-            Self::Folder(folder) => {
-                let file = folder.join(path);
-                match fs::remove_file(&file) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        Err(Error::file(file)(error))
-                    }
-                    _ => Ok(()),
-                }
+            Self::Folder(folder) => remove(&folder.join(path)),
+            Self::Objects { objects, cache } => {
+                remove(&cache.join(path))?;
+                objects.remove(path)
             }
-            Self::Objects { objects, .. } => objects.remove(path),
         }
     }
 
-    /// The files under a path, by their paths.
+    /// The files under a path, by their paths: also those that are being written, and those on their way to the object store.
     ///
     /// # Errors
-    /// [`Error::Objects`].
+    /// [`Error::File`] or [`Error::Objects`].
     pub fn list(&self, under: &str) -> Result<Vec<String>, Error> {
+        let mut files = Vec::new();
         match self {
-            Self::Folder(folder) if !folder.join(under).exists() => Ok(vec![]),
-            Self::Folder(folder) => Objects::in_folder(folder)?.matching(&format!("{under}/*")),
-            Self::Objects { objects, .. } => objects.matching(&format!("{under}/*")),
+            Self::Folder(folder) => gather(folder, under, &mut files)?,
+            Self::Objects { objects, cache } => {
+                files = objects.matching(&format!("{under}/*"))?;
+                gather(cache, under, &mut files)?;
+            }
+        }
+        files.sort();
+        files.dedup();
+        Ok(files)
+    }
+}
+
+fn remove(file: &Path) -> Result<(), Error> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::file(file)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Adds the files below `folder/under`. What is gone by the time that it is looked at was not there.
+fn gather(folder: &Path, under: &str, files: &mut Vec<String>) -> Result<(), Error> {
+    let place = folder.join(under);
+    let entries = match fs::read_dir(&place) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(Error::file(&place))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(Error::file(&place))?;
+        let path = format!("{under}/{}", entry.file_name().to_string_lossy());
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => gather(folder, &path, files)?,
+            Ok(_) => files.push(path),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::file(&place)(error)),
         }
     }
+    Ok(())
 }

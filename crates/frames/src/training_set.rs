@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use domain::definitions::{Dataset, Definitions, Object};
+use domain::definitions::{Dataset, Definitions, Format, Object, Source};
 use domain::split::Window;
 use domain::tabular::{History, Table};
 use domain::{Cutoff, LabelTime};
@@ -16,8 +16,8 @@ use crate::as_of::Status;
 use crate::assemble::{Assembled, Looks, Needed, assemble_by_bucket, needed, schema_of, status_rates, table};
 use crate::describe::{Description, describe};
 use crate::evaluate::evaluate;
-use crate::files::{Written, read_arrow, verify};
-use crate::frame::{Frame, Values};
+use crate::files::{Written, read_arrow, read_table, verify};
+use crate::frame::{Frame, NO_INTEGER, Values};
 use crate::history;
 use crate::keys::Keys;
 use crate::parts::Selection;
@@ -62,6 +62,9 @@ pub struct Manifest {
     pub schema: Vec<(String, String)>,
     /// Hash of the schema.
     pub schema_fingerprint: String,
+    /// Hash of the rows that the spine's source had, if it is no view.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spine_sha256: Option<String>,
 }
 
 /// The leak audit of one view.
@@ -114,6 +117,48 @@ pub trait Rows {
     /// # Errors
     /// If they cannot be read.
     fn read(&mut self, needed: &Needed<'_>, wanted: &Selection) -> Result<ViewRows, Self::Error>;
+
+    /// The rows of the spine, if it is no view but a source.
+    fn spine(&mut self) -> Option<ForeignSpine> {
+        None
+    }
+}
+
+/// The rows of a source that a dataset starts from, as they were when they were read.
+#[derive(Clone, Debug)]
+pub struct ForeignSpine {
+    rows: Frame,
+    sha256: String,
+}
+
+impl ForeignSpine {
+    /// Holds rows of a source, with a hash of all that they say.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] if they cannot be encoded, which they can.
+    pub fn of(rows: Frame) -> Result<Self, Error> {
+        let sha256 = hex::encode(Sha256::digest(crate::wire::write_stream(&rows)?));
+        Ok(Self { rows, sha256 })
+    }
+
+    /// As rows of a view: what comes first was first. A row that nobody says the time of is refused; one whose outcome has no
+    /// time is not known yet.
+    fn as_view(&self, source: &Source) -> Result<ViewRows, Error> {
+        let event_time = self.rows.times(&source.event_time)?.to_vec();
+        if let Some(row) = event_time.iter().position(|time| *time == NO_INTEGER) {
+            let why =
+                format!("`{}` is null in row {} of source `{}`", source.event_time, row + 1, source.name);
+            return Err(Error::unreadable("spine", why));
+        }
+        let unknown = |time: &i64| if *time == NO_INTEGER { i64::MAX } else { *time };
+        Ok(ViewRows {
+            known_time: self.rows.times(&source.known_time)?.iter().map(unknown).collect(),
+            seq: (0..self.rows.rows() as i64).collect(),
+            op: vec![false; self.rows.rows()],
+            frame: self.rows.clone(),
+            event_time,
+        })
+    }
 }
 
 /// Builds the training set of `dataset` from what the views hold: spine rows whose outcome was known by `as_of`, each
@@ -163,6 +208,7 @@ struct Spine {
     cutoffs: Vec<i64>,
     labels: Vec<bool>,
     label_times: Vec<i64>,
+    sha256: Option<String>,
 }
 
 impl Spine {
@@ -172,24 +218,26 @@ impl Spine {
         as_of: i64,
         source: &mut R,
     ) -> Result<Self, R::Error> {
-        let view = definitions.feature_view(&dataset.spine.view).ok_or_else(|| {
-            Error::unreadable("definitions", format!("there is no view `{}`", dataset.spine.view))
-        })?;
-        let needed = Needed { view, schema: schema_of(definitions, view)? };
-        let from = dataset.spine.from.map_or(i64::MIN, Cutoff::micros);
-        let until = dataset.spine.until.map_or(i64::MAX, Cutoff::micros);
+        let spine = &dataset.spine;
+        let from = spine.from.map_or(i64::MIN, Cutoff::micros);
+        let until = spine.until.map_or(i64::MAX, Cutoff::micros);
         let wanted = Selection { events: (from, until), max_known: as_of, ..Selection::up_to(i64::MAX) };
-        let rows = source.read(&needed, &wanted)?;
-        let labels = match evaluate(&dataset.label, &with_time(&rows.frame, &rows.event_time))? {
-            Values::Boolean(labels) => labels,
-            _ => return Err(Error::unreadable("label", "it is neither true nor false").into()),
-        };
-        let names = row_names(&rows.frame, &needed.schema.key_names())?;
+        let (rows, keys, sha256) = spine_rows(definitions, spine, &wanted, source)?;
+        let all = with_time(&rows.frame, &rows.event_time);
+        let labels = truths("label", &dataset.label, &all)?;
+        let taken = spine
+            .filter
+            .as_deref()
+            .map(|condition| truths("spine's `where`", condition, &all))
+            .transpose()?;
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let names = row_names(&rows.frame, &keys)?;
         let mut kept: Vec<u32> = (0..rows.rows() as u32)
             .filter(|&row| {
                 let row = row as usize;
                 let within = (from..until).contains(&rows.event_time[row]);
-                within && rows.known_time[row] <= as_of && labels[row].is_some() && !rows.op[row]
+                let taken = taken.as_ref().is_none_or(|taken| taken[row] == Some(true));
+                within && taken && rows.known_time[row] <= as_of && labels[row].is_some() && !rows.op[row]
             })
             .collect();
         kept.sort_by(|&a, &b| {
@@ -205,7 +253,34 @@ impl Spine {
             frame: with_time(&taken.frame, &taken.event_time),
             event_times: taken.event_time,
             label_times: taken.known_time,
+            sha256,
         })
+    }
+}
+
+/// The rows of a spine, the columns that name them, and the hash of what they say if they are no view's.
+fn spine_rows<R: Rows>(
+    definitions: &Definitions,
+    spine: &domain::definitions::Spine,
+    wanted: &Selection,
+    rows: &mut R,
+) -> Result<(ViewRows, Vec<String>, Option<String>), R::Error> {
+    let missing = || Error::unreadable("definitions", format!("there is no spine `{}`", spine.name()));
+    if let Some(source) = &spine.source {
+        let source = definitions.source(source).ok_or_else(missing)?;
+        let foreign = rows.spine().ok_or_else(missing)?;
+        return Ok((foreign.as_view(source)?, spine.keys.clone(), Some(foreign.sha256)));
+    }
+    let view = definitions.feature_view(spine.name()).ok_or_else(missing)?;
+    let needed = Needed { view, schema: schema_of(definitions, view)? };
+    let keys = needed.schema.keys.iter().map(|(name, _)| name.clone()).collect();
+    Ok((rows.read(&needed, wanted)?, keys, None))
+}
+
+fn truths(what: &'static str, condition: &str, frame: &Frame) -> Result<Vec<Option<bool>>, Error> {
+    match evaluate(condition, frame)? {
+        Values::Boolean(truths) => Ok(truths),
+        _ => Err(Error::unreadable(what, "it is neither true nor false")),
     }
 }
 
@@ -257,6 +332,7 @@ fn manifest(dataset: &Dataset, spine: &Spine, assembled: &Assembled) -> Manifest
         windows: window_statistics(dataset, spine, assembled),
         schema_fingerprint: hash(&json!(schema)),
         schema,
+        spine_sha256: spine.sha256.clone(),
     }
 }
 
@@ -294,10 +370,9 @@ fn statistics(spine: &Spine, assembled: &Assembled, places: &[u32]) -> WindowSta
         statistics.missing.insert(name.clone(), missing as f64 / rows);
         statistics.features.insert(name.clone(), describe(values, places));
         if let Values::Number(numbers) = values {
-            let sum: f64 =
-                places.iter().map(|&row| numbers[row as usize]).filter(|number| !number.is_nan()).sum();
-            if places.len() > missing {
-                statistics.mean.insert(name.clone(), sum / (places.len() - missing) as f64);
+            let known = || places.iter().map(|&row| numbers[row as usize]).filter(|number| !number.is_nan());
+            if known().next().is_some() {
+                statistics.mean.insert(name.clone(), known().sum::<f64>() / known().count() as f64);
             }
         }
     }
@@ -305,13 +380,13 @@ fn statistics(spine: &Spine, assembled: &Assembled, places: &[u32]) -> WindowSta
     statistics
 }
 
-/// Hash of a dataset's definition and of everything it refers to.
-pub fn spec_hash(definitions: &Definitions, dataset: &Dataset) -> String {
+/// Hash of a dataset's definition and of everything it refers to: what its spine's source has included.
+pub fn spec_hash(definitions: &Definitions, dataset: &Dataset, spine: Option<&ForeignSpine>) -> String {
     let referred: Vec<Value> = definitions
         .objects()
         .filter(|located| match &located.object {
             Object::FeatureView(view) => {
-                view.name == dataset.spine.view || dataset.views.contains(&view.name)
+                Some(&view.name) == dataset.spine.view.as_ref() || dataset.views.contains(&view.name)
             }
             Object::EventStream(stream) => dataset.history.as_ref() == Some(&stream.name),
             Object::Entity(_) | Object::Source(_) => true,
@@ -319,7 +394,11 @@ pub fn spec_hash(definitions: &Definitions, dataset: &Dataset) -> String {
         })
         .map(|located| located.object.body())
         .collect();
-    hash(&json!({ "format": 1, "dataset": dataset, "refers_to": referred }))
+    let mut spec = json!({ "format": 1, "dataset": dataset, "refers_to": referred });
+    if let Some(spine) = spine {
+        spec["spine"] = json!(spine.sha256);
+    }
+    hash(&spec)
 }
 
 fn hash(value: &Value) -> String {
@@ -327,17 +406,21 @@ fn hash(value: &Value) -> String {
 }
 
 impl Built {
-    /// Writes the files: the rows, and beside them the histories if there are any.
+    /// Writes the files: the rows, and beside them the histories, as Arrow, if there are any.
     ///
     /// # Errors
     /// [`Error::File`].
     pub fn write(
         &self,
         store: &Store,
+        format: Format,
         path: &str,
         history_path: &str,
     ) -> Result<(Written, Option<Written>), Error> {
-        let written = store.write_arrow(path, &self.frame)?;
+        let written = match format {
+            Format::Arrow => store.write_arrow(path, &self.frame)?,
+            Format::Parquet => store.write_parquet(path, &self.frame)?,
+        };
         let histories = match &self.history {
             Some(events) => {
                 let events = history::to_frame(events).in_order_of_appearance();
@@ -360,7 +443,7 @@ pub fn read(
     manifest: &Manifest,
 ) -> Result<TrainingSet, Error> {
     verify(path, sha256)?;
-    let frame = read_arrow(path)?;
+    let frame = read_table(path)?;
     let history = match histories {
         Some((path, sha256)) => {
             verify(path, sha256)?;

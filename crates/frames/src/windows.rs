@@ -237,6 +237,7 @@ fn as_numbers(values: &Values, name: &str) -> Result<Vec<f64>, Error> {
             .iter()
             .map(|value| if *value == crate::NO_INTEGER { f64::NAN } else { *value as f64 })
             .collect()),
+        Values::Exact(values) if values.kind().is_numeric() => Ok(values.numbers().unwrap_or_default()),
         other => Err(crate::frame::wrong_type(name, other, domain::definitions::ValueType::Number)),
     }
 }

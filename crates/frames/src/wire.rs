@@ -16,7 +16,9 @@ use domain::definitions::ValueType;
 use domain::tabular::MISSING;
 
 use crate::Error;
-use crate::frame::{Frame, NO_INTEGER, Values};
+use crate::exact;
+use crate::frame::{Frame, NO_INTEGER, NOT_A_NUMBER, Values, no_number};
+use crate::source_file::conform;
 
 /// A frame as one record batch. Texts are plain UTF-8 unless `dictionaries` is set.
 pub(crate) fn to_batch(frame: &Frame, dictionaries: bool) -> Result<RecordBatch, Error> {
@@ -35,9 +37,9 @@ pub(crate) fn to_batch(frame: &Frame, dictionaries: bool) -> Result<RecordBatch,
 
 pub(crate) fn to_array(values: &Values, dictionaries: bool) -> ArrayRef {
     match values {
-        Values::Number(values) => {
-            Arc::new(values.iter().map(|value| (!value.is_nan()).then_some(*value)).collect::<Float64Array>())
-        }
+        Values::Number(values) => Arc::new(
+            values.iter().map(|value| (!no_number(*value)).then_some(*value)).collect::<Float64Array>(),
+        ),
         Values::Integer(values) => Arc::new(values.iter().map(|value| known(*value)).collect::<Int64Array>()),
         Values::Time(values) => Arc::new(
             values
@@ -47,6 +49,7 @@ pub(crate) fn to_array(values: &Values, dictionaries: bool) -> ArrayRef {
                 .with_timezone("UTC"),
         ),
         Values::Boolean(values) => Arc::new(values.iter().copied().collect::<BooleanArray>()),
+        Values::Exact(values) => exact::to_array(values),
         Values::Text(codes, levels) if dictionaries => {
             let keys: UInt32Array = codes.iter().map(|code| (*code != MISSING).then_some(*code)).collect();
             let levels = StringArray::from_iter_values(levels.iter());
@@ -74,6 +77,37 @@ pub(crate) fn from_batch(batch: &RecordBatch) -> Result<Frame, Error> {
     Ok(Frame::new(batch.num_rows(), columns))
 }
 
+/// The frame of a record batch, columns of declared exact types as these and each other as the nearest of our types.
+pub(crate) fn from_batch_as(batch: &RecordBatch, declared: &[(String, ValueType)]) -> Result<Frame, Error> {
+    let columns = batch
+        .schema()
+        .fields()
+        .iter()
+        .zip(batch.columns())
+        .map(|(field, array)| {
+            let kind = declared.iter().find(|(name, _)| name == field.name()).map(|(_, kind)| *kind);
+            Ok((field.name().clone(), from_array_as(field.name(), array, kind)?))
+        })
+        .collect::<Result<_, Error>>()?;
+    Ok(Frame::new(batch.num_rows(), columns))
+}
+
+/// A column as the exact type that is declared, or as the nearest of our types.
+pub(crate) fn from_array_as(name: &str, array: &ArrayRef, kind: Option<ValueType>) -> Result<Values, Error> {
+    match kind.filter(|kind| kind.exact_width().is_some()) {
+        // what is not of the type itself may still be converted into it
+        Some(kind) => exact::from_array(name, array, kind).map(Values::Exact).or_else(|refused| {
+            match from_array(name, array) {
+                Ok(values @ (Values::Text(..) | Values::Integer(_) | Values::Number(_))) => {
+                    conform(name, values, kind)
+                }
+                _ => Err(refused),
+            }
+        }),
+        None => from_array(name, array),
+    }
+}
+
 pub(crate) fn from_array(name: &str, array: &ArrayRef) -> Result<Values, Error> {
     let refused = |kind: &DataType| Error::WrongType {
         column: name.to_owned(),
@@ -82,9 +116,15 @@ pub(crate) fn from_array(name: &str, array: &ArrayRef) -> Result<Values, Error> 
     };
     let converted = |to: &DataType| cast(array, to).map_err(|_| refused(array.data_type()));
     match array.data_type() {
-        DataType::Float16 | DataType::Float32 | DataType::Float64 => {
-            Ok(numbers(&converted(&DataType::Float64)?))
+        DataType::FixedSizeList(..) if exact::kind_of(array.data_type()).is_some() => {
+            let kind = exact::kind_of(array.data_type()).unwrap_or(ValueType::Number);
+            exact::from_array(name, array, kind).map(Values::Exact)
         }
+        DataType::Float16
+        | DataType::Float32
+        | DataType::Float64
+        | DataType::Decimal128(..)
+        | DataType::Decimal256(..) => Ok(numbers(&converted(&DataType::Float64)?)),
         kind if kind.is_integer() => {
             let strict = CastOptions { safe: false, ..CastOptions::default() };
             let whole = cast_with_options(array, &DataType::Int64, &strict);
@@ -110,7 +150,8 @@ pub(crate) fn from_array(name: &str, array: &ArrayRef) -> Result<Values, Error> 
 
 fn numbers(array: &ArrayRef) -> Values {
     let array = array.as_any().downcast_ref::<Float64Array>().expect("cast to this type");
-    Values::Number(array.iter().map(|value| value.unwrap_or(f64::NAN)).collect())
+    let number = |value: f64| if value.is_nan() { NOT_A_NUMBER } else { value };
+    Values::Number(array.iter().map(|value| value.map_or(f64::NAN, number)).collect())
 }
 
 fn integers(array: &ArrayRef) -> Values {
@@ -142,17 +183,25 @@ fn times(array: &ArrayRef, unit: TimeUnit) -> Option<Values> {
 /// # Errors
 /// [`Error::Unreadable`] if the bytes are not one, or an error that names the column.
 pub fn read_stream(bytes: &[u8]) -> Result<Frame, Error> {
+    read_stream_as(bytes, &[])
+}
+
+/// Reads an Arrow IPC stream, columns of declared exact types as these.
+///
+/// # Errors
+/// As [`read_stream`].
+pub fn read_stream_as(bytes: &[u8], declared: &[(String, ValueType)]) -> Result<Frame, Error> {
     crate::framing::check(bytes)?;
-    let decoded = std::panic::catch_unwind(|| decode_stream(bytes));
+    let decoded = std::panic::catch_unwind(|| decode_stream(bytes, declared));
     decoded.unwrap_or_else(|_| Err(Error::unreadable("Arrow IPC stream", "its parts contradict each other")))
 }
 
-fn decode_stream(bytes: &[u8]) -> Result<Frame, Error> {
+fn decode_stream(bytes: &[u8], declared: &[(String, ValueType)]) -> Result<Frame, Error> {
     let unreadable = |error: arrow::error::ArrowError| Error::unreadable("Arrow IPC stream", error);
     let reader = StreamReader::try_new(bytes, None).map_err(unreadable)?;
     let schema = reader.schema();
     let batches = reader.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
-    gather(&schema, &batches)
+    gather_as(&schema, &batches, declared)
 }
 
 /// Writes an Arrow IPC stream.
@@ -187,9 +236,17 @@ pub(crate) fn write_file(file: impl Write, batches: &[RecordBatch]) -> Result<()
 }
 
 pub(crate) fn gather(schema: &Schema, batches: &[RecordBatch]) -> Result<Frame, Error> {
-    let mut parts = batches.iter().map(from_batch);
+    gather_as(schema, batches, &[])
+}
+
+fn gather_as(
+    schema: &Schema,
+    batches: &[RecordBatch],
+    declared: &[(String, ValueType)],
+) -> Result<Frame, Error> {
+    let mut parts = batches.iter().map(|batch| from_batch_as(batch, declared));
     match parts.next() {
-        None => from_batch(&RecordBatch::new_empty(Arc::new(schema.clone()))),
+        None => from_batch_as(&RecordBatch::new_empty(Arc::new(schema.clone())), declared),
         Some(first) => {
             let mut frame = first?;
             for part in parts {

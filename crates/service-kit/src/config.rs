@@ -2,6 +2,7 @@
 //!
 //! Unknown keys are refused. Secrets are [`SecretString`]s and never printed.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -40,6 +41,9 @@ pub struct Config {
     pub offline: OfflineConfig,
     /// Online features.
     pub features: FeaturesConfig,
+    /// Databases that definitions' queries name: `postgres://…`, by name. They are only read.
+    #[serde(default)]
+    pub connections: BTreeMap<String, SecretString>,
 }
 
 /// Where uploaded artifacts are kept.
@@ -73,11 +77,21 @@ pub struct WebhooksConfig {
 }
 
 /// Where parts and training sets lie.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OfflineConfig {
     /// An object store such as `s3://bucket/prefix`, with credentials in `AWS_…` variables; without one, the data directory.
     pub url: Option<String>,
+    /// Where files lie that datasets start from; without it, `files` under the data directory.
+    pub files: Option<PathBuf>,
+    /// How long files that no row names are kept, in seconds. What takes half as long to write is refused.
+    pub keep_unlisted_seconds: u64,
+}
+
+impl Default for OfflineConfig {
+    fn default() -> Self {
+        Self { url: None, files: None, keep_unlisted_seconds: 24 * 60 * 60 }
+    }
 }
 
 /// The HTTP surface.
@@ -181,6 +195,7 @@ impl Default for Config {
             webhooks: WebhooksConfig { allow_http: false, allow_private: false },
             offline: OfflineConfig::default(),
             features: FeaturesConfig { sample_one_in: 1_000 },
+            connections: BTreeMap::new(),
         }
     }
 }

@@ -25,4 +25,4 @@ pub mod telemetry;
 
 pub use config::Config;
 pub use context::Context;
-pub use problem::{JsonBody, Problem};
+pub use problem::{JsonBody, Problem, WholeBody};

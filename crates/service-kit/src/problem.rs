@@ -34,6 +34,7 @@ pub fn status_of(remedy: Remedy) -> StatusCode {
         Remedy::AskPermission => StatusCode::FORBIDDEN,
         Remedy::ResolveConflict => StatusCode::CONFLICT,
         Remedy::SendLess => StatusCode::PAYLOAD_TOO_LARGE,
+        Remedy::MakeRoom => StatusCode::INSUFFICIENT_STORAGE,
         Remedy::RetryLater => StatusCode::SERVICE_UNAVAILABLE,
         Remedy::ReportBug => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -41,7 +42,7 @@ pub fn status_of(remedy: Remedy) -> StatusCode {
 
 /// Logs a fault that is ours, with its causes; a caller's fault is only told to the caller.
 pub fn log_if_ours(fault: &dyn Fault) {
-    if matches!(fault.remedy(), Remedy::ReportBug | Remedy::RetryLater) {
+    if matches!(fault.remedy(), Remedy::ReportBug | Remedy::RetryLater | Remedy::MakeRoom) {
         let causes = causes(fault);
         tracing::error!(code = fault.code(), error = %fault, causes, "request failed");
     }
@@ -102,6 +103,38 @@ impl Fault for MalformedBody {
     }
 }
 
+/// A request's body is larger than the server takes.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the body is larger than this server takes; send it in several requests, or raise `http.body_limit_bytes`"
+)]
+pub struct BodyTooLarge;
+
+impl Fault for BodyTooLarge {
+    fn remedy(&self) -> Remedy {
+        Remedy::SendLess
+    }
+    fn code(&self) -> &'static str {
+        "body-too-large"
+    }
+}
+
+/// A whole body in memory, of any kind; one over the limit is a problem like any other.
+#[derive(Debug)]
+pub struct WholeBody(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for WholeBody {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let read = Bytes::from_request(request, state).await.map_err(IntoResponse::into_response);
+        read.map(Self).map_err(|refusal| match refusal.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Problem::from(BodyTooLarge).into_response(),
+            _ => refusal,
+        })
+    }
+}
+
 /// A JSON body, whatever its content type says; an error names the path inside the document.
 #[derive(Debug)]
 pub struct JsonBody<T>(pub T);
@@ -112,6 +145,10 @@ impl<T: DeserializeOwned> JsonBody<T> {
     /// # Errors
     /// [`MalformedBody`] names the place.
     pub fn parse(bytes: &[u8]) -> Result<T, MalformedBody> {
+        if let Ok(read) = serde_json::from_slice(bytes) {
+            return Ok(read);
+        }
+        // Only what is refused is read a second time, by a reader that keeps account of the place.
         let mut reader = serde_json::Deserializer::from_slice(bytes);
         serde_path_to_error::deserialize(&mut reader).map_err(|error| MalformedBody {
             path: error.path().to_string(),
@@ -124,7 +161,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
-        let bytes = Bytes::from_request(request, state).await.map_err(IntoResponse::into_response)?;
+        let WholeBody(bytes) = WholeBody::from_request(request, state).await?;
         Self::parse(&bytes).map(Self).map_err(|malformed| Problem::from(malformed).into_response())
     }
 }

@@ -9,8 +9,14 @@ use figment::value::{Dict, Value};
 use crate::config::{ConfigError, defaults, layers};
 
 /// Settings without a default that are no secrets. Every other without one is kept to itself: better one too many.
-const PLAIN: [&str; 5] =
-    ["artifacts.url", "artifacts.endpoint", "artifacts.region", "artifacts.access_key_id", "offline.url"];
+const PLAIN: [&str; 6] = [
+    "artifacts.url",
+    "artifacts.endpoint",
+    "artifacts.region",
+    "artifacts.access_key_id",
+    "offline.url",
+    "offline.files",
+];
 
 /// A setting, what it is, and who said so.
 #[derive(Clone, Debug, PartialEq, Eq)]

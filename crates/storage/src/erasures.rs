@@ -315,3 +315,71 @@ pub async fn rewritten(conn: &mut PgConnection, id: ErasureId) -> Result<Vec<Rew
     .fetch_all(conn)
     .await?)
 }
+
+/// A file of served predictions in which an erasure blanked rows.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct RedactedLog {
+    /// The registered model that answered.
+    pub registered_model: String,
+    /// The version that answered.
+    pub version: i32,
+    /// Where it lay.
+    #[serde(skip)]
+    pub old_path: String,
+    /// What the file's SHA-256 was.
+    pub old_sha256: String,
+    /// What its successor's is.
+    pub new_sha256: String,
+    /// How many rows were blanked.
+    pub rows_redacted: i64,
+}
+
+/// Notes a file in which rows were blanked, in the transaction that replaces it.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn note_log(conn: &mut PgConnection, id: ErasureId, log: &RedactedLog) -> Result<(), Error> {
+    sqlx::query!(
+        r#"
+        insert into erasure_logs (erasure_id, registered_model, version, old_path, old_sha256, new_sha256, rows_redacted)
+        values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing
+        "#,
+        id as ErasureId,
+        log.registered_model,
+        log.version,
+        log.old_path,
+        log.old_sha256,
+        log.new_sha256,
+        log.rows_redacted,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The files in which an erasure blanked rows.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn redacted(conn: &mut PgConnection, id: ErasureId) -> Result<Vec<RedactedLog>, Error> {
+    Ok(sqlx::query_as!(
+        RedactedLog,
+        r#"
+        select registered_model, version, old_path, old_sha256, new_sha256, rows_redacted from erasure_logs
+        where erasure_id = $1 order by registered_model, version, old_sha256
+        "#,
+        id as ErasureId,
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// The files that an erasure put others in the place of.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn replaced_logs(conn: &mut PgConnection, id: ErasureId) -> Result<Vec<String>, Error> {
+    Ok(sqlx::query_scalar!("select old_path from erasure_logs where erasure_id = $1", id as ErasureId)
+        .fetch_all(conn)
+        .await?)
+}

@@ -38,6 +38,16 @@ pub enum Error {
         /// What the reader said.
         why: String,
     },
+    /// A database that is not ours cannot be reached, or refuses a query.
+    #[error("the database `{connection}` says: {said}")]
+    Foreign {
+        /// What the settings call it.
+        connection: String,
+        /// What it says.
+        said: String,
+        /// Whether it may say something else a moment later.
+        passing: bool,
+    },
     /// The database refused.
     #[error("the database refused the operation")]
     Database(#[from] sqlx::Error),
@@ -47,6 +57,15 @@ impl Error {
     /// "Not found", in the caller's words.
     pub fn not_found(what: impl Into<String>) -> Self {
         Self::NotFound { what: what.into() }
+    }
+
+    /// What a database that is not ours says.
+    pub(crate) fn foreign(connection: &str, cause: &sqlx::Error) -> Self {
+        Self::Foreign {
+            connection: connection.to_owned(),
+            said: cause.to_string(),
+            passing: is_transient(cause),
+        }
     }
 
     /// True if a unique or exclusion constraint of that name was violated.
@@ -60,6 +79,8 @@ impl Fault for Error {
         match self {
             Self::NotFound { .. } => Remedy::LookElsewhere,
             Self::Conflict { .. } => Remedy::ResolveConflict,
+            Self::Foreign { passing: false, .. } => Remedy::FixRequest,
+            Self::Foreign { passing: true, .. } => Remedy::RetryLater,
             Self::Database(cause) if is_transient(cause) => Remedy::RetryLater,
             Self::UnknownSchema { .. } | Self::Migration(_) | Self::Unreadable { .. } | Self::Database(_) => {
                 Remedy::ReportBug
@@ -74,6 +95,7 @@ impl Fault for Error {
             Self::UnknownSchema { .. } => "unknown-schema",
             Self::Migration(_) => "migration",
             Self::Unreadable { .. } => "unreadable",
+            Self::Foreign { .. } => "foreign-database",
             Self::Database(cause) if is_transient(cause) => "database-unavailable",
             Self::Database(_) => "database",
         }

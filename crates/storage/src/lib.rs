@@ -3,8 +3,8 @@
 //! Belongs here: queries, row types, migrations, the private Postgres. Not here: what *should* happen (`domain`), HTTP
 //! (`service-kit`), files (`frames`).
 //!
-//! Invariants: only this crate holds SQL. No function opens its own connection, so callers compose transactions; nothing
-//! reads a clock, so every moment is an argument.
+//! Invariants: only this crate holds SQL. No function opens its own connection to our database, so callers compose
+//! transactions; nothing reads a clock, so every moment is an argument.
 
 pub mod audit;
 pub mod backup;
@@ -12,6 +12,7 @@ pub mod definitions;
 pub mod erasures;
 mod error;
 pub mod features;
+pub mod foreign;
 pub mod governance;
 pub mod incidents;
 pub mod jobs;

@@ -404,15 +404,20 @@ pub async fn unmerged(conn: &mut PgConnection, project: &str, view: &str) -> Res
     .await?)
 }
 
-/// Every path that the manifest of a view ever listed and that was not removed: files beside them belong to nobody.
+/// Those of these files that neither the manifest nor a training set names: they belong to nobody.
 ///
 /// # Errors
 /// [`Error::Database`] if the database refuses.
-pub async fn listed_paths(conn: &mut PgConnection, project: &str, view: &str) -> Result<Vec<String>, Error> {
+pub async fn unlisted(conn: &mut PgConnection, paths: &[String]) -> Result<Vec<String>, Error> {
     Ok(sqlx::query_scalar!(
-        "select path from parts where project = $1 and view = $2 and removed_at is null",
-        project,
-        view,
+        r#"
+        select f.path as "path!" from unnest($1::text[]) as f (path)
+        where not exists (select 1 from parts where parts.path = f.path and removed_at is null)
+          and not exists (
+              select 1 from training_sets where training_sets.path = f.path or training_sets.history_path = f.path
+          )
+        "#,
+        paths,
     )
     .fetch_all(conn)
     .await?)

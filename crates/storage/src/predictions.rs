@@ -35,6 +35,21 @@ pub struct Prediction {
     pub probability: f64,
 }
 
+/// A file of served predictions, with what names it.
+#[derive(Clone, Debug)]
+pub struct StoredLog {
+    /// Which one.
+    pub id: PredictionLogId,
+    /// The registered model that answered.
+    pub registered_model: String,
+    /// The version that answered.
+    pub version: i32,
+    /// The Arrow file, relative to the data directory.
+    pub path: String,
+    /// Its SHA-256, in hex.
+    pub sha256: String,
+}
+
 /// A file of served predictions.
 #[derive(Clone, Debug)]
 pub struct Log {
@@ -263,4 +278,47 @@ pub async fn scored(
 fn interval(span: TimeDelta) -> sqlx::postgres::types::PgInterval {
     let microseconds = span.num_microseconds().unwrap_or(i64::MAX);
     sqlx::postgres::types::PgInterval { months: 0, days: 0, microseconds }
+}
+
+/// All files with predictions for moments up to `until`, oldest first.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn stored(
+    conn: &mut PgConnection,
+    project: &str,
+    until: DateTime<Utc>,
+) -> Result<Vec<StoredLog>, Error> {
+    Ok(sqlx::query_as!(
+        StoredLog,
+        r#"
+        select prediction_log_id as "id: PredictionLogId", registered_model, version, path, sha256 from prediction_logs
+        where project = $1 and first_cutoff <= $2 order by prediction_log_id
+        "#,
+        project,
+        until,
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// Puts another file with the same rows in a log's place.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn replace_file(
+    conn: &mut PgConnection,
+    id: PredictionLogId,
+    path: &str,
+    sha256: &str,
+) -> Result<(), Error> {
+    sqlx::query!(
+        "update prediction_logs set path = $2, sha256 = $3 where prediction_log_id = $1",
+        id as PredictionLogId,
+        path,
+        sha256,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }

@@ -14,7 +14,7 @@ use serde_json::Value;
 use service_kit::{JsonBody, Problem};
 use sqlx::PgConnection;
 
-use crate::{Error, FeatureStore, materialize};
+use crate::{Error, FeatureStore, materialize, sources};
 
 /// Definition files by name.
 #[derive(Deserialize)]
@@ -55,6 +55,10 @@ pub(crate) async fn apply(
     storage::definitions::lock(&mut tx, project).await?;
     let merged = over(storage::definitions::load(&mut tx, project).await?, &declared);
     check(&merged)?;
+    let unknown = sources::unknown_connections(&declared, &merged, &store.context.config);
+    if !unknown.is_empty() {
+        return Err(Invalid(unknown).into());
+    }
     let stored = storage::definitions::stored(&mut tx, project).await?;
     let views = storage::view_versions::current(&mut tx, project).await?;
     let changes = plan(&declared, &merged, Before { stored: &stored, views: &views });

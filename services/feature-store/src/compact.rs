@@ -1,8 +1,8 @@
 //! Merging parts: many small ones become few, cut by bucket and sorted; every version stays until its view's retention.
 //!
 //! A merge writes its files, then one transaction takes the old rows out of the manifest and puts the new ones in: killed
-//! anywhere, it leaves the manifest as it was or as it shall be, and at worst files that nobody lists. Replaced files stay on
-//! disk until no lease of a reader is older than their replacement.
+//! anywhere, it leaves the manifest as it was or as it shall be, and at worst files that nobody lists, which
+//! [`crate::orphans`] collects. Replaced files stay on disk until no lease of a reader is older than their replacement.
 //!
 //! Levels: what ingests wrote is level 0 and of every bucket; eight parts of one level and bucket make one of the next.
 
@@ -23,7 +23,7 @@ use storage::jobs::NewJob;
 use storage::parts::Part;
 
 use crate::Error;
-use crate::parts::{Place, readable, store_of, write};
+use crate::parts::{Place, publish, readable, store_of, write};
 
 /// The job kind that merges the parts of a view.
 pub const JOB_KIND: &str = "compact-view";
@@ -198,11 +198,8 @@ fn schema(
     view: &str,
     project: &str,
 ) -> Result<ViewSchema, Error> {
-    let declared = definitions.feature_view(view).ok_or_else(|| Error::Undefined {
-        kind: "feature_view",
-        name: view.to_owned(),
-        project: project.to_owned(),
-    })?;
+    let undefined = || Error::undefined(definitions, "feature_view", view, project);
+    let declared = definitions.feature_view(view).ok_or_else(undefined)?;
     Ok(frames::assemble::schema_of(definitions, declared)?)
 }
 
@@ -341,7 +338,7 @@ async fn swap(context: &Context, project: &str, inputs: &[Part], outputs: &[Part
     storage::parts::lock(&mut tx, project, true).await?;
     storage::parts::replace(&mut tx, &ids, now).await?;
     for part in outputs {
-        storage::parts::publish(&mut tx, project, part, now).await?;
+        publish(&mut tx, context, project, part, now).await?;
     }
     tx.commit().await?;
     Ok(())

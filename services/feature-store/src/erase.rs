@@ -1,8 +1,9 @@
 //! Forgetting entities: online at once, offline by a job that can be killed anywhere and goes on where it was.
 //!
 //! The request's transaction writes the journal, takes the online rows away, flags the training sets and enqueues the job;
-//! from its commit on nothing of the entity is served. The job replaces each part that holds it, one transaction a part, and
-//! ends with a receipt. Rows that happened before the erasure stay away if they are sent again.
+//! from its commit on nothing of the entity is served. The job replaces each part that holds it, one transaction a part,
+//! blanks what was served of it ([`crate::erase_logs`]), and ends with a receipt, which also names the views of other entities
+//! that hold the key as a value. Rows that happened before the erasure stay away if they are sent again.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -25,7 +26,7 @@ use storage::parts::Part;
 
 use crate::online::bounded;
 use crate::parts::{readable, store_of};
-use crate::{Error, FeatureStore, parts};
+use crate::{Error, FeatureStore, erase_logs, parts};
 
 /// The job kind that rewrites parts.
 pub(crate) const JOB_KIND: &str = "erase";
@@ -113,11 +114,7 @@ async fn versions_of(
     entity: &str,
 ) -> Result<Vec<ViewVersion>, Error> {
     if definitions.entity(entity).is_none() {
-        return Err(Error::Undefined {
-            kind: "entity",
-            name: entity.to_owned(),
-            project: project.to_owned(),
-        });
+        return Err(Error::undefined(definitions, "entity", entity, project));
     }
     let mut versions = storage::view_versions::all(conn, project).await?;
     versions.retain(|version| version.layout.entity == entity);
@@ -171,7 +168,7 @@ async fn flag(
         definitions.dataset(name).is_some_and(|dataset| {
             let history = dataset.history.as_ref().and_then(|name| definitions.event_stream(name));
             let read =
-                dataset.views.iter().chain([&dataset.spine.view]).chain(history.map(|stream| &stream.view));
+                dataset.views.iter().chain(&dataset.spine.view).chain(history.map(|stream| &stream.view));
             read.into_iter().any(|view| views.contains(view.as_str()))
         })
     };
@@ -224,13 +221,15 @@ async fn finish(store: &FeatureStore, payload: &Payload) -> Result<Value, Error>
     }
     let horizons = storage::erasures::keys_of(&mut conn, project, &erasure.entity).await?;
     let mut versions = storage::view_versions::all(&mut conn, project).await?;
+    let not_rewritten = erase_logs::not_rewritten(&versions, &erasure);
     versions.retain(|version| version.layout.entity == erasure.entity);
     drop(conn);
     for version in &versions {
         rewrite(store, project, &erasure, version, &horizons).await?;
     }
+    erase_logs::redact(store, project, &erasure, &versions, &horizons).await?;
     let mut tx = store.context.db.begin().await?;
-    let receipt = receipt(&mut tx, project, &erasure).await?;
+    let receipt = receipt(&mut tx, project, &erasure, &not_rewritten).await?;
     storage::erasures::finish(&mut tx, erasure.id, &receipt, store.context.clock.now()).await?;
     tx.commit().await?;
     tracing::info!(erasure = %erasure.id, entity = erasure.entity, "an erasure is finished");
@@ -328,7 +327,7 @@ async fn replace(
         done => done?,
     }
     if let Some(new) = &new {
-        storage::parts::publish(&mut tx, project, new, context.clock.now()).await?;
+        parts::publish(&mut tx, context, project, new, context.clock.now()).await?;
     }
     let note = Rewritten {
         view: old.view.clone(),
@@ -344,7 +343,12 @@ async fn replace(
 }
 
 /// What was done, with a hash over it, so that a copy of the receipt can be held against the journal.
-async fn receipt(conn: &mut PgConnection, project: &str, erasure: &Erasure) -> Result<Value, Error> {
+async fn receipt(
+    conn: &mut PgConnection,
+    project: &str,
+    erasure: &Erasure,
+    not_rewritten: &[Value],
+) -> Result<Value, Error> {
     let sets = storage::erasures::flagged(conn, erasure.id).await?;
     let mut receipt = json!({
         "erasure": erasure.id,
@@ -355,6 +359,8 @@ async fn receipt(conn: &mut PgConnection, project: &str, erasure: &Erasure) -> R
         "horizon": erasure.horizon,
         "requested_at": erasure.requested_at,
         "parts": storage::erasures::rewritten(conn, erasure.id).await?,
+        "prediction_logs": storage::erasures::redacted(conn, erasure.id).await?,
+        "views_not_rewritten": not_rewritten,
         "models": storage::erasures::models_of(conn, project, &sets).await?,
         "training_sets": sets,
     });

@@ -1,12 +1,14 @@
 //! What can go wrong in the feature store.
 
+use domain::definitions::Definitions;
+use domain::words::did_you_mean;
 use domain::{Fault, Remedy};
 
 /// A request was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A definition does not exist.
-    #[error("there is no {kind} `{name}` in project `{project}`; apply its definition first")]
+    #[error("there is no {kind} `{name}` in project `{project}`{hint}")]
     Undefined {
         /// The kind.
         kind: &'static str,
@@ -14,6 +16,8 @@ pub enum Error {
         name: String,
         /// The project.
         project: String,
+        /// What was probably meant, or what there is.
+        hint: String,
     },
     /// A change of definitions was refused.
     #[error("nothing was applied: {}", .0.join("; "))]
@@ -29,9 +33,21 @@ pub enum Error {
         /// How many it may hold.
         most: usize,
     },
+    /// Writing a file took so long that it may have been removed.
+    #[error(
+        "writing the rows took longer than the {minutes} minutes that are left for it; send less at once, or raise \
+         `offline.keep_unlisted_seconds`"
+    )]
+    TooSlow {
+        /// The time there was.
+        minutes: i64,
+    },
     /// A reference leads nowhere.
     #[error(transparent)]
     UnknownFeature(#[from] frames::served::Unknown),
+    /// A query is for a database that nobody knows.
+    #[error(transparent)]
+    UnknownConnection(#[from] crate::sources::UnknownConnection),
     /// The online store could not be read.
     #[error(transparent)]
     Read(#[from] service_kit::online::ReadError),
@@ -44,6 +60,23 @@ pub enum Error {
     /// A thread of ours ended early.
     #[error("a worker thread ended early")]
     Thread(#[from] tokio::task::JoinError),
+}
+
+impl Error {
+    /// There is nothing of that name among `definitions`.
+    pub(crate) fn undefined(
+        definitions: &Definitions,
+        kind: &'static str,
+        name: &str,
+        project: &str,
+    ) -> Self {
+        let known = definitions.names(kind);
+        let hint = match known.is_empty() {
+            true => "; apply its definition first".to_owned(),
+            false => did_you_mean(name, known),
+        };
+        Self::Undefined { kind, name: name.to_owned(), project: project.to_owned(), hint }
+    }
 }
 
 impl From<sqlx::Error> for Error {
@@ -59,8 +92,10 @@ impl Fault for Error {
             Self::ChangeRefused(_) => Remedy::ResolveConflict,
             Self::BadRequest(_) => Remedy::FixRequest,
             Self::TooMany { .. } => Remedy::SendLess,
+            Self::TooSlow { .. } => Remedy::RetryLater,
             Self::UnknownFeature(frames::served::Unknown::Malformed(_)) => Remedy::FixRequest,
             Self::UnknownFeature(_) => Remedy::LookElsewhere,
+            Self::UnknownConnection(cause) => cause.remedy(),
             Self::Read(cause) => cause.remedy(),
             Self::Storage(cause) => cause.remedy(),
             Self::Frames(cause) => cause.remedy(),
@@ -74,7 +109,9 @@ impl Fault for Error {
             Self::ChangeRefused(_) => "change-refused",
             Self::BadRequest(_) => "bad-request",
             Self::TooMany { .. } => "too-many",
+            Self::TooSlow { .. } => "too-slow",
             Self::UnknownFeature(_) => "unknown-feature",
+            Self::UnknownConnection(cause) => cause.code(),
             Self::Read(cause) => cause.code(),
             Self::Storage(cause) => cause.code(),
             Self::Frames(cause) => cause.code(),

@@ -2,14 +2,13 @@
 //! source feeds. What happens to them is in [`intake`](crate::intake).
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
 use domain::definitions::Source;
 use frames::Frame;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use service_kit::Problem;
+use service_kit::{Problem, WholeBody};
 
 use crate::intake::{self, Accepted, Batch, To};
 use crate::{Error, FeatureStore};
@@ -34,7 +33,7 @@ pub(crate) async fn ingest(
     Path(name): Path<String>,
     Query(options): Query<Options>,
     headers: HeaderMap,
-    body: Bytes,
+    WholeBody(body): WholeBody,
 ) -> Result<Json<Accepted>, Problem> {
     let key = idempotency_key(&headers)?;
     let catalogue = store.catalogue().await?;
@@ -70,15 +69,15 @@ impl Format {
 }
 
 fn read(format: Format, source: &Source, body: &[u8]) -> Result<Frame, Error> {
+    let columns: Vec<_> = source.columns.iter().map(|(name, kind)| (name.clone(), *kind)).collect();
     let rows = match format {
-        Format::Arrow => return Ok(frames::wire::read_stream(body)?),
+        Format::Arrow => return Ok(frames::wire::read_stream_as(body, &columns)?),
         Format::Json => serde_json::from_slice::<Rows>(body).map_err(|error| malformed(&error))?.rows,
         Format::JsonLines => serde_json::Deserializer::from_slice(body)
             .into_iter::<Map<String, Value>>()
             .collect::<Result<_, _>>()
             .map_err(|error| malformed(&error))?,
     };
-    let columns: Vec<_> = source.columns.iter().map(|(name, kind)| (name.clone(), *kind)).collect();
     Ok(frames::rows::pushed(&rows, &columns)?)
 }
 

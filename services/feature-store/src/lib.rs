@@ -9,6 +9,7 @@
 mod apply;
 pub mod compact;
 mod erase;
+mod erase_logs;
 mod error;
 mod feast;
 mod ingest;
@@ -16,9 +17,11 @@ mod intake;
 mod materialize;
 mod metrics;
 mod online;
+pub mod orphans;
 mod parity;
 mod parts;
 mod snapshot;
+pub mod sources;
 mod statistics;
 mod sweep;
 mod training;
@@ -71,15 +74,18 @@ impl FeatureStore {
     }
 
     fn source<'a>(&self, catalogue: &'a Catalogue, name: &str) -> Result<&'a Source, Error> {
-        catalogue.definitions.source(name).ok_or_else(|| self.undefined("source", name))
+        catalogue.definitions.source(name).ok_or_else(|| self.undefined(catalogue, "source", name))
     }
 
     fn view<'a>(&self, catalogue: &'a Catalogue, name: &str) -> Result<&'a FeatureView, Error> {
-        catalogue.definitions.feature_view(name).ok_or_else(|| self.undefined("feature_view", name))
+        catalogue
+            .definitions
+            .feature_view(name)
+            .ok_or_else(|| self.undefined(catalogue, "feature_view", name))
     }
 
-    fn undefined(&self, kind: &'static str, name: &str) -> Error {
-        Error::Undefined { kind, name: name.to_owned(), project: self.project().to_owned() }
+    fn undefined(&self, catalogue: &Catalogue, kind: &'static str, name: &str) -> Error {
+        Error::undefined(&catalogue.definitions, kind, name, self.project())
     }
 
     /// Removes a file that no row names any more; one that is gone already is fine.

@@ -13,6 +13,8 @@ pub(crate) struct Metrics {
     pub(crate) not_served: IntCounterVec,
     /// Served values that were recomputed from the offline store, by what was found.
     pub(crate) parity: IntCounterVec,
+    /// Files that no row named and that were removed, by where they lay.
+    pub(crate) orphans: IntCounterVec,
     /// How long it took to make training sets.
     pub(crate) training_set_seconds: HistogramVec,
 }
@@ -40,6 +42,11 @@ impl Metrics {
                 "Served values that were recomputed from the offline store.",
                 &["view", "feature", "how"],
             ),
+            orphans: counter(
+                "foretime_offline_orphans_removed_total",
+                "Files that no row named, left by writers that were killed, and that were removed.",
+                &["folder"],
+            ),
             training_set_seconds: histogram(
                 "foretime_training_set_build_seconds",
                 "How long it took to make training sets.",
@@ -50,6 +57,7 @@ impl Metrics {
         registry.register(Box::new(metrics.rows.clone())).ok();
         registry.register(Box::new(metrics.not_served.clone())).ok();
         registry.register(Box::new(metrics.parity.clone())).ok();
+        registry.register(Box::new(metrics.orphans.clone())).ok();
         registry.register(Box::new(metrics.training_set_seconds.clone())).ok();
         metrics
     }

@@ -8,6 +8,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use domain::definitions::{Dataset, Definitions};
+use frames::exact::Exact;
 use frames::online::{asks, features, spine};
 use frames::payload::Cell;
 use frames::rows::{from_json, to_json, write_cell, write_time};
@@ -244,6 +245,16 @@ pub(crate) fn column(cells: &[Cell<'_>]) -> Values {
                 })
                 .collect(),
         ),
+        Some(Cell::Exact(kind, _)) => {
+            let mut values = Exact::new(*kind);
+            for cell in cells {
+                match cell {
+                    Cell::Exact(_, bytes) => values.push(Some(bytes)),
+                    _ => values.push(None),
+                }
+            }
+            Values::Exact(values)
+        }
         Some(Cell::Number(_) | Cell::Null) | None => Values::Number(
             cells
                 .iter()
@@ -262,11 +273,7 @@ pub(crate) fn dataset<'a>(
     name: &str,
     project: &str,
 ) -> Result<&'a Dataset, Error> {
-    definitions.dataset(name).ok_or_else(|| Error::Undefined {
-        kind: "dataset",
-        name: name.to_owned(),
-        project: project.to_owned(),
-    })
+    definitions.dataset(name).ok_or_else(|| Error::undefined(definitions, "dataset", name, project))
 }
 
 pub(crate) async fn freshness(State(store): State<FeatureStore>) -> Result<Json<Vec<Freshness>>, Problem> {

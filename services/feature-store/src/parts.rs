@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 use storage::parts::{Bucket, Part};
 use tokio::task::JoinHandle;
 
-use crate::{Error, compact};
+use crate::{Error, compact, orphans};
 
 /// Begins to write the rows that an ingest brings to a view; nobody sees the file until [`show`] commits its row.
 pub(crate) fn begin(
@@ -37,11 +37,23 @@ pub(crate) async fn show(
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
     let project = context.config.project.as_str();
-    storage::parts::publish(tx, project, part, now).await?;
+    publish(tx, context, project, part, now).await?;
     if storage::parts::unmerged(tx, project, &part.view).await? >= compact::UNMERGED_PARTS {
         compact::enqueue(tx, context, &part.view).await?;
     }
     Ok(())
+}
+
+/// Makes a written part visible in the caller's transaction, if it was [written in time](crate::orphans).
+pub(crate) async fn publish(
+    tx: &mut PgConnection,
+    context: &Context,
+    project: &str,
+    part: &Part,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    orphans::in_time(context, part.id.made_at())?;
+    Ok(storage::parts::publish(tx, project, part, now).await?)
 }
 
 /// All rows of these parts, as the view has them now.

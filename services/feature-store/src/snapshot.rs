@@ -8,7 +8,7 @@ use domain::ids::PartLeaseId;
 use frames::assemble::Needed;
 use frames::parts::{Part, Selection};
 use frames::store::Store;
-use frames::training_set::Rows;
+use frames::training_set::{ForeignSpine, Rows};
 use frames::view::ViewRows;
 use service_kit::Context;
 use storage::governance::inputs::PartUsed;
@@ -32,6 +32,7 @@ pub(crate) struct SnapshotRows {
     pub(crate) store: Store,
     parts: HashMap<String, Vec<Part>>,
     max_seq: i64,
+    spine: Option<ForeignSpine>,
 }
 
 impl Snapshot {
@@ -43,10 +44,11 @@ impl Snapshot {
         definitions: &Definitions,
         dataset: &Dataset,
         max_seq: i64,
+        spine: Option<ForeignSpine>,
     ) -> Result<Self, Error> {
         let needed = frames::assemble::needed(definitions, dataset)?;
         let views =
-            needed.iter().map(|needed| needed.view.name.as_str()).chain([dataset.spine.view.as_str()]);
+            needed.iter().map(|needed| needed.view.name.as_str()).chain(dataset.spine.view.as_deref());
         let mut tx = context.db.begin().await?;
         storage::parts::lock(&mut tx, project, false).await?;
         let lease = storage::parts::lease(&mut tx, project, context.machine_clock.now() + LEASE).await?;
@@ -57,7 +59,7 @@ impl Snapshot {
             used.extend(listed.into_iter().map(part_used));
         }
         tx.commit().await?;
-        Ok(Self { lease, rows: SnapshotRows { store: store_of(context)?, parts, max_seq }, used })
+        Ok(Self { lease, rows: SnapshotRows { store: store_of(context)?, parts, max_seq, spine }, used })
     }
 }
 
@@ -83,5 +85,9 @@ impl Rows for SnapshotRows {
         let parts = self.parts.get(&needed.view.name).map_or(&[][..], Vec::as_slice);
         let wanted = Selection { max_seq: self.max_seq, ..*wanted };
         Ok(frames::parts::read(&self.store, &needed.schema, parts, &wanted)?)
+    }
+
+    fn spine(&mut self) -> Option<ForeignSpine> {
+        self.spine.take()
     }
 }

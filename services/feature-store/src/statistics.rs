@@ -51,11 +51,7 @@ pub(crate) async fn show(
     Path(name): Path<String>,
 ) -> Result<Json<Statistics>, Problem> {
     let catalogue = store.catalogue().await?;
-    let view = catalogue.definitions.feature_view(&name).ok_or_else(|| Error::Undefined {
-        kind: "feature_view",
-        name: name.clone(),
-        project: store.project().to_owned(),
-    })?;
+    let view = store.view(&catalogue, &name)?;
     let schema = frames::assemble::schema_of(&catalogue.definitions, view)?;
     let number = version(&catalogue, &name)?.version;
     let mut conn = store.context.db.acquire().await.map_err(storage::Error::from)?;
@@ -89,8 +85,13 @@ fn column(name: &str, values: &Values) -> ColumnStatistics {
     let mut numbers: Vec<f64> = match values {
         Values::Number(values) => present.iter().map(|&row| values[row]).collect(),
         Values::Integer(values) => present.iter().map(|&row| values[row] as f64).collect(),
+        Values::Exact(values) => {
+            let numbers = values.numbers().unwrap_or_default();
+            present.iter().filter_map(|&row| numbers.get(row).copied()).collect()
+        }
         _ => vec![],
     };
+    numbers.retain(|number| !number.is_nan());
     numbers.sort_unstable_by(f64::total_cmp);
     ColumnStatistics {
         name: name.to_owned(),
@@ -102,11 +103,15 @@ fn column(name: &str, values: &Values) -> ColumnStatistics {
 }
 
 fn distinct(values: &Values, present: &[usize]) -> usize {
+    if let Values::Exact(values) = values {
+        return present.iter().map(|row| values.get(*row)).collect::<std::collections::HashSet<_>>().len();
+    }
     let bits = |row: &usize| match values {
         Values::Number(values) => values[*row].to_bits(),
         Values::Integer(values) | Values::Time(values) => values[*row].cast_unsigned(),
         Values::Text(codes, _) => u64::from(codes[*row]),
         Values::Boolean(values) => u64::from(values[*row] == Some(true)),
+        Values::Exact(_) => 0, // counted above
     };
     present.iter().map(bits).collect::<std::collections::HashSet<u64>>().len()
 }

@@ -1,11 +1,11 @@
-//! Letting go of online events that no window reaches any more. A merge does so for the keys that it touches; this does it for
-//! those that nothing touches again.
+//! Letting go of online events that no window reaches any more, and of files that nobody names. A merge lets go of events of
+//! the keys that it touches; this does it for those that nothing touches again.
 
 use std::time::Duration;
 
-use crate::{Error, FeatureStore};
+use crate::{Error, FeatureStore, orphans};
 
-/// How often all event tables are looked through.
+/// How often all event tables and folders are looked through.
 const EVERY: Duration = Duration::from_secs(3_600);
 
 /// Sweeps until the context stops.
@@ -23,6 +23,9 @@ pub(crate) fn start(store: &FeatureStore) {
                 Err(error) => {
                     tracing::warn!(%error, "online events could not be swept; the next hour tries again");
                 }
+            }
+            if let Err(error) = orphans::collect(&store.context).await {
+                tracing::warn!(%error, "files that no row names could not be removed; the next hour tries again");
             }
         }
     });

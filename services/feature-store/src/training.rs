@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
+use domain::definitions::Format;
 use domain::ids::{JobId, TrainingSetId};
 use frames::training_set::{build as build_set, spec_hash};
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,7 @@ use storage::training_sets::TrainingSet;
 use crate::online::dataset;
 use crate::parts::store_of;
 use crate::snapshot::Snapshot;
-use crate::{Error, FeatureStore};
+use crate::{Error, FeatureStore, orphans, sources};
 
 /// The job kind that builds training sets.
 pub const JOB_KIND: &str = "build-training-set";
@@ -37,6 +38,9 @@ pub struct BuildTrainingSet {
     /// Labels known by then; now, if not given.
     #[serde(default)]
     pub as_of: Option<DateTime<Utc>>,
+    /// How its rows are kept, if not as the dataset says.
+    #[serde(default)]
+    pub format: Option<Format>,
     /// The job kind that follows: it gets `then_payload` with `training_set` added.
     #[serde(default)]
     pub then: Option<String>,
@@ -54,6 +58,8 @@ pub(crate) struct Request {
     dataset: String,
     #[serde(default)]
     as_of: Option<DateTime<Utc>>,
+    #[serde(default)]
+    format: Option<Format>,
 }
 
 #[derive(Serialize)]
@@ -74,6 +80,7 @@ pub(crate) async fn request(
         project: project.clone(),
         dataset: request.dataset,
         as_of: request.as_of,
+        format: request.format,
         then: None,
         model: None,
         reason: None,
@@ -105,22 +112,12 @@ pub(crate) async fn show(
     Ok(Json(storage::training_sets::get(&mut conn, &store.context.config.project, id).await?))
 }
 
-/// How a training set leaves.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Format {
-    /// The file as it lies there, whose SHA-256 is known: Arrow IPC.
-    #[default]
-    Arrow,
-    /// Parquet, with the same rows.
-    Parquet,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Export {
+    /// The format; as the file lies there, whose SHA-256 is known, if not given.
     #[serde(default)]
-    format: Format,
+    format: Option<Format>,
 }
 
 /// The rows of a training set as a file.
@@ -133,21 +130,24 @@ pub(crate) async fn export(
     let set = storage::training_sets::get(&mut conn, &store.context.config.project, id).await?;
     drop(conn);
     let files = store_of(&store.context)?;
-    let (bytes, kind, extension) = tokio::task::spawn_blocking(move || -> Result<_, Error> {
+    let format = export.format.unwrap_or_else(|| stored_as(&set));
+    let bytes = tokio::task::spawn_blocking(move || -> Result<_, Error> {
         let file = files.local(&set.path, &set.sha256)?;
         frames::files::verify(&file, &set.sha256)?;
-        Ok(match export.format {
-            Format::Arrow => (frames::files::bytes(&file)?, "application/vnd.apache.arrow.file", "arrow"),
-            Format::Parquet => {
-                let rows = frames::files::read_arrow(&file)?;
-                (frames::files::parquet_bytes(&rows)?, "application/vnd.apache.parquet", "parquet")
-            }
-        })
+        Ok(frames::files::as_format(&file, format)?)
     })
     .await
     .map_err(Error::from)??;
-    let name = format!("attachment; filename=\"{id}.{extension}\"");
+    let kind = match format {
+        Format::Arrow => "application/vnd.apache.arrow.file",
+        Format::Parquet => "application/vnd.apache.parquet",
+    };
+    let name = format!("attachment; filename=\"{id}.{}\"", format.extension());
     Ok(([(CONTENT_TYPE, kind.to_owned()), (CONTENT_DISPOSITION, name)], bytes).into_response())
+}
+
+fn stored_as(set: &TrainingSet) -> Format {
+    if set.path.ends_with(".parquet") { Format::Parquet } else { Format::Arrow }
 }
 
 /// Handles one job: builds the set (or finds that it exists) and says what follows.
@@ -178,24 +178,28 @@ async fn make(store: &FeatureStore, request: &BuildTrainingSet) -> Result<Traini
     let project = request.project.as_str();
     let mut conn = context.db.acquire().await?;
     let definitions = storage::definitions::load(&mut conn, project).await?;
-    let dataset = dataset(&definitions, &request.dataset, project)?.clone();
+    let mut dataset = dataset(&definitions, &request.dataset, project)?.clone();
+    dataset.format = request.format.unwrap_or(dataset.format);
     let as_of = request.as_of.unwrap_or_else(|| context.clock.now());
     let max_seq = storage::parts::latest_seq(&mut conn, project).await?;
-    let spec_hash = spec_hash(&definitions, &dataset);
+    drop(conn); // a foreign database takes its time, as does the join; nobody else should wait for a connection
+    let spine = sources::spine(context, &definitions, &dataset).await?;
+    let spec_hash = spec_hash(&definitions, &dataset, spine.as_ref());
+    let mut conn = context.db.acquire().await?;
     if let Some(id) = storage::training_sets::find(&mut conn, project, &spec_hash, max_seq, as_of).await? {
         return Ok(id);
     }
-    drop(conn); // the join takes its time; nobody else should wait for a connection
-    let snapshot = Snapshot::take(context, project, &definitions, &dataset, max_seq).await?;
+    drop(conn);
+    let snapshot = Snapshot::take(context, project, &definitions, &dataset, max_seq, spine).await?;
     let id = TrainingSetId::new();
-    let path = format!("training-sets/{project}/{}/{id}.arrow", dataset.name);
+    let path = format!("training-sets/{project}/{}/{id}.{}", dataset.name, dataset.format.extension());
     let history_path = format!("training-sets/{project}/{}/{id}.history.arrow", dataset.name);
     let places = (path.clone(), history_path.clone());
     let name = dataset.name.clone();
     let Snapshot { lease, mut rows, used } = snapshot;
     let built = tokio::task::spawn_blocking(move || -> Result<_, Error> {
         let built = build_set(&definitions, &dataset, as_of.timestamp_micros(), &mut rows)?;
-        let (written, histories) = built.write(&rows.store, &places.0, &places.1)?;
+        let (written, histories) = built.write(&rows.store, dataset.format, &places.0, &places.1)?;
         Ok((built.manifest, written, histories))
     })
     .await;
@@ -217,6 +221,7 @@ async fn make(store: &FeatureStore, request: &BuildTrainingSet) -> Result<Traini
     };
     let mut conn = context.db.acquire().await?;
     let mut tx = conn.begin().await?;
+    orphans::in_time(context, id.made_at())?;
     storage::training_sets::publish(&mut tx, project, &set).await?;
     storage::governance::inputs::record_parts(&mut tx, project, id, &used).await?;
     tx.commit().await?;

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use domain::definitions::{Query, Source};
+use feature_store::sources::QueryRows;
 use serde_json::json;
 use service_kit::{Config, provenance, shutdown, telemetry};
 
@@ -283,11 +285,33 @@ async fn push(config: &Config, ingest: Ingest) -> Result<(), Failure> {
     if let Some(file) = &ingest.file {
         let file = file.canonicalize().map_err(|error| Failure(format!("`{}`: {error}", file.display())))?;
         source.path = Some(file.to_string_lossy().into_owned());
+        source.query = None;
+    }
+    let client = Client::of(config)?;
+    if let Some(query) = &source.query {
+        return push_query(config, &client, &source, query, &ingest).await;
     }
     let rows = frames::source_file::read(&source, &ingest.definitions)?;
-    let client = Client::of(config)?;
     let answer = client.push(&ingest.source, &rows, &ingest.to, ingest.idempotency_key.as_deref()).await?;
     println!("{answer}");
+    Ok(())
+}
+
+/// Pushes the result of a query as it streams in. A repeat under the same key pushes nothing twice, if it gives the same rows.
+async fn push_query(
+    config: &Config,
+    client: &Client,
+    source: &Source,
+    query: &Query,
+    ingest: &Ingest,
+) -> Result<(), Failure> {
+    let mut result = QueryRows::begin(config, source, query).await?;
+    let mut batch = 0;
+    while let Some(rows) = result.next().await? {
+        batch += 1;
+        let key = ingest.idempotency_key.as_ref().map(|key| format!("{key}-{batch}"));
+        println!("{}", client.push(&ingest.source, &rows, &ingest.to, key.as_deref()).await?);
+    }
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use frames::plain_join::{Knowledge, Options, Report, View, join, pack, zone};
 
 use frames::training_set::Manifest;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use service_kit::Config;
 
 use crate::Failure;
@@ -35,6 +35,9 @@ pub(crate) enum Dataset {
         /// Only labels known by then, as in `2013-11-01T00:00:00Z`; now, if not said.
         #[arg(long)]
         as_of: Option<String>,
+        /// How its rows are kept on the server, `arrow` or `parquet`, if not as the definition says.
+        #[arg(long, value_parser = ["arrow", "parquet"])]
+        format: Option<String>,
     },
     /// Show what a training set holds; without an id, list the latest ones.
     Show {
@@ -100,7 +103,10 @@ pub(crate) async fn run(config: &Config, command: Dataset) -> Result<(), Failure
     match command {
         Dataset::Join(asked) => apart(move || join_files(asked)).await,
         Dataset::Pack(asked) => apart(move || pack_files(&asked)).await,
-        Dataset::Build { dataset, as_of } => build(&Client::of(config)?, &dataset, as_of).await,
+        Dataset::Build { dataset, as_of, format } => {
+            let asked = json!({ "dataset": dataset, "as_of": as_of, "format": format });
+            build(&Client::of(config)?, &asked).await
+        }
         Dataset::Show { id: None, .. } => list(&Client::of(config)?).await,
         Dataset::Show { id: Some(id), json } => show(&Client::of(config)?, &id, json).await,
         Dataset::Export { id, out } => export(&Client::of(config)?, &id, &out).await,
@@ -113,9 +119,8 @@ async fn apart(work: impl FnOnce() -> Result<(), Failure> + Send + 'static) -> R
     done.map_err(|error| Failure(format!("the work on files ended early: {error}")))?
 }
 
-async fn build(client: &Client, dataset: &str, as_of: Option<String>) -> Result<(), Failure> {
-    let set =
-        client.work("/v1/training-sets", &json!({ "dataset": dataset, "as_of": as_of }), |_| {}).await?;
+async fn build(client: &Client, asked: &Value) -> Result<(), Failure> {
+    let set = client.work("/v1/training-sets", asked, |_| {}).await?;
     show(client, set["training_set"].as_str().unwrap_or_default(), false).await
 }
 

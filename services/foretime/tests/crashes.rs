@@ -45,7 +45,20 @@ struct Process {
 
 impl Process {
     fn start(database: &str, data_dir: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_foretime"))
+        Self::run(Command::new(env!("CARGO_BIN_EXE_foretime")), database, data_dir)
+    }
+
+    /// As [`Process::start`], where no file can grow past this.
+    fn start_with_room(blocks: u32, database: &str, data_dir: &Path) -> Self {
+        let mut shell = Command::new("sh");
+        // a process that ignores the signal gets an error from the write that goes too far, as on a full disk
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
+        shell.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_foretime")]);
+        Self::run(shell, database, data_dir)
+    }
+
+    fn run(mut command: Command, database: &str, data_dir: &Path) -> Self {
+        let mut child = command
             .args(["--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
             .args(["run", "feature-store"])
@@ -216,6 +229,38 @@ async fn fifty_kills_in_the_middle_of_ingests_and_erasures_leave_both_stores_in_
     assert!(!acknowledged.is_empty() && acknowledged.len() < 40, "{} of 40 came through", acknowledged.len());
     let lost: Vec<_> = acknowledged.iter().filter(|seq| !stored.contains(seq)).collect();
     assert!(lost.is_empty(), "acknowledged batches were lost: {lost:?}");
+    drop(process);
+    pool.close().await;
+    postgres.stop().expect("Postgres stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_room_for_a_file_it_says_507_and_shows_nothing_of_the_rows() {
+    let folder = folder();
+    let postgres = PrivatePostgres::start(&folder.path().join("postgres")).expect("Postgres starts");
+    let pool = storage::connect(&postgres.url("postgres"), 2).await.expect("it answers");
+    storage::migrate(&pool).await.expect("the migrations apply");
+    let data_dir = folder.path().join("data");
+    let process = Process::start_with_room(8, &postgres.url("postgres"), &data_dir);
+    let files = BTreeMap::from([("a.toml".to_owned(), DEFINITIONS.to_owned())]);
+    process.client().apply(&files, false).await.expect("the definitions fit");
+    process.client().post("/v1/sources/events/rows", &batch(1)).await.expect("a small file has room");
+    let before = online(&process.client()).await;
+    let row = |row: i64| {
+        let value = row.wrapping_mul(6_364_136_223_846_793_005) >> 2; // nothing that could be written shorter
+        json!({ "account": row % ACCOUNTS, "at": "2021-01-01T00:00:00Z", "value": value })
+    };
+    let large = json!({ "rows": (0..20_000).map(row).collect::<Vec<_>>() });
+    let url = format!("{}/v1/sources/events/rows", process.url);
+    let request =
+        reqwest::Client::new().post(url).header("content-type", "application/json").body(large.to_string());
+    let answer = request.send().await.expect("it answers");
+    let (status, problem) = (answer.status(), answer.text().await.expect("it can be read"));
+    assert_eq!(status, 507, "{problem}");
+    assert!(problem.contains("/problems/storage-full") && problem.contains("make room"), "{problem}");
+    assert_eq!(online(&process.client()).await, before, "rows that could not be kept are served");
+    assert_eq!(offline(&pool, &data_dir).await, before, "rows that could not be kept are listed");
+    process.client().post("/v1/sources/events/rows", &batch(2)).await.expect("it goes on");
     drop(process);
     pool.close().await;
     postgres.stop().expect("Postgres stops");

@@ -3,7 +3,7 @@
     online.py FORETIME [--seconds 15] [--feast]
 
 Starts `foretime up` in a throw-away folder, fills two views (100,000 entities x 10 features, 10,000 x 50), and lets wrk ask
-over 16 connections. CPU is read from /proc before and after, for the server and for its Postgres apart, so that the figures
+over 16 connections, as fast as it can and then at half of that rate. CPU is read from /proc before and after, for the server and for its Postgres apart, so that the figures
 mean the same on a busy machine. Needs wrk, and a Python with pyarrow; --feast needs feast, psycopg and psycopg_pool in it.
 """
 
@@ -105,25 +105,36 @@ def resident(pid):
 
 
 def load(name, url, server, database, seconds, connections=16):
-    for entities, features, known in SHAPES:
-        environment = os.environ | {"FEATURES": str(features), "ENTITIES": str(entities), "KNOWN": str(known)}
-        command = ["wrk", "-t1", f"-c{connections}", "--latency", "-s", HERE / "online.lua", url + "/get-online-features"]
-        subprocess.run(command[:1] + ["-d2s"] + command[1:], env=environment, capture_output=True, check=True)  # warm
-        before = cpu(server()), cpu(database())
-        said = subprocess.run(
-            command[:1] + [f"-d{seconds}s"] + command[1:], env=environment, capture_output=True, check=True, text=True
-        ).stdout
-        used = cpu(server()) - before[0], cpu(database()) - before[1]
-        requests = int(re.search(r"(\d+) requests in", said)[1])
-        percentile = lambda share: re.search(rf"(?m)^\s*{share}%\s+(\S+)", said)[1]
-        wrong = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
-        print(
-            f"{name:<9} {entities:>3} x {features:<3} c={connections}  {requests / seconds:>8.0f} req/s   "
-            f"{requests / max(used[0], 0.01):>8.0f} req per server-CPU-s   "
-            f"{requests / max(sum(used), 0.01):>8.0f} with Postgres   p50 {percentile(50)} p99 {percentile(99)}   "
-            f"errors {wrong[1] if wrong else 0}",
-            flush=True,
-        )
+    """Asks as fast as answers come, then, over 16 connections, at half that rate: a full machine says little of latency."""
+    for shape in SHAPES:
+        reached = ask(name, url, server, database, seconds, connections, shape)
+        if connections > 1:
+            ask(name, url, server, database, seconds, connections, shape, rate=reached / 2)
+
+
+def ask(name, url, server, database, seconds, connections, shape, rate=0):
+    """One run of wrk; answers the requests a second. With a rate, they leave at fixed moments, whether answers came or not."""
+    entities, features, known = shape
+    environment = os.environ | {"FEATURES": str(features), "ENTITIES": str(entities), "KNOWN": str(known), "RATE": str(rate)}
+    command = ["wrk", "-t1", f"-c{connections}", "--latency", "-s", HERE / "online.lua", url + "/get-online-features"]
+    subprocess.run(command[:1] + ["-d2s"] + command[1:], env=environment, capture_output=True, check=True)  # warm
+    before = cpu(server()), cpu(database())
+    said = subprocess.run(
+        command[:1] + [f"-d{seconds}s"] + command[1:], env=environment, capture_output=True, check=True, text=True
+    ).stdout
+    used = cpu(server()) - before[0], cpu(database()) - before[1]
+    requests = int(re.search(r"(\d+) requests in", said)[1])
+    percentile = lambda share: re.search(rf"(?m)^\s*{share}%\s+(\S+)", said)[1]
+    wrong = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
+    late = re.search(r"late: (\d+ of \d+)", said)
+    print(
+        f"{name:<9} {entities:>3} x {features:<3} c={connections} {'paced' if rate else 'full ':<5} {requests / seconds:>8.0f} req/s   "
+        f"{requests / max(used[0], 0.01):>8.0f} req per server-CPU-s   "
+        f"{requests / max(sum(used), 0.01):>8.0f} with Postgres   p50 {percentile(50)} p90 {percentile(90)} p99 {percentile(99)}   "
+        f"errors {wrong[1] if wrong else 0}{f'   over 5 ms late {late[1]}' if late else ''}",
+        flush=True,
+    )
+    return requests / seconds
 
 
 def ingest(base, pid, seconds, rows=20_000, senders=2):

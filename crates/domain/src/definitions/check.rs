@@ -1,7 +1,9 @@
 //! References between definitions: every name must lead somewhere, and what it leads to must fit.
 
-use super::objects::{Aggregate, Object, Shape, ValueType};
-use super::{Dataset, DefinitionError, Definitions, FeatureView, Invalid, Located, Source, window_feature};
+use super::objects::{Aggregate, Object, Shape};
+use super::{
+    Dataset, DefinitionError, Definitions, FeatureView, Invalid, Located, Source, ValueType, window_feature,
+};
 use crate::expression::{Expression, Type, type_of};
 use crate::words::did_you_mean;
 
@@ -86,7 +88,33 @@ fn check_source(source: &Source) -> Vec<String> {
     });
     let filter =
         source.filter.iter().filter_map(|text| text.parse::<Expression>().err()).map(|e| e.to_string());
-    times.chain(derived).chain(filter).collect()
+    times.chain(derived).chain(filter).chain(check_query(source)).collect()
+}
+
+/// What is wrong with a source's query, as far as its text says.
+fn check_query(source: &Source) -> Vec<String> {
+    let Some(query) = &source.query else { return vec![] };
+    let sql = query.sql.trim().to_ascii_lowercase();
+    let named = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let reads = ["select", "with", "values", "table"].iter().any(|word| {
+        sql.strip_prefix(word)
+            .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+    });
+    let faults = [
+        (source.path.is_some(), "give `path` or `query`, not both"),
+        (
+            source.filter.is_some() || !source.derive.is_empty() || source.time_zone.is_some(),
+            "`where`, `derive` and `time_zone` are for files; a query says in SQL what it takes, computes and when that was",
+        ),
+        (
+            query.connection.is_empty() || !query.connection.chars().all(named),
+            "`connection` is a name of lower-case letters, digits and `_`; the address and its password belong to the settings, \
+             under `connections` in foretime.toml or in FORETIME_CONNECTIONS__NAME",
+        ),
+        (!reads, "`sql` must read: it begins with `select`, `with`, `values` or `table`"),
+        (sql.contains(';'), "`sql` is one statement, without `;`"),
+    ];
+    faults.into_iter().filter(|(wrong, _)| *wrong).map(|(_, why)| why.to_owned()).collect()
 }
 
 fn unknown_column(column: &str, source: &Source) -> String {
@@ -117,13 +145,22 @@ fn check_view(all: &Definitions, view: &FeatureView) -> Vec<String> {
             format!("`{alias}` is a feature itself and cannot be an alias; drop one of the two")
         }),
     );
+    for (key, kind) in typed(source, &entity.keys) {
+        if !matches!(kind, ValueType::Text | ValueType::Integer) {
+            said.push(format!("key `{key}` is declared as {kind}; keys are texts or integers"));
+        }
+    }
+    let events = view.last_k.as_ref().map(|last| last.columns.as_slice()).unwrap_or_default();
+    for (column, _) in typed(source, events).filter(|(_, kind)| matches!(kind, ValueType::Vector(_))) {
+        said.push(format!("`{column}` is a vector, which no event of a sequence can hold"));
+    }
     for window in &view.windows {
         let without = |aggregate: &Aggregate| matches!(aggregate, Aggregate::Count | Aggregate::Age);
         if window.column.is_none() && !window.aggregates.iter().all(without) {
             said.push("a window without a `column` can only `count` and tell the `age`".to_owned());
         }
         let kind = window.column.as_ref().and_then(|name| source.columns.get(name));
-        if kind.is_some_and(|kind| !matches!(kind, ValueType::Number | ValueType::Integer)) {
+        if kind.is_some_and(|kind| !kind.is_numeric()) {
             said.push(format!(
                 "`{}` is no number, so no window can aggregate it",
                 window.column.as_deref().unwrap_or("")
@@ -131,6 +168,10 @@ fn check_view(all: &Definitions, view: &FeatureView) -> Vec<String> {
         }
     }
     said
+}
+
+fn typed<'a>(source: &'a Source, names: &'a [String]) -> impl Iterator<Item = (&'a String, ValueType)> {
+    names.iter().filter_map(|name| Some((name, *source.columns.get(name)?)))
 }
 
 impl FeatureView {
@@ -163,7 +204,7 @@ fn check_dataset(all: &Definitions, dataset: &Dataset) -> Vec<String> {
     let mut said: Vec<String> =
         dataset.views.iter().flat_map(|name| reference(all, "feature_view", name)).collect();
     said.extend(dataset.history.iter().flat_map(|name| reference(all, "event_stream", name)));
-    said.extend(reference(all, "feature_view", &dataset.spine.view));
+    said.extend(check_spine(all, dataset));
     if dataset.split.train_until >= dataset.split.validation_until {
         said.push("the split's `train_until` must come before its `validation_until`".to_owned());
     }
@@ -171,7 +212,7 @@ fn check_dataset(all: &Definitions, dataset: &Dataset) -> Vec<String> {
         return said;
     }
     let columns = dataset_columns(all, dataset);
-    let expect = |text: &str, wanted: Option<Type>| match typed(text, &columns) {
+    let expect = |text: &str, wanted: Option<Type>| match type_in(text, &columns) {
         Err(message) => Some(message),
         Ok(found) if wanted.is_some_and(|wanted| wanted != found) => {
             Some(format!("`{text}` must be true or false"))
@@ -182,11 +223,49 @@ fn check_dataset(all: &Definitions, dataset: &Dataset) -> Vec<String> {
         Ok(_) => None,
     };
     said.extend(expect(&dataset.label, Some(Type::Boolean)));
+    said.extend(dataset.spine.filter.iter().filter_map(|text| expect(text, Some(Type::Boolean))));
     said.extend(dataset.features.values().filter_map(|text| expect(text, None)));
     for name in &dataset.views {
         said.extend(check_join(all, dataset, name));
     }
     said
+}
+
+fn check_spine(all: &Definitions, dataset: &Dataset) -> Vec<String> {
+    let spine = &dataset.spine;
+    let (found, name) = match (&spine.view, &spine.source) {
+        (Some(view), None) if spine.keys.is_empty() => return reference(all, "feature_view", view),
+        (Some(view), None) => {
+            return vec![format!("the keys of spine `{view}` are those of its entity; drop `keys`")];
+        }
+        (None, Some(source)) => (all.source(source), source),
+        _ => return vec!["give its spine exactly one of `view` and `source`".to_owned()],
+    };
+    let Some(source) = found else { return reference(all, "source", name) };
+    let mut said: Vec<String> = spine
+        .keys
+        .iter()
+        .filter(|key| !source.columns.contains_key(*key))
+        .map(|key| unknown_column(key, source))
+        .collect();
+    if spine.keys.is_empty() {
+        said.push("a spine of a `source` needs `keys`: the columns that name a row".to_owned());
+    }
+    said.extend(match (&source.path, &source.query) {
+        (None, None) => Some(format!("source `{name}` has neither files nor a query, so no spine can be read from it")),
+        (Some(path), _) if !is_below(path) => Some(format!(
+            "source `{name}` has files at `{path}`; those of a spine are named relative to the server's folder for them \
+             (`offline.files`), without `..`, or as `s3://bucket/key`"
+        )),
+        _ => None,
+    });
+    said
+}
+
+/// Whether a path can only lead below the folder that it starts in, or to an object store.
+fn is_below(path: &str) -> bool {
+    path.starts_with("s3://")
+        || (!path.contains("://") && !path.starts_with('/') && path.split('/').all(|part| part != ".."))
 }
 
 fn check_join(all: &Definitions, dataset: &Dataset, name: &str) -> Vec<String> {
@@ -200,21 +279,26 @@ fn check_join(all: &Definitions, dataset: &Dataset, name: &str) -> Vec<String> {
     for key in keys.iter().filter(|key| !spine.iter().any(|(known, _)| known == *key)) {
         said.push(format!(
             "view `{name}` is joined by `{key}`, which spine `{}` does not hold",
-            dataset.spine.view
+            dataset.spine.name()
         ));
     }
     said
 }
 
-fn typed(text: &str, columns: &[(String, ValueType)]) -> Result<Type, String> {
+fn type_in(text: &str, columns: &[(String, ValueType)]) -> Result<Type, String> {
     let expression: Expression =
         text.parse().map_err(|error: crate::expression::ExpressionError| error.to_string())?;
     type_of(text, &expression, columns).map_err(|error| error.to_string())
 }
 
-/// The columns of a dataset's spine: keys, kept columns and `event_time`.
+/// The columns of a dataset's spine, without its times: keys and kept columns of a view, all columns of a source.
 pub fn spine_columns(all: &Definitions, dataset: &Dataset) -> Vec<(String, ValueType)> {
-    let Some(view) = all.feature_view(&dataset.spine.view) else { return vec![] };
+    if let Some(source) = dataset.spine.source.as_ref().and_then(|name| all.source(name)) {
+        let is_time = |name: &String| *name == source.event_time || *name == source.known_time;
+        let columns = source.columns.iter().filter(|(name, _)| !is_time(name));
+        return columns.map(|(name, kind)| (name.clone(), *kind)).collect();
+    }
+    let Some(view) = all.feature_view(dataset.spine.name()) else { return vec![] };
     let keys = all.entity(&view.entity).map(|entity| entity.keys.clone()).unwrap_or_default();
     let Some(source) = all.source(&view.source) else { return vec![] };
     let mut columns: Vec<(String, ValueType)> = Vec::new();

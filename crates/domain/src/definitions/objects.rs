@@ -4,37 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::ValueType;
 use super::channel::Channel;
 use crate::gate::Gate;
 use crate::time::{Cutoff, Horizon};
-
-/// The type of a column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ValueType {
-    /// 64-bit float; missing is null.
-    Number,
-    /// 64-bit integer.
-    Integer,
-    /// UTF-8.
-    Text,
-    /// An instant in UTC, microseconds.
-    Time,
-    /// True or false.
-    Boolean,
-}
-
-impl std::fmt::Display for ValueType {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Number => "number",
-            Self::Integer => "integer",
-            Self::Text => "text",
-            Self::Time => "time",
-            Self::Boolean => "boolean",
-        })
-    }
-}
 
 /// A thing that features describe, and how it is named.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,7 +28,17 @@ pub struct Entity {
     pub keys: Vec<String>,
 }
 
-/// Where rows come from: a schema that rows are pushed under, and optionally a file that holds them.
+/// A question to a Postgres that is not ours. It runs in a transaction that cannot write.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Query {
+    /// Which database: the name of a setting under `connections`, which holds its address and password.
+    pub connection: String,
+    /// One statement whose result has the source's columns; times have zones.
+    pub sql: String,
+}
+
+/// Where rows come from: a schema that rows are pushed under, and optionally the files or the query that give them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
@@ -79,6 +62,9 @@ pub struct Source {
     /// Files that hold rows: Parquet, Arrow IPC or CSV, relative to the definitions' folder, or at `s3://bucket/key`. A `*`
     /// names several.
     pub path: Option<String>,
+    /// A query that gives rows, instead of files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<Query>,
     /// The zone of times in the files that name none, such as `America/New_York`; without it they are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
@@ -316,16 +302,35 @@ pub struct EventStream {
     pub fields: Vec<TokenField>,
 }
 
-/// Where a dataset's rows come from.
+/// Where a dataset's rows come from: exactly one of `view` and `source`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spine {
     /// A view of shape `log`: each of its rows is one row of the dataset. Its `known_time` is when the outcome was known.
-    pub view: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view: Option<String>,
+    /// A source with files or a query, read anew for every training set: each of its rows is one row of the dataset. Its files
+    /// lie in the server's folder for them (`offline.files`) or in an object store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// With `source`: the columns that name a row.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
     /// Events from here on.
     pub from: Option<Cutoff>,
     /// Events before here.
+    #[serde(alias = "to")]
     pub until: Option<Cutoff>,
+    /// Which rows to take: a condition over the spine's columns.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+}
+
+impl Spine {
+    /// The view or the source, by name.
+    pub fn name(&self) -> &str {
+        self.view.as_deref().or(self.source.as_deref()).unwrap_or_default()
+    }
 }
 
 /// Where training ends, and where validation ends; what follows is the test.
@@ -336,6 +341,31 @@ pub struct Split {
     pub train_until: Cutoff,
     /// Validation rows come next, with cutoffs before this, and outcomes known by then.
     pub validation_until: Cutoff,
+}
+
+/// How the rows of a training set are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// An Arrow IPC file.
+    #[default]
+    Arrow,
+    /// A Parquet file.
+    Parquet,
+}
+
+impl Format {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// How names of such files end.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Arrow => "arrow",
+            Self::Parquet => "parquet",
+        }
+    }
 }
 
 /// A question, and the features that may answer it.
@@ -370,6 +400,9 @@ pub struct Dataset {
     /// Joined features that models do not get: they only serve expressions.
     #[serde(default)]
     pub hidden: Vec<String>,
+    /// How its training sets are kept.
+    #[serde(default, skip_serializing_if = "Format::is_default")]
+    pub format: Format,
     /// The temporal split.
     pub split: Split,
 }

@@ -160,10 +160,17 @@ fn retyped(next: &Layout, revisions: &[Columns]) -> Option<String> {
     })
 }
 
-/// Whether a stored value of one type can be read as another without loss of kind: integers may become numbers, nothing else
-/// changes.
+/// Whether a stored value of one type can be read as another without loss of kind: integers may become numbers, narrow ones
+/// wide ones, and decimals may get more digits before the point.
 pub fn reads_as(before: ValueType, after: ValueType) -> bool {
-    before == after || (before == ValueType::Integer && after == ValueType::Number)
+    use ValueType::{Decimal, Float32, Int32, Integer, Number};
+    match (before, after) {
+        (Integer | Int32 | Float32, Number) | (Int32, Integer) => true,
+        (Decimal { precision, scale }, Decimal { precision: more, scale: same }) => {
+            more >= precision && same == scale
+        }
+        _ => before == after,
+    }
 }
 
 #[cfg(test)]

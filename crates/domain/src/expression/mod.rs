@@ -4,9 +4,11 @@
 //! `frames`, by the same code offline and online. Null in gives null out, except in `is_null`, `coalesce` and `if`.
 //! Integers are numbers here.
 
+mod bounds;
 mod parse;
 mod types;
 
+pub use bounds::{Bound, Constant};
 pub use types::{Type, type_of};
 
 use crate::{Fault, Remedy};

@@ -17,12 +17,19 @@ pub enum Type {
     Duration,
     /// True or false.
     Boolean,
+    /// A vector, which can only be passed on.
+    Vector,
 }
 
 impl From<ValueType> for Type {
     fn from(column: ValueType) -> Self {
         match column {
-            ValueType::Number | ValueType::Integer => Self::Number,
+            ValueType::Number
+            | ValueType::Integer
+            | ValueType::Float32
+            | ValueType::Int32
+            | ValueType::Decimal { .. } => Self::Number,
+            ValueType::Vector(_) => Self::Vector,
             ValueType::Text => Self::Text,
             ValueType::Time => Self::Time,
             ValueType::Boolean => Self::Boolean,
@@ -38,6 +45,7 @@ impl Type {
             Self::Time => "a time",
             Self::Duration => "a duration",
             Self::Boolean => "a boolean",
+            Self::Vector => "a vector",
         }
     }
 }

@@ -1,16 +1,18 @@
 //! Reading parts: the rows of one bucket, within some times, up to a seq, and of the columns only what the view has.
 
 use arrow::array::RecordBatch;
+use domain::expression::{Binary, Bound, Constant};
 
 use super::{Bucket, EVENT_TIME, FORMAT, FORMAT_KEY, KNOWN_TIME, OP, SEQ};
 use crate::Error;
+use crate::exact;
 use crate::frame::{Frame, Values};
 use crate::keys::Keys;
 use crate::scan::Scan;
 use crate::source_file::conform;
 use crate::store::Store;
 use crate::view::{ViewRows, ViewSchema};
-use crate::wire::from_batch;
+use crate::wire::{from_batch, from_batch_as};
 
 /// A file of the manifest. Times are in microseconds.
 #[derive(Clone, Debug)]
@@ -48,14 +50,17 @@ pub fn widest(store: &Store, schema: &ViewSchema, parts: &[Part]) -> Result<View
     let mut widest = schema.clone();
     for part in parts {
         let scan = Scan::of(&part.path, store.open(&part.path)?)?;
-        let empty = from_batch(&RecordBatch::new_empty(scan.schema()))?;
-        for (name, values) in empty
+        let there = scan.schema();
+        let empty = from_batch(&RecordBatch::new_empty(there.clone()))?;
+        for ((name, values), field) in empty
             .columns()
             .iter()
-            .filter(|(name, _)| ![EVENT_TIME, KNOWN_TIME, SEQ, OP].contains(&name.as_str()))
+            .zip(there.fields())
+            .filter(|((name, _), _)| ![EVENT_TIME, KNOWN_TIME, SEQ, OP].contains(&name.as_str()))
         {
             if !widest.keys.iter().chain(&widest.values).any(|(known, _)| known == name) {
-                widest.values.push((name.clone(), values.kind()));
+                let exact = exact::kind_of(field.data_type());
+                widest.values.push((name.clone(), exact.unwrap_or(values.kind())));
             }
         }
     }
@@ -88,6 +93,20 @@ impl Selection {
             && part.events.0 <= self.events.1
             && part.events.1 >= self.events.0
             && part.min_known.is_none_or(|known| known <= self.max_known)
+    }
+}
+
+impl Selection {
+    /// What its ends say of columns: row groups outside of them are not read.
+    fn bounds(&self) -> Vec<Bound> {
+        let bound =
+            |column: &str, operator, constant| Bound { column: column.to_owned(), operator, constant };
+        vec![
+            bound(EVENT_TIME, Binary::GreaterOrEqual, Constant::Time(self.events.0)),
+            bound(EVENT_TIME, Binary::LessOrEqual, Constant::Time(self.events.1)),
+            bound(KNOWN_TIME, Binary::LessOrEqual, Constant::Time(self.max_known)),
+            bound(SEQ, Binary::LessOrEqual, Constant::Number(self.max_seq as f64)),
+        ]
     }
 }
 
@@ -124,8 +143,8 @@ fn read_part(
     columns.extend(schema.keys.iter().map(|(name, _)| name.as_str()));
     columns.extend(schema.values.iter().map(|(name, _)| name.as_str()).filter(|name| known(name)));
     let keys = (!part.bucket.within(wanted.bucket)).then(|| schema.key_names());
-    scan.read(&columns, |rows| {
-        let frame = from_batch(&rows.batch)?;
+    scan.read_within(&columns, &wanted.bounds(), |rows| {
+        let frame = from_batch_as(&rows.batch, &schema.values)?;
         let rows = as_rows(schema, &frame)?;
         let in_bucket = match &keys {
             Some(names) => Some(Keys::of(&frame, names)?),

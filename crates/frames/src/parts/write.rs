@@ -88,7 +88,7 @@ fn properties(frame: &Frame) -> Result<WriterProperties, Error> {
             Values::Integer(_) | Values::Time(_) => properties
                 .set_column_dictionary_enabled(column(), false)
                 .set_column_encoding(column(), Encoding::DELTA_BINARY_PACKED),
-            Values::Number(_) | Values::Boolean(_) => {
+            Values::Number(_) | Values::Boolean(_) | Values::Exact(_) => {
                 properties.set_column_dictionary_enabled(column(), false)
             }
             Values::Text(..) => properties,

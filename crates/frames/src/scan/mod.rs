@@ -6,6 +6,7 @@
 mod csv;
 mod ipc;
 mod parquet;
+mod prune;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +15,8 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, SchemaRef};
+
+use domain::expression::Bound;
 
 use crate::Error;
 use crate::place::{Bytes, expand};
@@ -101,19 +104,34 @@ impl Scan {
         &self.files[0].0
     }
 
+    /// No rows of these columns.
+    ///
+    /// # Errors
+    /// [`Error::MissingColumn`], in the file's name.
+    pub(crate) fn empty(&self, columns: &[&str]) -> Result<RecordBatch, Error> {
+        let schema = self.schema();
+        let places = columns.iter().map(|name| schema.index_of(name).map_err(|_| self.missing(name)));
+        let places = places.collect::<Result<Vec<_>, _>>()?;
+        RecordBatch::new_empty(schema).project(&places).map_err(|error| Error::unreadable("schema", error))
+    }
+
+    fn missing(&self, column: &str) -> Error {
+        Error::in_file(self.name())(Error::MissingColumn {
+            column: column.to_owned(),
+            found: self.schema().fields().iter().map(|field| field.name().clone()).collect(),
+        })
+    }
+
     /// The type of a column.
     ///
     /// # Errors
     /// [`Error::MissingColumn`], in the file's name.
     pub(crate) fn kind(&self, column: &str) -> Result<DataType, Error> {
         let schema = self.schema();
-        match schema.field_with_name(column) {
-            Ok(field) => Ok(field.data_type().clone()),
-            Err(_) => Err(Error::in_file(self.name())(Error::MissingColumn {
-                column: column.to_owned(),
-                found: schema.fields().iter().map(|field| field.name().clone()).collect(),
-            })),
-        }
+        schema
+            .field_with_name(column)
+            .map(|field| field.data_type().clone())
+            .map_err(|_| self.missing(column))
     }
 
     /// Metadata that a Parquet file's writer left under `key` in the first file.
@@ -131,6 +149,20 @@ impl Scan {
     pub(crate) fn read(
         &self,
         columns: &[&str],
+        each: impl FnMut(Rows) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.read_within(columns, &[], each)
+    }
+
+    /// Reads at least the rows within all `bounds`: of Parquet files not the row groups that can hold none. The numbers of
+    /// rows then have no meaning.
+    ///
+    /// # Errors
+    /// What `each` said, or an error with the file's name.
+    pub(crate) fn read_within(
+        &self,
+        columns: &[&str],
+        bounds: &[Bound],
         mut each: impl FnMut(Rows) -> Result<(), Error>,
     ) -> Result<(), Error> {
         for (number, (name, file)) in self.files.iter().enumerate() {
@@ -140,7 +172,7 @@ impl Scan {
                 next += rows.batch.num_rows() as u64;
                 each(rows)
             };
-            guarded("file", || file.read(columns, &mut counted)).map_err(Error::in_file(name))?;
+            guarded("file", || file.read(columns, bounds, &mut counted)).map_err(Error::in_file(name))?;
         }
         Ok(())
     }
@@ -198,9 +230,9 @@ impl File {
         }
     }
 
-    fn read(&self, columns: &[&str], each: &mut Each<'_>) -> Result<(), Error> {
+    fn read(&self, columns: &[&str], bounds: &[Bound], each: &mut Each<'_>) -> Result<(), Error> {
         match self {
-            Self::Parquet(file) => file.read(columns, each),
+            Self::Parquet(file) => file.read(columns, bounds, each),
             Self::Arrow(file) => file.read(columns, each),
             Self::Csv(file) => file.read(columns, each),
         }

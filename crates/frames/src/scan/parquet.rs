@@ -1,13 +1,14 @@
 //! Parquet files: row group by row group, only the columns asked, and only the groups and rows that are wanted.
 
 use arrow::datatypes::SchemaRef;
+use domain::expression::Bound;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
 };
 use parquet::errors::ParquetError;
 
-use super::{BATCH, Each, mask, projection, reordered};
+use super::{BATCH, Each, mask, projection, prune, reordered};
 use crate::Error;
 use crate::place::Bytes;
 
@@ -38,8 +39,9 @@ impl File {
         entries.iter().find(|entry| entry.key == key)?.value.clone()
     }
 
-    pub(super) fn read(&self, columns: &[&str], each: &mut Each<'_>) -> Result<(), Error> {
-        (0..self.groups()).try_for_each(|group| self.read_group(columns, group, None, each))
+    pub(super) fn read(&self, columns: &[&str], bounds: &[Bound], each: &mut Each<'_>) -> Result<(), Error> {
+        let wanted = prune::groups(&self.metadata, bounds);
+        wanted.into_iter().try_for_each(|group| self.read_group(columns, group, None, each))
     }
 
     pub(super) fn read_places(

@@ -103,7 +103,10 @@ impl<E: Fault> From<E> for Failure {
     fn from(fault: E) -> Self {
         let causes = causes(&fault);
         let message = if causes.is_empty() { fault.to_string() } else { format!("{fault}: {causes}") };
-        Self { message, retry: matches!(fault.remedy(), Remedy::RetryLater | Remedy::ReportBug) }
+        Self {
+            message,
+            retry: matches!(fault.remedy(), Remedy::RetryLater | Remedy::MakeRoom | Remedy::ReportBug),
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use axum::response::{IntoResponse, Response};
 use domain::{Fault, Remedy};
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use service_kit::JsonBody;
 use service_kit::problem::{log_if_ours, status_of};
+use service_kit::{JsonBody, WholeBody};
 
 use crate::Error;
 
@@ -58,8 +58,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for FeastBody<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
-        use axum::body::Bytes;
-        let bytes = Bytes::from_request(request, state).await.map_err(IntoResponse::into_response)?;
+        let WholeBody(bytes) = WholeBody::from_request(request, state).await?;
         JsonBody::parse(&bytes).map(Self).map_err(|malformed| {
             let loc: Vec<&str> = std::iter::once("body").chain(malformed.path.split('.')).collect();
             let detail =

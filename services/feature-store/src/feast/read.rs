@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use domain::definitions::Definitions;
 use frames::Frame;
 use frames::rows::{write_cell, write_time};
-use frames::served::{Answer, Plan, ValueStatus};
+use frames::served::{Answer, Plan, Served, ValueStatus};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use service_kit::catalogue::Catalogue;
@@ -125,9 +125,10 @@ fn written(request: &Request, plan: &Plan, answer: &Answer<'_>) -> Result<Vec<u8
         separate(&mut out, at);
         write_entity(&mut out, values);
     }
+    let mut beside = Beside { known: vec![None; answer.rows()], ..Beside::default() };
     for feature in 0..features {
         separate(&mut out, feature + request.entities.len());
-        write_feature(&mut out, answer, feature)?;
+        write_feature(&mut out, answer, feature, &mut beside)?;
     }
     out.extend_from_slice(b"]}");
     Ok(out)
@@ -168,36 +169,60 @@ fn write_entity(out: &mut Vec<u8>, values: &Value) {
 
 const NEVER: &[u8] = b"\"1970-01-01T00:00:00Z\"";
 
-fn write_feature(out: &mut Vec<u8>, answer: &Answer<'_>, feature: usize) -> Result<(), frames::Error> {
-    out.extend_from_slice(b"{\"values\":[");
-    for row in 0..answer.rows() {
-        separate(out, row);
-        write_cell(out, answer.served(feature, row)?.value);
-    }
-    out.extend_from_slice(b"],\"statuses\":[");
-    for row in 0..answer.rows() {
-        separate(out, row);
-        out.extend_from_slice(match answer.served(feature, row)?.status {
+/// Statuses and times of one feature, gathered while its values are written, so that each value is looked up once; and the times
+/// that were written last, by row: the next feature of the same view has the same ones.
+#[derive(Default)]
+struct Beside {
+    statuses: Vec<u8>,
+    times: Vec<u8>,
+    known: Vec<Option<(i64, Vec<u8>)>>,
+}
+
+impl Beside {
+    fn note(&mut self, row: usize, served: &Served<'_>) {
+        separate(&mut self.statuses, row);
+        self.statuses.extend_from_slice(match served.status {
             ValueStatus::Present => b"\"PRESENT\"",
             ValueStatus::Null => b"\"NULL_VALUE\"",
             ValueStatus::Expired => b"\"OUTSIDE_MAX_AGE\"",
             ValueStatus::NotFound | ValueStatus::Deleted => b"\"NOT_FOUND\"",
         });
-    }
-    out.extend_from_slice(b"],\"event_timestamps\":[");
-    let mut written: Option<(i64, std::ops::Range<usize>)> = None;
-    for row in 0..answer.rows() {
-        separate(out, row);
-        match (answer.served(feature, row)?.event_time, &written) {
-            (None, _) => out.extend_from_slice(NEVER),
-            (Some(time), Some((known, place))) if time == *known => out.extend_from_within(place.clone()),
-            (Some(time), _) => {
-                let start = out.len();
-                write_time(out, time);
-                written = Some((time, start..out.len()));
-            }
+        separate(&mut self.times, row);
+        let Some(time) = served.event_time else {
+            self.times.extend_from_slice(NEVER);
+            return;
+        };
+        let known = &mut self.known[row];
+        if known.as_ref().is_none_or(|(known, _)| *known != time) {
+            let mut text = Vec::with_capacity(32);
+            write_time(&mut text, time);
+            *known = Some((time, text));
+        }
+        if let Some((_, text)) = known {
+            self.times.extend_from_slice(text);
         }
     }
+}
+
+fn write_feature(
+    out: &mut Vec<u8>,
+    answer: &Answer<'_>,
+    feature: usize,
+    beside: &mut Beside,
+) -> Result<(), frames::Error> {
+    beside.statuses.clear();
+    beside.times.clear();
+    out.extend_from_slice(b"{\"values\":[");
+    for row in 0..answer.rows() {
+        let served = answer.served(feature, row)?;
+        separate(out, row);
+        write_cell(out, served.value);
+        beside.note(row, &served);
+    }
+    out.extend_from_slice(b"],\"statuses\":[");
+    out.extend_from_slice(&beside.statuses);
+    out.extend_from_slice(b"],\"event_timestamps\":[");
+    out.extend_from_slice(&beside.times);
     out.extend_from_slice(b"]}");
     Ok(())
 }
