@@ -143,7 +143,21 @@ impl LevelProfile {
 
     /// How often a level occurred; 0 if it is not kept by name.
     pub fn count(&self, level: &str) -> u64 {
-        self.counts.get(&short(level)).copied().unwrap_or_default()
+        let kept =
+            if level.len() <= LONGEST_NAME { self.counts.get(level) } else { self.counts.get(&short(level)) };
+        kept.copied().unwrap_or_default()
+    }
+
+    /// How many values are of levels that a reference keeps by name.
+    pub fn known_to(&self, reference: &Self) -> u64 {
+        let known = self.counts.iter().filter(|(level, _)| reference.counts.contains_key(*level));
+        known.map(|(_, count)| count).sum()
+    }
+
+    /// The share of values that are to be expected in levels that are not kept by name, were this the reference: those that
+    /// were not kept, and Good and Turing's of levels never seen.
+    pub fn unnamed_share(&self) -> f64 {
+        ((self.other + self.singletons) as f64 / self.values().max(1) as f64).min(1.0)
     }
 
     /// The levels kept by name, with their counts, by name.

@@ -180,6 +180,21 @@ impl NumberProfile {
         }
     }
 
+    /// A profile of counts alone: of rows whose values and order are not known.
+    ///
+    /// ```
+    /// use statistics::profile::{Edges, NumberProfile};
+    /// let edges = Edges::of(&[1.0, 2.0], 2).unwrap();
+    /// assert_eq!(NumberProfile::of_counts(edges, vec![0, 3, 4, 1], 2).unwrap().rows(), 10);
+    /// ```
+    /// # Errors
+    /// [`Error::LengthMismatch`] if there are not as many counts as bins.
+    pub fn of_counts(edges: Edges, counts: Vec<u64>, nulls: u64) -> Result<Self, Error> {
+        check::same_length(edges.bins(), counts.len())?;
+        let finite = counts.iter().sum();
+        Ok(Self { counts, nulls, finite, ..Self::new(edges) })
+    }
+
     /// Takes values in the order of time; NaN counts as such.
     pub fn observe(&mut self, values: &[f64]) {
         for &value in values {
@@ -277,12 +292,13 @@ impl NumberProfile {
 
     /// The mean of the finite values; `None` without one, or if it is beyond the greatest number.
     pub fn mean(&self) -> Option<f64> {
-        (self.finite > 0 && self.mean.is_finite()).then_some(self.mean)
+        (self.range.is_some() && self.mean.is_finite()).then_some(self.mean)
     }
 
     /// The standard deviation of the finite values (divisor n − 1); `None` for less than two.
     pub fn deviation(&self) -> Option<f64> {
-        let variance = (self.finite > 1).then(|| self.squares / (self.finite - 1) as f64)?;
+        let known = self.finite > 1 && self.range.is_some();
+        let variance = known.then(|| self.squares / (self.finite - 1) as f64)?;
         (variance.is_finite() && self.mean.is_finite()).then(|| variance.max(0.0).sqrt())
     }
 
