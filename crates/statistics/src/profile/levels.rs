@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::bytes::{Reader, Writer};
 use crate::{Error, check};
 
 /// The most levels that are kept by name.
@@ -139,6 +140,38 @@ impl LevelProfile {
         self.repeats += later.repeats;
         self.pairs += later.pairs;
         self.previous = later.previous.or(self.previous);
+    }
+
+    pub(super) fn write(&self, to: &mut Writer) {
+        let levels = self.levels();
+        to.whole(levels.len() as u64);
+        for (level, count) in levels {
+            to.text(level);
+            to.whole(count);
+        }
+        to.whole(self.previous.map_or(0, |_| 1));
+        to.whole(self.previous.unwrap_or_default());
+        [self.other, self.nulls, u64::from(self.open), self.repeats, self.pairs, self.singletons]
+            .into_iter()
+            .for_each(|count| to.whole(count));
+    }
+
+    pub(super) fn read(from: &mut Reader<'_>) -> Result<Self, Error> {
+        let mut profile = Self::default();
+        for _ in 0..from.length()? {
+            let level = from.text()?.to_owned();
+            profile.counts.insert(level, from.whole()?);
+        }
+        let has_previous = from.whole()? == 1;
+        let previous = from.whole()?;
+        profile.previous = has_previous.then_some(previous);
+        profile.other = from.whole()?;
+        profile.nulls = from.whole()?;
+        profile.open = from.whole()? == 1;
+        profile.repeats = from.whole()?;
+        profile.pairs = from.whole()?;
+        profile.singletons = from.whole()?;
+        Ok(profile)
     }
 
     /// How often a level occurred; 0 if it is not kept by name.

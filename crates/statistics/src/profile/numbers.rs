@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::bytes::{Reader, Writer, checksum};
 use crate::drift::{Ks, ks_binned};
 use crate::{Error, check};
 
@@ -252,6 +253,54 @@ impl NumberProfile {
         }
         self.lag.merge(&later.lag);
         Ok(())
+    }
+
+    pub(super) fn write(&self, to: &mut Writer) {
+        to.whole(checksum(self.edges.as_slice()));
+        to.whole(self.counts.len() as u64);
+        self.counts.iter().for_each(|count| to.whole(*count));
+        [self.nulls, self.nans, self.infinities, self.finite].into_iter().for_each(|count| to.whole(count));
+        to.number(self.mean);
+        to.number(self.squares);
+        to.whole(u64::from(self.range.is_some()));
+        let (least, greatest) = self.range.unwrap_or_default();
+        to.number(least);
+        to.number(greatest);
+        to.whole(self.lag.previous.map_or(0, |bin| u64::from(bin) + 1));
+        let lag = &self.lag;
+        [lag.pairs, lag.sum, lag.squares, lag.products, lag.values].into_iter().for_each(|sum| to.whole(sum));
+    }
+
+    /// Reads a profile over these edges.
+    pub(super) fn read(from: &mut Reader<'_>, edges: &Edges) -> Result<Self, Error> {
+        let of_others = Error::LengthMismatch { left: edges.bins(), right: 0 };
+        if from.whole()? != checksum(edges.as_slice()) || from.length()? != edges.bins() {
+            return Err(of_others);
+        }
+        let mut profile = Self::new(edges.clone());
+        for count in &mut profile.counts {
+            *count = from.whole()?;
+        }
+        profile.nulls = from.whole()?;
+        profile.nans = from.whole()?;
+        profile.infinities = from.whole()?;
+        profile.finite = from.whole()?;
+        profile.mean = from.number()?;
+        profile.squares = from.number()?;
+        let has_range = from.whole()? == 1;
+        let range = (from.number()?, from.number()?);
+        profile.range = has_range.then_some(range);
+        profile.lag.previous = from.whole()?.checked_sub(1).map(|bin| bin as u32);
+        for sum in [
+            &mut profile.lag.pairs,
+            &mut profile.lag.sum,
+            &mut profile.lag.squares,
+            &mut profile.lag.products,
+            &mut profile.lag.values,
+        ] {
+            *sum = from.whole()?;
+        }
+        Ok(profile)
     }
 
     /// Rows seen.

@@ -62,6 +62,21 @@ pub struct Judgement {
 }
 
 impl Look<'_> {
+    /// Rows of the window.
+    pub fn rows(&self) -> u64 {
+        self.answers.rows
+    }
+
+    /// Values of the window.
+    pub fn values(&self) -> u64 {
+        self.answers.values
+    }
+
+    /// How many independent values they are worth.
+    pub fn effective(&self) -> f64 {
+        self.answers.effective
+    }
+
     /// The verdict on this window.
     ///
     /// # Errors
@@ -84,6 +99,12 @@ impl Look<'_> {
         };
         let needed = (verdict == Verdict::InsufficientData).then_some(least);
         Ok(Judgement { verdict, effect, p_value, causes, needed })
+    }
+
+    /// Whether the window's own share of an answer about `cause` lies beyond what is no drift, be it by chance.
+    pub fn leans_to(&self, cause: Cause) -> bool {
+        let mut of_cause = self.claims.iter().filter(|claim| claim.cause == cause);
+        of_cause.any(|claim| (claim.share - claim.expected).abs() > claim.bound)
     }
 
     /// Half of the reference was there, half of the window surely is not.

@@ -201,19 +201,11 @@ fn in_parallel<T: Send>(
 
 fn column(source: &Source, current: &ColumnFile, name: &str, bounds: Bounds) -> Result<ColumnReport, Error> {
     let (before, now) = (source.kind(name), current.kind(name).map(kind_name));
+    let kind = KINDS.into_iter().find(|kind| Some(*kind) == before.or(now)).unwrap_or("other");
     let blank = ColumnReport {
-        name: name.to_owned(),
-        kind: KINDS.into_iter().find(|kind| Some(*kind) == before.or(now)).unwrap_or("other"),
         rows_reference: if before.is_some() { source.rows() } else { 0 },
         rows_current: if now.is_some() { current.rows() } else { 0 },
-        verdict: ColumnVerdict::Ok,
-        causes: vec![],
-        effect: None,
-        effect_low: None,
-        effect_high: None,
-        measures: BTreeMap::new(),
-        shares: vec![],
-        p_value: 1.0,
+        ..blank(name, kind)
     };
     match (before, now) {
         (Some(_), None) => Ok(broken(blank, "absent", "the current file has no such column")),
@@ -241,20 +233,34 @@ fn judge(
         ColumnProfile::Numbers(old) => numbers::current(current, &report.name, old)?,
         ColumnProfile::Levels(old) => (levels::current(current, &report.name, old)?, vec![]),
     };
-    for (profile, side) in [(&old, "reference"), (&new, "current")] {
+    measure(&mut report, (&old, reference.worth, &reference.sample), (&new, &sample))?;
+    by_rule(report, &Yardstick::worth(old, reference.worth), &new, bounds)
+}
+
+/// The named measures that two profiles of a column give.
+pub(crate) fn measures_of(old: &ColumnProfile, new: &ColumnProfile) -> Result<BTreeMap<String, f64>, Error> {
+    let mut report = blank("", "other");
+    measure(&mut report, (old, 1.0, &[]), (new, &[]))?;
+    Ok(report.measures)
+}
+
+/// Notes the measures and the shares of a reference, with what its values are worth, beside a current column.
+fn measure(
+    report: &mut ColumnReport,
+    (old, worth, sample): (&ColumnProfile, f64, &[f64]),
+    (new, new_sample): (&ColumnProfile, &[f64]),
+) -> Result<(), Error> {
+    for (profile, side) in [(old, "reference"), (new, "current")] {
         let share = profile.missing() as f64 / profile.rows().max(1) as f64;
         report.measures.insert(format!("missing_share_{side}"), share);
     }
-    match (&old, &new) {
+    match (old, new) {
         (ColumnProfile::Numbers(old), ColumnProfile::Numbers(new)) => {
-            numbers::describe(&mut report, old, new, (&reference.sample, &sample))?;
+            numbers::describe(report, old, new, (sample, new_sample))
         }
-        (ColumnProfile::Levels(old), ColumnProfile::Levels(new)) => {
-            levels::describe(&mut report, old, new, reference.worth)?;
-        }
-        _ => {}
+        (ColumnProfile::Levels(old), ColumnProfile::Levels(new)) => levels::describe(report, old, new, worth),
+        _ => Ok(()),
     }
-    by_rule(report, &Yardstick::worth(old, reference.worth), &new, bounds)
 }
 
 /// The verdict of the rule, with its causes in words.
@@ -280,6 +286,9 @@ fn by_rule(
         );
         return Ok(unknown(report, &said));
     }
+    if window.values() == 0 {
+        return Ok(unknown(report, "the current file holds no value of this column"));
+    }
     for shown in &found.causes {
         report.measures.insert(format!("p_{}", shown.cause.as_str().replace(' ', "_")), shown.p_value);
         if shown.p_value * found.causes.len() as f64 <= bounds.alpha {
@@ -300,6 +309,23 @@ fn cause(yardstick: &Yardstick, shown: &Shown) -> Cause {
         yardstick.in_words(shown.question)
     );
     Cause { name: shown.cause.as_str().to_owned(), p_value: Some(shown.p_value), evidence }
+}
+
+fn blank(name: &str, kind: &'static str) -> ColumnReport {
+    ColumnReport {
+        name: name.to_owned(),
+        kind,
+        rows_reference: 0,
+        rows_current: 0,
+        verdict: ColumnVerdict::Ok,
+        causes: vec![],
+        effect: None,
+        effect_low: None,
+        effect_high: None,
+        measures: BTreeMap::new(),
+        shares: vec![],
+        p_value: 1.0,
+    }
 }
 
 fn unknown(report: ColumnReport, why: &str) -> ColumnReport {
