@@ -59,6 +59,9 @@ pub(crate) struct Answer {
     incidents: Vec<Would>,
 }
 
+/// What would have been found by inputs in the windows that begin then.
+type ByInputs = Vec<(DateTime<Utc>, Vec<Finding>)>;
+
 /// A window and what would have been found in it.
 type Found = (WindowKey, Vec<Finding>);
 
@@ -139,7 +142,7 @@ fn judge(
     parts: Vec<storage::profiles::Part>,
     starts: &[DateTime<Utc>],
     monitor: &Monitor,
-) -> Result<Vec<(DateTime<Utc>, Vec<Finding>)>, Error> {
+) -> Result<ByInputs, Error> {
     let hours = Hours::of(parts, &reference.profiles)?;
     let mut evidence = Evidences::new();
     let judge = |&start: &DateTime<Utc>| {

@@ -34,6 +34,7 @@ pub(crate) fn routes(context: Context) -> Router {
         .route("/v1/monitors/{name}/windows", get(windows))
         .route("/v1/monitors/{name}/run", post(run))
         .route("/v1/monitors/{name}/backtest", post(backtest::backtest))
+        .route("/v1/monitors/{name}/learned", get(reports::learned))
         .route("/v1/reports", get(reports::list))
         .route("/v1/reports/{monitor}/{window_start}", get(reports::show))
         .route("/v1/references/{model}/{version}", get(reports::reference))

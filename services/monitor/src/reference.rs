@@ -2,7 +2,7 @@
 //! it showed when registered.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -14,6 +14,7 @@ use frames::assemble::table;
 use frames::files::read_arrow;
 use service_kit::Context;
 use sqlx::PgConnection;
+use statistics::profile::ColumnProfile;
 use statistics::rule::{Season, Yardstick};
 use storage::predictions::ServedWindow;
 use storage::profiles::{ReferenceProfiles, Version};
@@ -66,7 +67,7 @@ pub(crate) async fn kept(
     context: &Context,
     of: &Version,
     path: &str,
-) -> Result<BTreeMap<String, Option<statistics::profile::ColumnProfile>>, Error> {
+) -> Result<BTreeMap<String, Option<ColumnProfile>>, Error> {
     let mut tx = context.db.begin().await?;
     storage::profiles::lock(&mut tx, of).await?;
     let found = storage::profiles::reference(&mut tx, of).await?.filter(|found| found.made_of == path);
@@ -83,9 +84,7 @@ pub(crate) async fn kept(
     Ok(serde_json::from_value(reference.columns).expect("what was written can be read"))
 }
 
-fn of_file(
-    file: &std::path::Path,
-) -> Result<BTreeMap<String, Option<statistics::profile::ColumnProfile>>, Error> {
+fn of_file(file: &Path) -> Result<BTreeMap<String, Option<ColumnProfile>>, Error> {
     let rows: Table = table(&read_arrow(file)?)?;
     let inputs = rows.columns().iter().filter(|(name, _)| !NOT_INPUTS.contains(&name.as_str()));
     inputs.map(|(name, column)| Ok((name.clone(), profiles::of_reference(column)?))).collect()
@@ -94,8 +93,8 @@ fn of_file(
 type Yardsticks = BTreeMap<String, Option<Yardstick>>;
 
 fn yardsticks(
-    file: &PathBuf,
-    profiles: &BTreeMap<String, Option<statistics::profile::ColumnProfile>>,
+    file: &Path,
+    profiles: &BTreeMap<String, Option<ColumnProfile>>,
     watched: &[String],
     monitor: &Monitor,
 ) -> Result<(Season, Yardsticks), Error> {

@@ -8,7 +8,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::incident::Verdict;
 use serde::{Deserialize, Serialize};
 use service_kit::{Context, Problem};
+use statistics::Generator;
 use statistics::profile::ColumnProfile;
+use statistics::resampling::greatest_to_come;
 use storage::monitors::WindowRow;
 use storage::profiles::Version;
 
@@ -174,4 +176,65 @@ pub(crate) async fn profile(
     let references = references.into_iter().filter_map(|(name, profile)| Some((name, profile?))).collect();
     let columns = profiles::over(&context, &of, &references, from, until).await?;
     Ok(Json(ProfileAnswer { from, until, columns }))
+}
+
+/// Windows of a block that history is drawn in, how many windows a threshold is to hold for, and how surely.
+const BLOCK: usize = 7;
+const HORIZON: usize = 30;
+const LEVEL: f64 = 0.95;
+
+/// What history says about a column's smallest effect.
+#[derive(Debug, PartialEq, Serialize)]
+pub(crate) struct Learned {
+    column: String,
+    /// Judged windows with an effect.
+    windows: usize,
+    /// The greatest of their effects.
+    greatest: f64,
+    /// The smallest effect that thirty more such windows stay within, nineteen times of twenty; `None` of too few windows.
+    min_effect: Option<f64>,
+    /// How many windows are needed to say.
+    needed: usize,
+}
+
+/// Answers smallest effects learned from the effects of past windows, by block bootstrap. Nothing is changed.
+pub(crate) async fn learned(
+    State(context): State<Context>,
+    Path(monitor): Path<String>,
+    Query(asked): Query<Profiled>,
+) -> Result<Json<Vec<Learned>>, Problem> {
+    let until = asked.until.unwrap_or_else(|| context.clock.now());
+    let rows = found(&context, &monitor, asked.from.unwrap_or(until - SPAN * 3), until).await?;
+    let mut effects: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for row in rows {
+        if let (Some(effect), "ks_distance" | "total_variation") = (row.effect, row.measure.as_str()) {
+            effects.entry(row.column).or_default().push(effect);
+        }
+    }
+    let learn = || effects.into_iter().map(|(column, effects)| learn(column, &effects)).collect();
+    Ok(Json(learn()))
+}
+
+fn learn(column: String, effects: &[f64]) -> Learned {
+    let mut generator = Generator::from_seed(effects.len() as u64);
+    let min_effect = match effects.len() >= HORIZON {
+        true => greatest_to_come(effects, BLOCK, HORIZON, LEVEL, &mut generator).ok(),
+        false => None,
+    };
+    let greatest = effects.iter().copied().fold(0.0, f64::max);
+    Learned { column, windows: effects.len(), greatest, min_effect, needed: HORIZON }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_effect_is_learned_from_enough_windows_only() {
+        let effects: Vec<f64> = (0..60).map(|window| 0.05 + 0.001 * f64::from(window % 11)).collect();
+        let learned = learn("distance".to_owned(), &effects);
+        assert_eq!((learned.windows, learned.min_effect), (60, Some(learned.greatest)), "{learned:?}");
+        let few = learn("distance".to_owned(), &effects[..12]);
+        assert_eq!((few.min_effect, few.needed), (None, 30));
+    }
 }

@@ -314,7 +314,7 @@ impl Run<'_> {
     fn show_one(&self, monitor: &str, finding: &Finding) {
         let (metrics, column) = (self.metrics, finding.column.as_str());
         let set = |gauge: prometheus::Gauge, value: Option<f64>| {
-            value.into_iter().for_each(|value| gauge.set(value))
+            value.into_iter().for_each(|value| gauge.set(value));
         };
         match finding.measure.as_str() {
             "ks_distance" | "total_variation" => {

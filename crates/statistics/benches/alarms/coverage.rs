@@ -63,7 +63,7 @@ fn numbers(mean: f64, deviation: f64, follow: f64, rows: usize, runs: usize, dic
             profile.observe(values);
             ColumnProfile::Numbers(profile)
         };
-        holds(profile(&reference), profile(&window), truth)
+        holds(profile(&reference), &profile(&window), truth)
     });
     let share = held.count() as f64 / runs as f64;
     let name = format!("normal, mean + {mean} sd, sd × {deviation}, rows follow each other by {follow}");
@@ -83,15 +83,15 @@ fn levels(shares: &[f64], moved: f64, rows: usize, runs: usize, dice: &mut Dice)
         named(dice.multinomial(rows as u64, &after))
             .into_iter()
             .for_each(|(name, count)| window.add(name, count));
-        holds(ColumnProfile::Levels(reference), ColumnProfile::Levels(window), moved)
+        holds(ColumnProfile::Levels(reference), &ColumnProfile::Levels(window), moved)
     });
     let share = held.count() as f64 / runs as f64;
     Covered { name: format!("{} levels, {moved} moved", shares.len()), rows, truth: moved, share }
 }
 
-fn holds(reference: ColumnProfile, window: ColumnProfile, truth: f64) -> bool {
+fn holds(reference: ColumnProfile, window: &ColumnProfile, truth: f64) -> bool {
     let yardstick = Yardstick::of(reference);
-    let look = yardstick.look(&window, 0, Settings::default()).expect("the kind is the same");
+    let look = yardstick.look(window, 0, Settings::default()).expect("the kind is the same");
     let effect = look.judge().expect("the settings are some").effect.expect("there are values");
     effect.interval.contains(truth)
 }

@@ -95,7 +95,7 @@ pub(crate) fn watch(
         let now = HISTORY * 24 + hour;
         let mut seen = Vec::with_capacity(all.len());
         for (place, watched) in all.iter_mut().enumerate() {
-            if now % 24 == 0 {
+            if now.is_multiple_of(24) {
                 watched.column.new_day(dice);
             }
             let window = watched.column.hour(now, volume(now), shift(place, hour), dice);

@@ -157,7 +157,7 @@ impl Column {
         self.fix_bins(volume, dice);
         let drawn: Vec<Drawn> = (0..HISTORY * 24)
             .map(|hour| {
-                if hour % 24 == 0 {
+                if hour.is_multiple_of(24) {
                     self.new_day(dice);
                 }
                 self.draw(hour, volume(hour), Shift::default(), true, dice)
