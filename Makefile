@@ -11,7 +11,8 @@ export SQLX_OFFLINE ?= true
 
 ARGS ?=
 
-.PHONY: help setup demo test lint fmt sqlx dashboards dashboards-preview bench-registry bench-features bench-online
+.PHONY: help setup demo test lint fmt sqlx dashboards dashboards-preview bench-registry bench-features bench-online \
+	bench-monitor bench-alarms
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,3 +69,18 @@ BENCH_PYTHON ?= python3
 bench-online: ## ask for online features under load with wrk; ARGS=--feast puts Feast's server beside it
 	. .ci/env; cargo build --release --bin foretime
 	. .ci/env; "$(BENCH_PYTHON)" tests/bench/features/online.py "$$CARGO_TARGET_DIR/release/foretime" $(ARGS)
+
+# ROWS of COLUMNS, reference and current; a million of fifty take 700 MB.
+BENCH_MONITOR_ROWS ?= 1000000
+BENCH_MONITOR_COLUMNS ?= 50
+BENCH_MONITOR_ROUNDS ?= 3
+BENCH_MONITOR_DATA ?= /tmp/foretime-bench/monitor-$(BENCH_MONITOR_ROWS)x$(BENCH_MONITOR_COLUMNS)
+
+bench-monitor: ## compare two files of a million rows, beside Evidently and NannyML; make and judge profiles
+	@.ci/setup bench
+	. .ci/env; cargo build --release --workspace --bins
+	@. .ci/env; tests/bench/monitor/bench "$$CARGO_TARGET_DIR/release/foretime" $(BENCH_MONITOR_DATA) $(BENCH_MONITOR_ROWS) $(BENCH_MONITOR_COLUMNS) $(BENCH_MONITOR_ROUNDS)
+	. .ci/env; cargo bench -p statistics --bench profiles
+
+bench-alarms: ## write the ledger of false and true alarms of the monitors' rule; some twenty minutes
+	cargo bench -p statistics --bench alarms -- --out "$(CURDIR)/tests/bench/monitor/alarms.md"

@@ -54,6 +54,7 @@ words!(/** What a comparison over a window found. */ Verdict, "a verdict" {
 words!(/** Why an incident exists; there is at most one open incident a monitor, model and cause. */ Cause, "a cause" {
     /** Outcomes come true more or less often than in training. */ LabelRate => "label-rate",
     /** Probabilities no longer mean what they say. */ Calibration => "calibration",
+    /** It ranks outcomes worse than it did when it was registered. */ Performance => "performance",
     /** Inputs or scores are distributed differently. */ InputDrift => "input-drift",
     /** Data is absent or wrong. */ BrokenData => "broken-data",
 });
@@ -309,11 +310,11 @@ impl Fault for NotOpen {
     }
 }
 
-/// How much an incident matters, by what it costs: broken data and broken probabilities cost now, a moved label rate or
+/// How much an incident matters, by what it costs: broken data, broken probabilities and lost performance cost now, a moved label rate or
 /// moved scores probably do, moved inputs that leave the scores alone do not.
 pub fn severity(cause: Cause, scores_moved: bool) -> Severity {
     match cause {
-        Cause::BrokenData | Cause::Calibration => Severity::Page,
+        Cause::BrokenData | Cause::Calibration | Cause::Performance => Severity::Page,
         Cause::LabelRate => Severity::Ticket,
         Cause::InputDrift if scores_moved => Severity::Ticket,
         Cause::InputDrift => Severity::Log,

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 
 use crate::{Error, Generator, Interval, check};
 
+/// Draws behind the greatest value to come.
+const MAXIMA: usize = 1_000;
+
 /// A metric, or the difference of two, with its bootstrap interval.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Bootstrap {
@@ -116,6 +119,42 @@ pub fn paired_block_bootstrap(
     block_bootstrap(blocks, difference, replicates, generator)
 }
 
+/// The quantile at `level` of the greatest of `horizon` values to come, from a series whose neighbours resemble each other.
+///
+/// Draws moving blocks of `block` neighbours with replacement until there are `horizon` values, and takes their maximum. A
+/// threshold there is passed by chance in a share 1 − `level` of such spans; never less than history's own does the
+/// drawing allow, since no value is drawn that was not seen.
+/// ```
+/// use statistics::{Generator, resampling::greatest_to_come};
+/// let series = [0.1, 0.2, 0.1, 0.3, 0.1, 0.2];
+/// assert_eq!(greatest_to_come(&series, 2, 50, 0.95, &mut Generator::from_seed(1)).unwrap(), 0.3);
+/// ```
+/// # Errors
+/// [`Error::TooFew`] without two blocks or a horizon; [`Error::OutOfDomain`] for NaN, infinities, or a level outside [0, 1].
+/// # Source
+/// Künsch (1989), "The jackknife and the bootstrap for general stationary observations".
+pub fn greatest_to_come(
+    series: &[f64],
+    block: usize,
+    horizon: usize,
+    level: f64,
+    generator: &mut Generator,
+) -> Result<f64, Error> {
+    check::finite(series, "values")?;
+    check::at_least(1, block.min(horizon), "values of a block and of the horizon")?;
+    check::at_least(2 * block, series.len(), "values")?;
+    check::inside(level, "a level", "in [0, 1]", (0.0..=1.0).contains(&level))?;
+    let starts = series.len() - block + 1;
+    let greatest = |_| {
+        let blocks = (0..horizon.div_ceil(block)).map(|_| generator.below(starts));
+        let drawn = blocks.flat_map(|start| &series[start..start + block]).take(horizon);
+        drawn.copied().fold(f64::NEG_INFINITY, f64::max)
+    };
+    let mut maxima: Vec<f64> = (0..MAXIMA).map(greatest).collect();
+    maxima.sort_unstable_by(f64::total_cmp);
+    Ok(quantile_of_sorted(&maxima, level))
+}
+
 /// Block names as 0, 1, …, and how many there are.
 fn dense(blocks: &[u64]) -> (Vec<usize>, usize) {
     let mut names: BTreeMap<u64, usize> = blocks.iter().map(|&name| (name, 0)).collect();
@@ -196,6 +235,20 @@ mod tests {
         let (found, delong) = (run(4).interval, auc(&scores, &labels).unwrap().interval);
         let ratio = (found.high - found.low) / (delong.high - delong.low);
         assert!((0.75..1.3).contains(&ratio), "{ratio}");
+    }
+
+    #[test]
+    fn the_greatest_to_come_is_passed_as_often_as_the_level_says() {
+        let mut generator = Generator::from_seed(4);
+        let passed = (0..200)
+            .filter(|_| {
+                let history: Vec<f64> = (0..2_000).map(|_| generator.uniform()).collect();
+                let limit = greatest_to_come(&history, 7, 30, 0.9, &mut Generator::from_seed(1)).unwrap();
+                (0..30).any(|_| generator.uniform() > limit)
+            })
+            .count();
+        assert!((8..=36).contains(&passed), "{passed} of 200, where 20 are due");
+        assert!(greatest_to_come(&[0.1; 13], 7, 30, 0.9, &mut generator).is_err());
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub mod parts;
 pub mod pool;
 pub mod predictions;
 pub mod private_postgres;
+pub mod profiles;
 pub mod schedules;
 pub mod search;
 pub mod silences;

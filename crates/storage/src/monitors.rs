@@ -101,6 +101,8 @@ pub struct JudgedWindow {
     pub version: i32,
     /// True if it was judged by its inputs.
     pub by_inputs: bool,
+    /// How many rows it was judged by then, if a column was there.
+    pub input_rows: Option<i64>,
     /// How many labelled rows it was judged by, if it was.
     pub by_labels: Option<i64>,
 }
@@ -186,6 +188,7 @@ pub async fn judged(
         JudgedWindow,
         r#"
         select window_start as start, version, bool_or(kind in ('input', 'score')) as "by_inputs!",
+               max(rows) filter (where measure = 'missing_share_change') as input_rows,
                max(rows) filter (where kind = 'label' and measure = 'rate_change') as by_labels
         from monitor_windows
         where project = $1 and monitor = $2 and registered_model = $3

@@ -275,6 +275,62 @@ pub async fn scored(
     .await?)
 }
 
+/// What a version answered for cutoffs in `[from, until)`, labelled or not, in the order of the cutoffs.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn probabilities(
+    conn: &mut PgConnection,
+    project: &str,
+    registered_model: &str,
+    version: i32,
+    from: DateTime<Utc>,
+    until: DateTime<Utc>,
+) -> Result<Vec<f64>, Error> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        select probability from predictions
+        where project = $1 and registered_model = $2 and version = $3 and cutoff >= $4 and cutoff < $5
+        order by cutoff, prediction_id
+        "#,
+        project,
+        registered_model,
+        version,
+        from,
+        until,
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// How old the labels of a model's predictions were when they came, in seconds after the cutoff: the median and the 95th
+/// percentile of those that came after `since`; `None` without one.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn label_lag(
+    conn: &mut PgConnection,
+    project: &str,
+    registered_model: &str,
+    since: DateTime<Utc>,
+) -> Result<Option<(f64, f64)>, Error> {
+    let row = sqlx::query!(
+        r#"
+        select percentile_cont(0.5) within group (order by lag) as median,
+               percentile_cont(0.95) within group (order by lag) as late
+        from (select extract(epoch from l.label_time - p.cutoff)::double precision as lag
+              from labels l join predictions p using (project, prediction_id)
+              where p.project = $1 and p.registered_model = $2 and l.label_time > $3) lags
+        "#,
+        project,
+        registered_model,
+        since,
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(row.median.zip(row.late))
+}
+
 fn interval(span: TimeDelta) -> sqlx::postgres::types::PgInterval {
     let microseconds = span.num_microseconds().unwrap_or(i64::MAX);
     sqlx::postgres::types::PgInterval { months: 0, days: 0, microseconds }

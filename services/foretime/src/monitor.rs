@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use monitor::compare::{Bounds, ColumnVerdict, Report, compare, page};
+use monitor::compare::{Bounds, ColumnVerdict, Reference, Report, compare, page};
 use service_kit::Config;
 
 use crate::Failure;
@@ -14,13 +14,24 @@ use crate::watch::{self, Watch};
 pub(crate) enum Monitor {
     /// Compare two Parquet files column by column, without a server.
     Compare(Compare),
+    /// Keep the profiles of a Parquet file, to compare with later instead of the file itself.
+    Profile(Profile),
     #[command(flatten)]
     Watch(Watch),
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Profile {
+    /// The Parquet file.
+    file: PathBuf,
+    /// Where its profiles go.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Compare {
-    /// The Parquet file that things are compared with.
+    /// What things are compared with: a Parquet file, or profiles kept of one.
     #[arg(long)]
     reference: PathBuf,
     /// The Parquet file that may have moved.
@@ -50,6 +61,7 @@ pub(crate) struct Compare {
 pub(crate) async fn run(config: &Config, asked: Monitor) -> Result<(), Failure> {
     match asked {
         Monitor::Compare(asked) => compare_files(&asked),
+        Monitor::Profile(asked) => Ok(Reference::read(&asked.file, threads())?.write(&asked.out)?),
         Monitor::Watch(asked) => watch::run(config, asked).await,
     }
 }
@@ -59,8 +71,7 @@ fn compare_files(asked: &Compare) -> Result<(), Failure> {
         return Err(Failure("`--alpha` must lie between 0 and 1, `--min-effect` from 0 up to 1".to_owned()));
     }
     let bounds = Bounds { alpha: asked.alpha, min_effect: asked.min_effect, min_rows: asked.min_rows };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let report = compare(&asked.reference, &asked.current, bounds, threads)?;
+    let report = compare(&asked.reference, &asked.current, bounds, threads())?;
     print(&report);
     if let Some(file) = &asked.json {
         let text = serde_json::to_string_pretty(&report).map_err(|error| Failure(error.to_string()))?;
@@ -74,6 +85,10 @@ fn compare_files(asked: &Compare) -> Result<(), Failure> {
         return Err(Failure("the files differ: see the columns above".to_owned()));
     }
     Ok(())
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn write(file: &Path, text: &str) -> Result<(), Failure> {

@@ -1,8 +1,9 @@
 //! `foretime monitor …` against a running Foretime: runs, incidents, silences, channels.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use domain::ids::IncidentId;
 use reqwest::Method;
+use serde::Serialize;
 use serde_json::{Value, json};
 use service_kit::Config;
 
@@ -20,6 +21,8 @@ pub(crate) enum Watch {
         #[arg(long)]
         until: Option<String>,
     },
+    /// Say what a rule would have done over what was served. Nothing is changed and nobody is told.
+    Backtest(Backtest),
     /// List incidents, newest first.
     Incidents {
         /// Only those in this state: firing, acknowledged, silenced, recovering or resolved.
@@ -63,11 +66,44 @@ pub(crate) enum Watch {
     },
 }
 
+/// A rule to try; what is left out is as the monitor has it.
+#[derive(Debug, Args, Serialize)]
+pub(crate) struct Backtest {
+    /// The monitor.
+    #[serde(skip)]
+    monitor: String,
+    /// Only windows that begin then or later (RFC 3339); 30 days back unless said.
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+    /// Only windows that ended by then (RFC 3339).
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
+    /// The false-alarm level.
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alpha: Option<f64>,
+    /// The smallest effect worth calling drift.
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_effect: Option<f64>,
+    /// The smallest change of the label rate worth an incident.
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_rate_change: Option<f64>,
+    /// How many windows in a row must look well before an incident resolves.
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovery_windows: Option<u32>,
+}
+
 /// Does what was asked.
 pub(crate) async fn run(config: &Config, asked: Watch) -> Result<(), Failure> {
     let client = Client::of(config)?;
     match asked {
         Watch::Run { monitor, until } => judge(&client, &monitor, until.as_deref()).await,
+        Watch::Backtest(rule) => backtest(&client, &rule).await,
         Watch::Incidents { state } => list(&client, state.as_deref()).await,
         Watch::Explain { incident } => {
             let whole = client.json(Method::GET, &format!("/v1/incidents/{incident}"), None).await?;
@@ -104,6 +140,23 @@ async fn judge(client: &Client, monitor: &str, until: Option<&str>) -> Result<()
         "{} windows judged by inputs, {} by labels, {} versions without a reference",
         summary["windows"], summary["labelled_windows"], summary["versions_without_reference"]
     );
+    Ok(())
+}
+
+async fn backtest(client: &Client, rule: &Backtest) -> Result<(), Failure> {
+    let path = format!("/v1/monitors/{}/backtest", rule.monitor);
+    let came = client.post(&path, &json!(rule)).await?;
+    let incidents = came["incidents"].as_array().map_or(0, Vec::len);
+    println!("{} windows, {incidents} incidents", came["windows"]);
+    for would in came["incidents"].as_array().into_iter().flatten() {
+        let resolved = would["resolved_at"].as_str().unwrap_or("still open");
+        println!(
+            "{} → {resolved}  {:<6} {}",
+            text(would, "opened_at"),
+            text(would, "severity"),
+            text(would, "summary")
+        );
+    }
     Ok(())
 }
 

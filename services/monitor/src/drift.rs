@@ -1,217 +1,264 @@
 //! Have the inputs and the scores moved away from what the model was trained on?
 //!
-//! The effect is the Kolmogorov–Smirnov distance (numbers) or the total variation (texts) between the window's rows and the
-//! training rows that were kept with the version, with an interval at the monitor's level. The window counts as the
-//! effective number of rows that its lag-1 correlation leaves; the reference is a random sample and counts in full. A column
-//! drifts if the lower end exceeds `min_effect` and e-BH, over all columns of the window, keeps it.
+//! Every column is held against the profile of the training rows by [`statistics::rule`], the rule that `foretime monitor
+//! compare` uses: one window by what its shares could be at most by chance, and all windows together by what was won betting
+//! that the column moved. Among the columns of a window Benjamini and Hochberg's procedure keeps the share of false
+//! verdicts; among the columns' evidence e-BH does, under any dependence.
 //!
-//! The reference spans whole seasons, a window does not: a column that has a season, such as a temperature, drifts whenever
-//! its window is not a miniature of the training period. That is what the numbers say, and what this reports; whether it
-//! matters is what labels and calibration say.
+//! The reference spans whole seasons, a window does not: unless the monitor names a season, a column that has one, such as a
+//! temperature, drifts whenever its window is not a miniature of the training period. That is what the numbers say, and what
+//! this reports; whether it matters is what labels and calibration say.
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
+use domain::definitions::{Monitor, Threshold};
 use domain::incident::Verdict;
 use statistics::distributions::normal_quantile;
-use statistics::drift::{Ks, TotalVariation, ks, total_variation};
-use statistics::sequential::{e_bh, e_from_p};
+use statistics::profile::ColumnProfile;
+use statistics::rule::{Cause, Evidence, Judgement, Look, Settings, Shown, Yardstick, kept};
+use statistics::sequential::bh_adjusted;
 use statistics::{Interval, wilson};
 use storage::monitors::Finding;
 
 use crate::Error;
-use crate::samples::{Observed, Sample};
+use crate::profiles::{Hours, Profiles, Served};
+use crate::reference::{self, Reference};
 
 /// Of the columns called drifted in a window, at most this share is expected to be so by chance.
 const FALSE_DISCOVERY_RATE: f64 = 0.05;
 
-/// How many windows a trailing measure spans: evidence too thin for one window adds up over them.
+/// How many windows a trailing measure spans.
 pub(crate) const TRAILING: i32 = 14;
 
-/// What a monitor asks for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    /// The false-alarm level of an interval.
-    pub(crate) alpha: f64,
-    /// The smallest distance worth naming.
-    pub(crate) min_effect: f64,
-    /// Fewer rows give no verdict.
-    pub(crate) min_rows: u64,
+/// A window of served rows, and what came before it.
+pub(crate) struct Window<'a> {
+    /// Its columns.
+    pub(crate) columns: &'a BTreeMap<String, Served>,
+    /// The columns over the trailing span that it ends.
+    pub(crate) trailing: &'a Profiles,
+    /// Its place in the season.
+    pub(crate) slot: usize,
 }
 
-/// Samples by column; a column without one cannot be compared.
-pub(crate) type Samples = BTreeMap<String, Sample>;
+/// What was won so far by betting that columns moved.
+pub(crate) type Evidences = BTreeMap<String, Evidence>;
 
-/// Compares a window, and the span it ends, with the reference. The reference names the columns.
-pub(crate) fn judge(
-    reference: &Samples,
-    window: &Samples,
-    trailing: &Samples,
-    bounds: Bounds,
+/// Judges the window of a monitor that begins at `start`, from the hours of a version.
+pub(crate) fn judge_hours(
+    reference: &Reference,
+    hours: &Hours,
+    start: DateTime<Utc>,
+    monitor: &Monitor,
+    evidence: Option<&mut Evidences>,
+) -> Result<Vec<Finding>, Error> {
+    let length = monitor.window.delta();
+    let end = start + length;
+    let (columns, trailing) = (hours.over(start, end)?, hours.known_over(end - length * TRAILING, end)?);
+    let slot = reference::slot(start, length, reference.season.slots);
+    let window = Window { columns: &columns, trailing: &trailing, slot };
+    let mut findings = judge(&reference.yardsticks, &window, evidence, settings(monitor))?;
+    findings.extend(by_thresholds(&reference.yardsticks, &columns, &monitor.thresholds)?);
+    Ok(findings)
+}
+
+/// What a monitor calls drift.
+fn settings(monitor: &Monitor) -> Settings {
+    Settings { alpha: monitor.alpha, min_effect: monitor.min_effect, min_rows: monitor.min_rows }
+}
+
+/// The measures that the monitor has bounds of its own on.
+fn by_thresholds(
+    yardsticks: &BTreeMap<String, Option<Yardstick>>,
+    columns: &BTreeMap<String, Served>,
+    thresholds: &[Threshold],
 ) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
-    for (column, reference) in reference {
-        findings.push(match window.get(column) {
-            Some(current) => missing(column, reference, current, bounds)?,
-            None => absent(column),
-        });
-    }
-    findings.extend(distances(reference, window, "", bounds)?);
-    findings.extend(distances(reference, trailing, &format!("_{TRAILING}_windows"), bounds)?);
-    Ok(findings)
-}
-
-/// The distances of all columns over one span; `suffix` names the span.
-fn distances(
-    reference: &Samples,
-    current: &Samples,
-    suffix: &str,
-    bounds: Bounds,
-) -> Result<Vec<Finding>, Error> {
-    let pairs =
-        reference.iter().filter_map(|(column, reference)| Some((column, reference, current.get(column)?)));
-    let mut findings = pairs
-        .map(|(column, reference, current)| distance(column, reference, current, suffix, bounds))
-        .collect::<Result<Vec<_>, _>>()?;
-    let e_values: Vec<f64> = findings.iter().map(|finding| finding.e_value.unwrap_or(0.0)).collect();
-    for (finding, kept) in findings.iter_mut().zip(e_bh(&e_values, FALSE_DISCOVERY_RATE)?) {
-        let beyond = finding.low.is_some_and(|low| low > bounds.min_effect);
-        if finding.verdict == Verdict::Ok && beyond && kept {
-            finding.verdict = Verdict::Drift;
-        }
-    }
-    Ok(findings)
-}
-
-fn distance(
-    column: &str,
-    reference: &Sample,
-    current: &Sample,
-    suffix: &str,
-    bounds: Bounds,
-) -> Result<Finding, Error> {
-    let (name, effect) = match (&reference.observed, &current.observed) {
-        (Observed::Numbers(_), current) if current.len() == 0 => ("ks_distance", None),
-        (Observed::Levels(_), current) if current.len() == 0 => ("total_variation", None),
-        (Observed::Numbers(r), Observed::Numbers(c)) if !r.is_empty() => {
-            ("ks_distance", Some(Effect::Ks(ks(r, c)?)))
-        }
-        (Observed::Levels(r), Observed::Levels(c)) if !r.is_empty() => {
-            ("total_variation", Some(Effect::Variation(levels(r, c)?)))
-        }
-        (before, Observed::Numbers(_)) if before.len() == 0 => ("ks_distance", None),
-        (before, Observed::Levels(_)) if before.len() == 0 => ("total_variation", None),
-        _ => {
-            return Ok(Finding {
-                verdict: Verdict::Broken,
-                ..blank(column, &format!("column_type{suffix}"), current)
+    for (name, yardstick) in yardsticks {
+        let own = || thresholds.iter().filter(|own| own.column.as_ref().is_none_or(|column| column == name));
+        let (Some(yardstick), Some(served)) = (yardstick, columns.get(name)) else { continue };
+        let Some(profile) = served.profile.as_ref().filter(|_| own().next().is_some()) else { continue };
+        let measures = crate::compare::measures_of(yardstick.whole(), profile)?;
+        for threshold in own() {
+            let Some(&value) = measures.get(&threshold.measure) else { continue };
+            findings.push(Finding {
+                effect: Some(value),
+                verdict: if threshold.is_beyond(value) { Verdict::Drift } else { Verdict::Ok },
+                ..blank(name, &format!("{}_threshold", threshold.measure), served.rows)
             });
         }
-    };
-    let finding = blank(column, &format!("{name}{suffix}"), current);
-    let Some(effect) = effect else { return Ok(finding) };
-    let sizes = (reference.n_eff, current.n_eff);
-    let interval = effect.interval(1.0 - bounds.alpha, sizes)?;
-    let enough = current.observed.len() >= bounds.min_rows;
-    Ok(Finding {
-        effect: Some(effect.value()),
-        low: Some(interval.low),
-        high: Some(interval.high),
-        n_eff: Some(current.n_eff),
-        e_value: Some(effect.e_value(bounds.min_effect, sizes)?),
-        verdict: if enough { Verdict::Ok } else { Verdict::InsufficientData },
-        ..finding
-    })
+    }
+    Ok(findings)
 }
 
-/// A distance with what its interval needs.
-enum Effect {
-    Ks(Ks),
-    Variation(TotalVariation),
-}
-
-impl Effect {
-    fn value(&self) -> f64 {
-        match self {
-            Self::Ks(ks) => ks.distance,
-            Self::Variation(variation) => variation.distance,
-        }
-    }
-
-    fn interval(&self, level: f64, (reference, current): (f64, f64)) -> Result<Interval, statistics::Error> {
-        match self {
-            Self::Ks(ks) => ks.interval(level, reference, current),
-            Self::Variation(variation) => variation.interval(level, reference, current),
-        }
-    }
-
-    /// Evidence that the true distance exceeds `least`: p is the level at which the interval's lower end is `least`,
-    /// found by bisection since both intervals narrow as α grows; e = ½/√p.
-    fn e_value(&self, least: f64, sizes: (f64, f64)) -> Result<f64, statistics::Error> {
-        let (mut inside, mut outside) = (-300.0_f64, 0.0_f64); // log₁₀ p
-        for _ in 0..40 {
-            let middle = (inside + outside) / 2.0;
-            let exceeds = self.low_at(10f64.powf(middle), sizes)? > least;
-            if exceeds { outside = middle } else { inside = middle }
-        }
-        e_from_p(10f64.powf(outside), 0.5)
-    }
-
-    fn low_at(&self, alpha: f64, (n, m): (f64, f64)) -> Result<f64, statistics::Error> {
-        let scale = (1.0 / n + 1.0 / m).sqrt();
-        match self {
-            Self::Ks(ks) => Ok(ks.distance - scale * ((4.0 / alpha).ln() / 2.0).sqrt()),
-            Self::Variation(tv) => {
-                let variance = |share: f64, n: f64| share * (1.0 - share) / n;
-                let error = (variance(tv.grown_reference, n) + variance(tv.grown_current, m)).sqrt();
-                Ok(tv.distance - tv.expected_by_chance(n, m) + normal_quantile(alpha / 2.0) * error)
+/// Judges a window. `evidence` takes it, unless it was judged before: then it is `None`, and what adds up over windows is not
+/// judged again.
+pub(crate) fn judge(
+    yardsticks: &BTreeMap<String, Option<Yardstick>>,
+    window: &Window<'_>,
+    mut evidence: Option<&mut Evidences>,
+    settings: Settings,
+) -> Result<Vec<Finding>, Error> {
+    let mut findings = Vec::new();
+    let mut columns: Vec<Column<'_>> = Vec::new();
+    for (name, yardstick) in yardsticks {
+        match (window.columns.get(name), yardstick) {
+            (None, _) => findings.push(broken(name, "column_absent", 0)),
+            (Some(served), None) => findings.push(blank(name, "ks_distance", served.rows)),
+            (Some(served), Some(yardstick)) => {
+                let look = served.profile.as_ref().and_then(|own| yardstick.look(own, window.slot, settings));
+                let Some(look) = look else {
+                    findings.push(broken(name, "column_type", served.rows));
+                    continue;
+                };
+                let own = evidence.as_deref_mut().map(|all| all.entry(name.clone()).or_default());
+                let won = own.map(|own| {
+                    own.take(&look);
+                    Won {
+                        log_e: own.log_e(&look),
+                        borne_out: own.cause(&look).is_some_and(|c| look.leans_to(c)),
+                    }
+                });
+                columns.push(Column { name, yardstick, judgement: look.judge()?, look, won });
             }
         }
     }
+    findings.extend(alone(&columns, settings)?);
+    if evidence.is_some() {
+        findings.extend(together(&columns, window.trailing, settings)?);
+    }
+    Ok(findings)
 }
 
-fn levels(
-    reference: &BTreeMap<String, u64>,
-    current: &BTreeMap<String, u64>,
-) -> Result<TotalVariation, statistics::Error> {
-    let mut both: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-    reference.iter().for_each(|(level, count)| both.entry(level).or_default().0 = *count);
-    current.iter().for_each(|(level, count)| both.entry(level).or_default().1 = *count);
-    let (reference, current): (Vec<u64>, Vec<u64>) = both.into_values().unzip();
-    total_variation(&reference, &current)
+/// A column that can be compared.
+struct Column<'a> {
+    name: &'a str,
+    yardstick: &'a Yardstick,
+    look: Look<'a>,
+    judgement: Judgement,
+    won: Option<Won>,
 }
 
-/// The change of the share of missing values, with Newcombe's interval. A column that was mostly there and is mostly missing
-/// is broken; a smaller change can be drift.
-fn missing(column: &str, reference: &Sample, current: &Sample, bounds: Bounds) -> Result<Finding, Error> {
-    let finding = Finding { rows: current.rows, ..blank(column, "missing_share_change", current) };
-    if current.rows == 0 || reference.rows == 0 {
+/// What bets on a column came to, and whether the window itself leans the same way.
+struct Won {
+    log_e: f64,
+    borne_out: bool,
+}
+
+/// What the window says alone: a finding for its distance and one for missing values, and one for each other cause that shows.
+fn alone(columns: &[Column<'_>], settings: Settings) -> Result<Vec<Finding>, Error> {
+    let p_values: Vec<f64> = columns.iter().map(|column| column.judgement.p_value).collect();
+    let mut findings = Vec::new();
+    for (column, adjusted) in columns.iter().zip(bh_adjusted(&p_values)?) {
+        let enough = column.judgement.verdict != statistics::rule::Verdict::InsufficientData;
+        let holds = |shown: &Shown| {
+            let all = column.judgement.causes.len() as f64;
+            enough && adjusted <= FALSE_DISCOVERY_RATE && shown.p_value * all <= settings.alpha
+        };
+        findings.push(distance(column, "", holds));
+        for shown in &column.judgement.causes {
+            if shown.cause == Cause::Missing {
+                findings.push(missing(column, shown, holds(shown), settings)?);
+            } else if holds(shown) && !matches!(shown.cause, Cause::Location | Cause::Levels) {
+                findings.push(share(column, shown));
+            }
+        }
+    }
+    Ok(findings)
+}
+
+/// The column's distance; `holds` says which causes are no chance.
+fn distance(column: &Column<'_>, suffix: &str, holds: impl Fn(&Shown) -> bool) -> Finding {
+    let judgement = &column.judgement;
+    let moved = |shown: &Shown| matches!(shown.cause, Cause::Location | Cause::Levels) && holds(shown);
+    let verdict = match judgement.verdict {
+        statistics::rule::Verdict::InsufficientData => Verdict::InsufficientData,
+        _ if judgement.effect.is_none() => Verdict::InsufficientData,
+        _ if judgement.causes.iter().any(moved) => Verdict::Drift,
+        _ => Verdict::Ok,
+    };
+    Finding {
+        effect: judgement.effect.map(|effect| effect.value),
+        low: judgement.effect.map(|effect| effect.interval.low),
+        high: judgement.effect.map(|effect| effect.interval.high),
+        n_eff: Some(column.look.effective()),
+        verdict,
+        ..blank(column.name, &format!("{}{suffix}", measure(column.yardstick)), column.look.values())
+    }
+}
+
+fn measure(yardstick: &Yardstick) -> &'static str {
+    match yardstick.whole() {
+        ColumnProfile::Numbers(_) => "ks_distance",
+        ColumnProfile::Levels(_) => "total_variation",
+    }
+}
+
+/// The change of the share of a question that shows a cause.
+fn share(column: &Column<'_>, shown: &Shown) -> Finding {
+    let measure = format!("{}_share_change", shown.cause.as_str().replace(' ', "_"));
+    let error = (shown.now * (1.0 - shown.now) / column.look.effective().max(1.0)).sqrt();
+    let change = shown.now - shown.before;
+    Finding {
+        effect: Some(change),
+        low: Some(change - 1.96 * error),
+        high: Some(change + 1.96 * error),
+        current: Some(shown.now),
+        reference: Some(shown.before),
+        n_eff: Some(column.look.effective()),
+        verdict: Verdict::Drift,
+        ..blank(column.name, &measure, column.look.values())
+    }
+}
+
+/// The change of the share of missing values, with Newcombe's interval.
+fn missing(column: &Column<'_>, shown: &Shown, holds: bool, settings: Settings) -> Result<Finding, Error> {
+    let rows = column.look.rows();
+    let finding = blank(column.name, "missing_share_change", rows);
+    let whole = column.yardstick.whole().rows() as f64;
+    if rows == 0 || whole == 0.0 {
         return Ok(finding);
     }
-    let (before, now) = (reference.missing_share(), current.missing_share());
-    let old = share_interval(bounds.alpha, before, reference.missing_n_eff)?;
-    let new = share_interval(bounds.alpha, now, current.missing_n_eff)?;
-    let change = now - before;
-    let low = change - (now - new.low).hypot(old.high - before);
-    let high = change + (new.high - now).hypot(before - old.low);
-    let verdict = if current.rows < bounds.min_rows {
-        Verdict::InsufficientData
-    } else if before < 0.5 && new.low > 0.5 {
-        Verdict::Broken
-    } else if low > bounds.min_effect || high < -bounds.min_effect {
-        Verdict::Drift
-    } else {
-        Verdict::Ok
+    let old = share_interval(0.05, shown.before, whole)?;
+    let new = share_interval(0.05, shown.now, rows as f64)?;
+    let change = shown.now - shown.before;
+    let verdict = match column.judgement.verdict {
+        statistics::rule::Verdict::Broken => Verdict::Broken,
+        _ if rows < settings.min_rows => Verdict::InsufficientData,
+        _ if holds => Verdict::Drift,
+        _ => Verdict::Ok,
     };
     Ok(Finding {
         effect: Some(change),
-        low: Some(low),
-        high: Some(high),
-        current: Some(now),
-        reference: Some(before),
-        n_eff: Some(current.missing_n_eff),
+        low: Some(change - (shown.now - new.low).hypot(old.high - shown.before)),
+        high: Some(change + (new.high - shown.now).hypot(shown.before - old.low)),
+        current: Some(shown.now),
+        reference: Some(shown.before),
+        n_eff: Some(rows as f64),
         verdict,
         ..finding
     })
+}
+
+/// What the windows say together: the distance over the trailing span, with the evidence of all windows, which decides.
+fn together(columns: &[Column<'_>], trailing: &Profiles, settings: Settings) -> Result<Vec<Finding>, Error> {
+    let log_e: Vec<f64> =
+        columns.iter().map(|column| column.won.as_ref().map_or(0.0, |won| won.log_e)).collect();
+    let mut findings = Vec::new();
+    for (column, kept) in columns.iter().zip(kept(&log_e, settings.alpha)?) {
+        let (Some(span), Some(won)) = (trailing.get(column.name), &column.won) else { continue };
+        let Some(look) = column.yardstick.look(span, 0, settings) else { continue };
+        let judgement = look.judge()?;
+        let span = Column { name: column.name, yardstick: column.yardstick, look, judgement, won: None };
+        let found = distance(&span, &format!("_{TRAILING}_windows"), |_| kept && won.borne_out);
+        let verdict = match found.verdict {
+            Verdict::InsufficientData => Verdict::InsufficientData,
+            _ if kept && won.borne_out => Verdict::Drift,
+            _ => Verdict::Ok,
+        };
+        findings.push(Finding { e_value: Some(won.log_e.min(690.0).exp()), verdict, ..found });
+    }
+    Ok(findings)
 }
 
 /// Wilson's interval of a share at level 1 − α: it depends on z²/n only, so the 95 % interval of fewer rows is it.
@@ -221,18 +268,11 @@ pub(crate) fn share_interval(alpha: f64, share: f64, n: f64) -> Result<Interval,
     wilson((share * trials).clamp(0.0, trials), trials)
 }
 
-fn absent(column: &str) -> Finding {
-    let nothing = Sample {
-        observed: Observed::Numbers(Vec::new()),
-        rows: 0,
-        missing: 0,
-        n_eff: 0.0,
-        missing_n_eff: 0.0,
-    };
-    Finding { verdict: Verdict::Broken, ..blank(column, "column_absent", &nothing) }
+fn broken(column: &str, measure: &str, rows: u64) -> Finding {
+    Finding { verdict: Verdict::Broken, ..blank(column, measure, rows) }
 }
 
-fn blank(column: &str, measure: &str, current: &Sample) -> Finding {
+fn blank(column: &str, measure: &str, rows: u64) -> Finding {
     Finding {
         kind: if column == crate::SCORE { "score" } else { "input" },
         column: column.to_owned(),
@@ -242,7 +282,7 @@ fn blank(column: &str, measure: &str, current: &Sample) -> Finding {
         high: None,
         current: None,
         reference: None,
-        rows: current.observed.len(),
+        rows,
         n_eff: None,
         e_value: None,
         verdict: Verdict::InsufficientData,
@@ -255,17 +295,46 @@ mod tests {
     use statistics::Generator;
 
     use super::*;
+    use crate::profiles::{of_reference, of_rows};
 
-    const BOUNDS: Bounds = Bounds { alpha: 0.001, min_effect: 0.1, min_rows: 200 };
+    const SETTINGS: Settings = Settings { alpha: 0.001, min_effect: 0.1, min_rows: 200 };
 
-    fn numbers(seed: u64, rows: usize, shift: f64) -> Sample {
+    fn numbers(seed: u64, rows: usize, shift: f64) -> Column {
         let mut generator = Generator::from_seed(seed);
-        let values = Column::Number((0..rows).map(|_| generator.uniform() + shift).collect());
-        Sample::of_series(&values, &(0..rows).collect::<Vec<_>>())
+        Column::Number((0..rows).map(|_| generator.uniform() + shift).collect())
     }
 
-    fn one(sample: Sample) -> Samples {
-        BTreeMap::from([("distance".to_owned(), sample)])
+    fn rows_of(column: &Column) -> usize {
+        match column {
+            Column::Number(numbers) => numbers.len(),
+            Column::Category { codes, .. } => codes.len(),
+        }
+    }
+
+    struct Watched {
+        reference: ColumnProfile,
+        yardsticks: BTreeMap<String, Option<Yardstick>>,
+        evidence: Evidences,
+    }
+
+    impl Watched {
+        fn by(reference: &Column) -> Self {
+            let reference = of_reference(reference).unwrap().unwrap();
+            let yardstick = Some(Yardstick::of(reference.clone()));
+            let yardsticks = BTreeMap::from([("distance".to_owned(), yardstick)]);
+            Self { reference, yardsticks, evidence: Evidences::new() }
+        }
+
+        fn judge(&mut self, column: &Column) -> Vec<Finding> {
+            let order: Vec<usize> = (0..rows_of(column)).collect();
+            let profile = of_rows(column, &order, &self.reference);
+            let trailing: Profiles =
+                profile.iter().map(|profile| ("distance".to_owned(), profile.clone())).collect();
+            let served = Served { rows: order.len() as u64, profile };
+            let columns = BTreeMap::from([("distance".to_owned(), served)]);
+            let window = Window { columns: &columns, trailing: &trailing, slot: 0 };
+            judge(&self.yardsticks, &window, Some(&mut self.evidence), SETTINGS).unwrap()
+        }
     }
 
     fn verdict(findings: &[Finding], measure: &str) -> Verdict {
@@ -274,15 +343,13 @@ mod tests {
 
     #[test]
     fn a_window_like_the_reference_is_ok() {
-        let window = one(numbers(2, 900, 0.0));
-        let findings = judge(&one(numbers(1, 5_000, 0.0)), &window, &window, BOUNDS).unwrap();
+        let findings = Watched::by(&numbers(1, 5_000, 0.0)).judge(&numbers(2, 900, 0.0));
         assert!(findings.iter().all(|finding| finding.verdict == Verdict::Ok), "{findings:?}");
     }
 
     #[test]
     fn a_move_far_past_the_smallest_effect_is_drift_with_its_interval() {
-        let window = one(numbers(2, 900, 0.3)); // uniforms shifted by 0.3 are 0.3 apart
-        let findings = judge(&one(numbers(1, 5_000, 0.0)), &window, &window, BOUNDS).unwrap();
+        let findings = Watched::by(&numbers(1, 5_000, 0.0)).judge(&numbers(2, 900, 0.3)); // 0.3 apart
         assert_eq!(verdict(&findings, "ks_distance"), Verdict::Drift);
         let found = findings.iter().find(|finding| finding.measure == "ks_distance").unwrap();
         assert!(
@@ -293,58 +360,109 @@ mod tests {
 
     #[test]
     fn a_move_below_the_smallest_effect_is_ok_however_many_rows_show_it() {
-        let window = one(numbers(2, 50_000, 0.05));
-        let findings = judge(&one(numbers(1, 50_000, 0.0)), &window, &window, BOUNDS).unwrap();
-        assert_eq!(verdict(&findings, "ks_distance"), Verdict::Ok);
+        let mut watched = Watched::by(&numbers(1, 50_000, 0.0));
+        for seed in 2..10 {
+            let findings = watched.judge(&numbers(seed, 50_000, 0.005)); // 0.5 % lie beyond the range
+            assert!(findings.iter().all(|finding| finding.verdict == Verdict::Ok), "{findings:?}");
+        }
     }
 
     #[test]
     fn what_one_window_cannot_show_adds_up_over_many() {
-        let window = numbers(2, 300, 0.18);
-        let mut trailing = window.clone();
-        (3..16).for_each(|seed| assert!(trailing.merge(&numbers(seed, 300, 0.18))));
-        let findings = judge(&one(numbers(1, 5_000, 0.0)), &one(window), &one(trailing), BOUNDS).unwrap();
-        assert_eq!(verdict(&findings, "ks_distance"), Verdict::Ok);
-        assert_eq!(verdict(&findings, "ks_distance_14_windows"), Verdict::Drift);
+        let mut watched = Watched::by(&bent(1, 20_000, 1.0));
+        let mut seen = Vec::new();
+        for seed in 2..16 {
+            let findings = watched.judge(&bent(seed, 250, 1.55)); // KS 0.16
+            seen.push((verdict(&findings, "ks_distance"), verdict(&findings, "ks_distance_14_windows")));
+        }
+        assert!(seen.iter().all(|(alone, _)| *alone == Verdict::Ok), "{seen:?}");
+        assert_eq!((seen[0].1, seen[13].1), (Verdict::Ok, Verdict::Drift), "{seen:?}");
+    }
+
+    /// Powers of uniform values.
+    fn bent(seed: u64, rows: usize, power: f64) -> Column {
+        let mut generator = Generator::from_seed(seed);
+        Column::Number((0..rows).map(|_| generator.uniform().powf(power)).collect())
     }
 
     #[test]
     fn too_few_rows_give_no_verdict() {
-        let window = one(numbers(2, 100, 5.0));
-        let findings = judge(&one(numbers(1, 5_000, 0.0)), &window, &window, BOUNDS).unwrap();
+        let findings = Watched::by(&numbers(1, 5_000, 0.0)).judge(&numbers(2, 100, 5.0));
         assert!(findings.iter().all(|finding| finding.verdict == Verdict::InsufficientData), "{findings:?}");
     }
 
     #[test]
     fn a_column_that_vanished_or_is_mostly_missing_is_broken() {
-        let reference = one(numbers(1, 5_000, 0.0));
-        let findings = judge(&reference, &Samples::new(), &Samples::new(), BOUNDS).unwrap();
+        let mut watched = Watched::by(&numbers(1, 5_000, 0.0));
+        let none = (BTreeMap::new(), Profiles::new());
+        let window = Window { columns: &none.0, trailing: &none.1, slot: 0 };
+        let findings = judge(&watched.yardsticks, &window, None, SETTINGS).unwrap();
         assert_eq!(verdict(&findings, "column_absent"), Verdict::Broken);
 
-        let gone = Column::Number((0..900).map(|row| if row % 10 == 0 { 0.5 } else { f64::NAN }).collect());
-        let window = one(Sample::of_series(&gone, &(0..900).collect::<Vec<_>>()));
-        let findings = judge(&reference, &window, &window, BOUNDS).unwrap();
+        let gone = (0..900).map(|row| if row % 10 == 0 { 0.5 } else { f64::NAN });
+        let findings = watched.judge(&Column::Number(gone.collect()));
         assert_eq!(verdict(&findings, "missing_share_change"), Verdict::Broken);
     }
 
     #[test]
     fn a_number_that_became_a_text_is_broken() {
         let texts = Column::from_text((0..900).map(|_| Some("12")));
-        let window = one(Sample::of_series(&texts, &(0..900).collect::<Vec<_>>()));
-        let findings = judge(&one(numbers(1, 5_000, 0.0)), &window, &window, BOUNDS).unwrap();
+        let findings = Watched::by(&numbers(1, 5_000, 0.0)).judge(&texts);
         assert_eq!(verdict(&findings, "column_type"), Verdict::Broken);
     }
 
     #[test]
-    fn levels_that_trade_shares_are_compared_by_total_variation() {
-        let carriers = |aa: usize| {
-            Column::from_text((0..1_000).map(|row| Some(if row * 7 % 1_000 < aa { "AA" } else { "UA" })))
+    fn levels_that_trade_shares_are_compared_by_total_variation_and_new_ones_are_told() {
+        let carriers = |aa: usize, other: &str| {
+            let name = |row: usize| Some(if row * 619 % 1_000 < aa { "AA" } else { other });
+            Column::from_text((0..1_000).map(name))
         };
-        let sample = |aa| Sample::of_independent(&carriers(aa), &(0..1_000).collect::<Vec<_>>());
-        let findings = judge(&one(sample(500)), &one(sample(800)), &one(sample(800)), BOUNDS).unwrap();
+        let mut watched = Watched::by(&carriers(500, "UA"));
+        let findings = watched.judge(&carriers(800, "UA"));
         let found = findings.iter().find(|finding| finding.measure == "total_variation").unwrap();
         assert!((found.effect.unwrap() - 0.3).abs() < 1e-12);
         assert_eq!(found.verdict, Verdict::Drift);
+        let findings = watched.judge(&carriers(500, "ZZ"));
+        assert_eq!(verdict(&findings, "unseen_levels_share_change"), Verdict::Drift);
+    }
+
+    #[test]
+    fn a_bound_of_ones_own_on_a_named_measure_is_held_to() {
+        let mut watched = Watched::by(&numbers(1, 5_000, 0.0));
+        let column = numbers(2, 900, 0.3);
+        watched.judge(&column);
+        let profile = of_rows(&column, &(0..900).collect::<Vec<_>>(), &watched.reference);
+        let columns = BTreeMap::from([("distance".to_owned(), Served { rows: 900, profile })]);
+        let threshold = |measure: &str, above| Threshold {
+            measure: measure.to_owned(),
+            column: None,
+            above: Some(above),
+            below: None,
+        };
+        let asked = [
+            threshold("psi_q10_eps1e-4", 0.2),
+            threshold("mean_current", 2.0),
+            threshold("total_variation", 0.0),
+        ];
+        let found = by_thresholds(&watched.yardsticks, &columns, &asked).unwrap();
+        assert_eq!(found.len(), 2, "numbers have no `total_variation`: {found:?}");
+        assert_eq!(verdict(&found, "psi_q10_eps1e-4_threshold"), Verdict::Drift);
+        assert_eq!(verdict(&found, "mean_current_threshold"), Verdict::Ok);
+    }
+
+    #[test]
+    fn every_measure_that_a_threshold_may_be_on_is_one_of_a_profile() {
+        let order: Vec<usize> = (0..900).collect();
+        let texts = Column::from_text((0..900).map(|row| Some(if row % 3 == 0 { "AA" } else { "UA" })));
+        let mut known: Vec<String> = Vec::new();
+        for column in [numbers(1, 900, 0.0), texts] {
+            let reference = of_reference(&column).unwrap().unwrap();
+            let window = of_rows(&column, &order, &reference).unwrap();
+            known.extend(crate::compare::measures_of(&reference, &window).unwrap().into_keys());
+        }
+        let unknown: Vec<&&str> =
+            Threshold::MEASURES.iter().filter(|name| !known.contains(&(**name).to_owned())).collect();
+        assert!(unknown.is_empty(), "{unknown:?} of {known:?}");
     }
 
     #[test]

@@ -44,6 +44,14 @@ pub enum Error {
         /// What was sent.
         found: usize,
     },
+    /// A kept reference cannot be read or written.
+    #[error("`{}` holds no reference that can be compared with: {why}", file.display())]
+    ReferenceFile {
+        /// The file.
+        file: std::path::PathBuf,
+        /// What the reader said.
+        why: String,
+    },
     /// A schedule cannot be read.
     #[error("schedule `{name}`: {why}")]
     Schedule {
@@ -72,9 +80,10 @@ impl Fault for Error {
             Self::Storage(error) => error.remedy(),
             Self::Frames(error) => error.remedy(),
             Self::Statistics(_) | Self::NoClient(_) => Remedy::ReportBug,
-            Self::UnknownColumn { .. } | Self::NoReference { .. } | Self::Schedule { .. } => {
-                Remedy::FixRequest
-            }
+            Self::UnknownColumn { .. }
+            | Self::NoReference { .. }
+            | Self::ReferenceFile { .. }
+            | Self::Schedule { .. } => Remedy::FixRequest,
             Self::TooManyLabels { .. } => Remedy::SendLess,
             Self::Interrupted(_) => Remedy::RetryLater,
         }
@@ -87,6 +96,7 @@ impl Fault for Error {
             Self::Statistics(_) => "statistics",
             Self::UnknownColumn { .. } => "unknown-column",
             Self::NoReference { .. } => "no-reference",
+            Self::ReferenceFile { .. } => "unreadable-reference",
             Self::TooManyLabels { .. } => "too-many-labels",
             Self::Schedule { .. } => "invalid-schedule",
             Self::NoClient(_) => "no-http-client",

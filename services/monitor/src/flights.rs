@@ -9,14 +9,15 @@ use domain::incident::Verdict;
 use domain::tabular::{Column, Table};
 use frames::{assemble, files};
 use statistics::Generator;
+use statistics::rule::{Settings, Yardstick};
 use storage::monitors::Finding;
 use storage::predictions::Scored;
 
-use crate::drift::{Bounds, Samples, judge};
+use crate::drift::{Evidences, Window, judge};
 use crate::outcomes::{self, Expected, Step};
-use crate::samples::Sample;
+use crate::profiles::{Profiles, Served, of_reference, of_rows};
 
-const BOUNDS: Bounds = Bounds { alpha: 0.001, min_effect: 0.1, min_rows: 200 };
+const SETTINGS: Settings = Settings { alpha: 0.001, min_effect: 0.1, min_rows: 200 };
 const RATE_BOUNDS: outcomes::Bounds = outcomes::Bounds { alpha: 0.001, min_rate_change: 0.04, min_rows: 200 };
 const COLUMNS: [&str; 3] = ["carrier", "origin", "distance"];
 
@@ -32,8 +33,13 @@ fn flights() -> (Table, Vec<i64>) {
     (assemble::table(&rows).unwrap(), departures)
 }
 
-fn samples(rows: &Table, order: &[usize], of: fn(&Column, &[usize]) -> Sample) -> Samples {
-    COLUMNS.iter().map(|column| ((*column).to_owned(), of(rows.column(column).unwrap(), order))).collect()
+/// The columns of some rows, as they would be of a window.
+fn window(rows: &Table, order: &[usize], references: &Profiles) -> BTreeMap<String, Served> {
+    let served = |(name, reference): (&String, _)| {
+        let profile = of_rows(rows.column(name).unwrap(), order, reference);
+        (name.clone(), Served { rows: order.len() as u64, profile })
+    };
+    references.iter().map(served).collect()
 }
 
 #[test]
@@ -45,7 +51,15 @@ fn carrier_origin_and_distance_stay_ok_on_every_day_of_november_and_december() {
         order.iter().copied().filter(|&row| departures[row] < at("2013-09-01T00:00:00Z")).collect();
     let mut generator = Generator::from_seed(1);
     let sampled: Vec<usize> = (0..20_000).map(|_| training[generator.below(training.len())]).collect();
-    let reference = samples(&rows, &sampled, Sample::of_independent);
+    let references: Profiles = COLUMNS
+        .iter()
+        .map(|name| {
+            let column = rows.column(name).unwrap();
+            ((*name).to_owned(), of_reference(&chosen(column, &sampled)).unwrap().unwrap())
+        })
+        .collect();
+    let yardsticks =
+        references.iter().map(|(name, whole)| (name.clone(), Some(Yardstick::of(whole.clone())))).collect();
 
     let mut days: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
     let watched = at("2013-11-01T00:00:00Z")..at("2014-01-01T00:00:00Z");
@@ -55,15 +69,29 @@ fn carrier_origin_and_distance_stay_ok_on_every_day_of_november_and_december() {
             .push(row);
     }
     assert_eq!(days.len(), 61);
-    let days: Vec<Samples> = days.values().map(|day| samples(&rows, day, Sample::of_series)).collect();
-    for (last, window) in days.iter().enumerate() {
-        let mut trailing = window.clone();
-        for day in &days[last.saturating_sub(13)..last] {
-            day.iter().for_each(|(column, sample)| assert!(trailing.get_mut(column).unwrap().merge(sample)));
+    let days: Vec<BTreeMap<String, Served>> =
+        days.values().map(|day| window(&rows, day, &references)).collect();
+    let mut evidence = Evidences::new();
+    for (last, columns) in days.iter().enumerate() {
+        let mut trailing = Profiles::new();
+        for (name, served) in days[last.saturating_sub(13)..=last].iter().flatten() {
+            let later = served.profile.as_ref().unwrap();
+            trailing
+                .entry(name.clone())
+                .and_modify(|own| own.merge(later).unwrap())
+                .or_insert_with(|| later.clone());
         }
-        for finding in judge(&reference, window, &trailing, BOUNDS).unwrap() {
+        let window = Window { columns, trailing: &trailing, slot: 0 };
+        for finding in judge(&yardsticks, &window, Some(&mut evidence), SETTINGS).unwrap() {
             assert_eq!(finding.verdict, Verdict::Ok, "day {last}: {finding:?}");
         }
+    }
+}
+
+fn chosen(column: &Column, rows: &[usize]) -> Column {
+    match column {
+        Column::Number(numbers) => Column::Number(rows.iter().map(|&row| numbers[row]).collect()),
+        Column::Category { .. } => Column::from_text(rows.iter().map(|&row| column.category(row))),
     }
 }
 

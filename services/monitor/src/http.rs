@@ -19,7 +19,7 @@ use storage::notifications::Notification;
 
 use crate::delivery::message::Moved;
 use crate::jobs::RunMonitorJob;
-use crate::{Error, channels, labels, named, picture, schedule, silences};
+use crate::{Error, backtest, channels, labels, named, picture, reports, schedule, silences};
 
 /// How many incidents a listing shows.
 const LISTED: i64 = 200;
@@ -33,6 +33,12 @@ pub(crate) fn routes(context: Context) -> Router {
         .route("/v1/monitors", get(monitors))
         .route("/v1/monitors/{name}/windows", get(windows))
         .route("/v1/monitors/{name}/run", post(run))
+        .route("/v1/monitors/{name}/backtest", post(backtest::backtest))
+        .route("/v1/monitors/{name}/learned", get(reports::learned))
+        .route("/v1/reports", get(reports::list))
+        .route("/v1/reports/{monitor}/{window_start}", get(reports::show))
+        .route("/v1/references/{model}/{version}", get(reports::reference))
+        .route("/v1/profiles/{model}/{version}", get(reports::profile))
         .route("/v1/incidents", get(incidents))
         .route("/v1/incidents/{id}", get(incident))
         .route("/v1/incidents/{id}/acknowledge", post(acknowledge))

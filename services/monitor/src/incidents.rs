@@ -34,14 +34,14 @@ pub(crate) struct Judged<'a> {
 }
 
 /// The causes that inputs and scores speak about.
-pub(crate) const BY_INPUTS: [Cause; 2] = [Cause::BrokenData, Cause::InputDrift];
+pub(crate) const BY_INPUTS: &[Cause] = &[Cause::BrokenData, Cause::InputDrift];
 /// The causes that labels speak about.
-pub(crate) const BY_LABELS: [Cause; 2] = [Cause::LabelRate, Cause::Calibration];
+pub(crate) const BY_LABELS: &[Cause] = &[Cause::LabelRate, Cause::Calibration, Cause::Performance];
 
 impl Judged<'_> {
     /// Shows the window to the watches over `causes`, and does what follows.
-    pub(crate) async fn watch(&self, conn: &mut PgConnection, causes: [Cause; 2]) -> Result<(), Error> {
-        for cause in causes {
+    pub(crate) async fn watch(&self, conn: &mut PgConnection, causes: &[Cause]) -> Result<(), Error> {
+        for &cause in causes {
             self.watch_cause(conn, cause).await?;
         }
         Ok(())
@@ -77,7 +77,7 @@ impl Judged<'_> {
     }
 
     /// Broken data is certain at once; for all else, one bad day is a day.
-    fn patience(&self, cause: Cause) -> Patience {
+    pub(crate) fn patience(&self, cause: Cause) -> Patience {
         Patience {
             confirm: if cause == Cause::BrokenData { 1 } else { 2 },
             recover: self.monitor.recovery_windows.max(1),
@@ -101,7 +101,7 @@ impl Judged<'_> {
     /// Broken data explains what it breaks: while a column is broken, its own drift and that of the scores say nothing.
     /// An incident is entered where a measure's interval lies beyond the bound, and left only once every estimate is back
     /// within it: in between, nothing changes.
-    fn look(&self, cause: Cause, open: bool) -> Look {
+    pub(crate) fn look(&self, cause: Cause, open: bool) -> Look {
         let broken = self.findings.iter().any(|finding| finding.verdict == Verdict::Broken);
         if !self.supporting(cause).is_empty() {
             return Look::Bad;
@@ -143,17 +143,17 @@ impl Judged<'_> {
         found
     }
 
-    /// A trailing measure remembers what is over. It counts only as long as the window itself is beyond the bound too,
-    /// or is too small to say.
+    /// A trailing measure of labels remembers what is over. It counts only as long as the window itself is beyond the bound
+    /// too, or is too small to say. Evidence about inputs was asked whether the window bears it out.
     fn window_agrees(&self, finding: &Finding) -> bool {
         let Some(own) = finding.measure.strip_suffix(&format!("_{TRAILING}_windows")) else { return true };
         let own = self.findings.iter().find(|other| {
             other.kind == finding.kind && other.column == finding.column && other.measure == own
         });
-        let bound = match finding.kind {
-            "input" | "score" => self.monitor.min_effect,
-            _ => self.monitor.min_rate_change,
-        };
+        if matches!(finding.kind, "input" | "score") {
+            return true;
+        }
+        let bound = self.monitor.min_rate_change;
         own.is_none_or(|own| {
             let size = if own.measure.starts_with("ece") { own.low } else { own.effect };
             own.verdict == Verdict::InsufficientData || size.is_some_and(|size| size.abs() > bound)
@@ -218,7 +218,7 @@ impl Judged<'_> {
         storage::incidents::open(conn, &incident, self.now).await?;
         storage::incidents::note(conn, id, Change::Opened.as_str(), &self.window(), self.now).await?;
         self.tell(conn, id, "opened", watch).await?;
-        if matches!(cause, Cause::LabelRate | Cause::Calibration) {
+        if matches!(cause, Cause::LabelRate | Cause::Calibration | Cause::Performance) {
             self.retrain(conn, id).await?;
         }
         Ok(())
@@ -256,7 +256,7 @@ impl Judged<'_> {
         if hush == Change::Unsilenced { self.tell(conn, id, "opened", watch).await } else { Ok(()) }
     }
 
-    fn severity(&self, cause: Cause) -> Severity {
+    pub(crate) fn severity(&self, cause: Cause) -> Severity {
         let scores_moved = self.supporting(Cause::InputDrift).iter().any(|finding| finding.kind == "score");
         severity(cause, scores_moved)
     }
@@ -269,7 +269,7 @@ impl Judged<'_> {
         self.supporting(cause).into_iter().take(SHOWN).map(as_json).collect()
     }
 
-    fn summary(&self, cause: Cause, since: DateTime<Utc>) -> String {
+    pub(crate) fn summary(&self, cause: Cause, since: DateTime<Utc>) -> String {
         let strongest = self.supporting(cause).first().map(|finding| in_words(finding)).unwrap_or_default();
         let (model, version) = (&self.key.registered_model, self.key.version);
         format!("{cause} in `{model}` v{version} since {}: {strongest}", since.format("%Y-%m-%dT%H:%MZ"))
@@ -321,6 +321,7 @@ fn speaks(cause: Cause, finding: &Finding) -> bool {
         Cause::BrokenData | Cause::InputDrift => matches!(finding.kind, "input" | "score"),
         Cause::LabelRate => finding.kind == "label" && is_trailing(finding),
         Cause::Calibration => finding.kind == "calibration" && is_trailing(finding),
+        Cause::Performance => finding.kind == "performance" && is_trailing(finding),
     }
 }
 

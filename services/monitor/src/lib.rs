@@ -6,6 +6,7 @@
 //! Invariants: a verdict comes with its interval and the number of rows behind it; a window's findings, what the watches
 //! make of them and the messages that follow are one transaction; nothing here asks the machine for the time.
 
+mod backtest;
 mod channels;
 pub mod compare;
 mod delivery;
@@ -20,11 +21,11 @@ mod labels;
 mod metrics;
 mod outcomes;
 mod picture;
+mod profiles;
 mod reference;
+mod reports;
 mod run;
-mod samples;
 mod schedule;
-mod served;
 mod silences;
 mod telling;
 

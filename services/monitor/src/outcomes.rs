@@ -12,6 +12,8 @@
 use domain::incident::Verdict;
 use statistics::Generator;
 use statistics::calibration::{Binning, ece, ece_null_band};
+use statistics::drift::effective_sample_size;
+use statistics::estimated::{Metric, estimate};
 use statistics::ranking::auc;
 use statistics::sequential::{Direction, ECusum};
 use storage::monitors::Finding;
@@ -19,7 +21,6 @@ use storage::predictions::Scored;
 
 use crate::Error;
 use crate::drift::{TRAILING, share_interval};
-use crate::samples::worth;
 
 /// The bins of the expected calibration error.
 const BINS: Binning = Binning::EqualWidth(15);
@@ -53,6 +54,11 @@ pub(crate) struct Step {
     pub(crate) rate: f64,
     /// How many independent rows that share is worth.
     pub(crate) n_eff: f64,
+}
+
+/// How many independent values a series is worth; values without a size count as they are.
+fn worth(series: &[f64]) -> f64 {
+    effective_sample_size(series).unwrap_or(series.len() as f64)
 }
 
 /// Labelled predictions in the order of their cutoffs.
@@ -114,7 +120,58 @@ pub(crate) fn judge(
         error(&window, "", bounds)?,
         error(&trailing, &suffix, bounds)?,
         ranking(&trailing, &suffix, expected, bounds)?,
+        against_estimate(&window, bounds)?,
     ])
+}
+
+/// How well the model ranks if its probabilities mean what they say: what can be said of a window before its labels come.
+///
+/// Confidence-based: with a band where 95 % of outcomes would put the area. Blind to a change of P(outcome | inputs).
+pub(crate) fn estimated(probabilities: &[f64], expected: Expected, bounds: Bounds) -> Finding {
+    let rows =
+        Rows { probabilities: probabilities.to_vec(), outcomes: vec![], n_eff: probabilities.len() as f64 };
+    let finding =
+        Finding { rows: probabilities.len() as u64, ..blank("performance", "auc_estimated", &rows) };
+    let seed = probabilities.len() as u64;
+    let estimate = estimate(Metric::Auc, probabilities, None, &mut Generator::from_seed(seed));
+    let (Ok(found), Some((promised, promised_low))) = (estimate, expected.auc) else { return finding };
+    let verdict = match () {
+        () if finding.rows < bounds.min_rows => Verdict::InsufficientData,
+        () if found.band.high < promised_low => Verdict::Drift,
+        () => Verdict::Ok,
+    };
+    Finding {
+        effect: Some(found.value - promised),
+        low: Some(found.band.low - promised),
+        high: Some(found.band.high - promised),
+        current: Some(found.value),
+        reference: Some(promised),
+        verdict,
+        ..finding
+    }
+}
+
+/// What the labels made of the estimate: below its band, the model knows less about outcomes than it believes.
+fn against_estimate(rows: &Rows, bounds: Bounds) -> Result<Finding, Error> {
+    let finding = blank("performance", "auc_less_estimate", rows);
+    let estimate = estimate(Metric::Auc, &rows.probabilities, None, &mut Generator::from_seed(rows.len()));
+    let (Ok(found), Ok(estimate)) = (auc(&rows.probabilities, &rows.outcomes), estimate) else {
+        return Ok(finding); // one class, or probabilities of 0 and 1 alone
+    };
+    let verdict = match () {
+        () if rows.len() < bounds.min_rows => Verdict::InsufficientData,
+        () if found.value < estimate.band.low => Verdict::Drift,
+        () => Verdict::Ok,
+    };
+    Ok(Finding {
+        effect: Some(found.value - estimate.value),
+        low: Some(found.value - estimate.band.high),
+        high: Some(found.value - estimate.band.low),
+        current: Some(found.value),
+        reference: Some(estimate.value),
+        verdict,
+        ..finding
+    })
 }
 
 /// The mean of both e-CUSUMs after these windows: alarm at 1/α.
@@ -321,6 +378,31 @@ mod tests {
         assert!(evidence(&steps.iter(), 0.25, BOUNDS).unwrap() > 1_000.0);
         steps.push(Step { rate: 0.25, n_eff: 900.0 });
         assert!(evidence(&steps.iter(), 0.25, BOUNDS).unwrap() < 1_000.0);
+    }
+
+    #[test]
+    fn performance_is_estimated_without_labels_and_the_labels_say_how_wrong_that_was() {
+        let mut generator = Generator::from_seed(3);
+        let probabilities: Vec<f64> = (0..3_000).map(|_| generator.uniform()).collect();
+        let promised = |auc: f64| Expected { rate: 0.5, auc: Some((auc, auc - 0.02)) };
+        let fair = estimated(&probabilities, promised(0.83), BOUNDS);
+        assert_eq!(fair.verdict, Verdict::Ok, "uniform probabilities rank at 5/6: {fair:?}");
+        assert!((fair.current.unwrap() - 5.0 / 6.0).abs() < 0.01, "{fair:?}");
+        assert_eq!(estimated(&probabilities, promised(0.95), BOUNDS).verdict, Verdict::Drift);
+        assert_eq!(estimated(&[], promised(0.9), BOUNDS).verdict, Verdict::InsufficientData);
+
+        let start: DateTime<Utc> = "2013-11-01T00:00:00Z".parse().unwrap();
+        let mut scored = |knows: bool| -> Vec<Scored> {
+            let row = |&probability: &f64| Scored {
+                cutoff: start,
+                probability,
+                outcome: generator.uniform() < if knows { probability } else { 0.5 },
+            };
+            probabilities.iter().map(row).collect()
+        };
+        let (true_to_word, not) = (Rows::of(&scored(true)), Rows::of(&scored(false)));
+        assert_eq!(against_estimate(&true_to_word, BOUNDS).unwrap().verdict, Verdict::Ok);
+        assert_eq!(against_estimate(&not, BOUNDS).unwrap().verdict, Verdict::Drift);
     }
 
     #[test]

@@ -1,20 +1,26 @@
-//! What a version is compared with: the training rows kept with it, its training rate, and what it showed when registered.
+//! What a version is compared with: the training rows kept with it, as profiles that are kept too, its training rate, and what
+//! it showed when registered.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::definitions::Monitor;
 use domain::evaluation::Evaluation;
 use domain::tabular::Table;
+use frames::Frame;
 use frames::assemble::table;
 use frames::files::read_arrow;
 use service_kit::Context;
 use sqlx::PgConnection;
+use statistics::profile::ColumnProfile;
+use statistics::rule::{Season, Yardstick};
 use storage::predictions::ServedWindow;
+use storage::profiles::{ReferenceProfiles, Version};
 
-use crate::drift::Samples;
 use crate::outcomes::Expected;
-use crate::samples::Sample;
+use crate::profiles::{self, Profiles};
 use crate::{Error, SCORE};
 
 /// Columns of a reference or a log that say which row it is, and are not inputs.
@@ -23,17 +29,14 @@ const NOT_INPUTS: [&str; 4] = ["row", "prediction_id", "cutoff", "label"];
 /// What a version is compared with.
 #[derive(Debug)]
 pub(crate) struct Reference {
-    /// The watched columns of the training rows.
-    pub(crate) samples: Samples,
+    /// All columns of the training rows.
+    pub(crate) profiles: Profiles,
+    /// The watched ones, ready to hold windows against; without a value in the reference, a column has none.
+    pub(crate) yardsticks: BTreeMap<String, Option<Yardstick>>,
+    /// How many windows make a season; 1 without one.
+    pub(crate) season: Season,
     /// What outcomes are compared with.
     pub(crate) expected: Expected,
-}
-
-impl Reference {
-    /// The watched columns.
-    pub(crate) fn columns(&self) -> Vec<String> {
-        self.samples.keys().cloned().collect()
-    }
 }
 
 /// The reference of a version.
@@ -46,18 +49,102 @@ pub(crate) async fn load(
     let mut conn = context.db.acquire().await?;
     let evaluation = evaluation(&mut conn, project, &monitor.model, version).await?;
     drop(conn);
+    let of = Version { project: project.to_owned(), registered_model: monitor.model.clone(), version };
+    let profiles = kept(context, &of, &evaluation.reference_path).await?;
+    let watched = watched_columns(profiles.keys(), monitor, version)?;
     let path = context.data_dir.join(&evaluation.reference_path);
-    let rows = tokio::task::spawn_blocking(move || table(&read_arrow(&path)?)).await??;
-    let watched = watched_columns(&rows, monitor, version)?;
-    let all: Vec<usize> = (0..rows.rows()).collect();
-    let found = rows.columns().iter().filter(|(name, _)| watched.contains(name));
-    let samples = found.map(|(name, column)| (name.clone(), Sample::of_independent(column, &all).sorted()));
+    let (wanted, monitor) = (profiles.clone(), monitor.clone());
+    let make = move || yardsticks(&path, &wanted, &watched, &monitor);
+    let (season, yardsticks) = tokio::task::spawn_blocking(make).await??;
     let auc = evaluation.overall.auc.map(|auc| (auc.value, auc.low));
     let expected = Expected { rate: evaluation.reference_rate, auc };
-    Ok(Arc::new(Reference { samples: samples.collect(), expected }))
+    let profiles = profiles.into_iter().filter_map(|(name, profile)| Some((name, profile?))).collect();
+    Ok(Arc::new(Reference { profiles, yardsticks, season, expected }))
 }
 
-async fn evaluation(
+/// The profiles of a reference's columns, `None` of those without a value: as they were kept, or made of its rows and kept.
+pub(crate) async fn kept(
+    context: &Context,
+    of: &Version,
+    path: &str,
+) -> Result<BTreeMap<String, Option<ColumnProfile>>, Error> {
+    let mut tx = context.db.begin().await?;
+    storage::profiles::lock(&mut tx, of).await?;
+    let found = storage::profiles::reference(&mut tx, of).await?.filter(|found| found.made_of == path);
+    if let Some(profiles) = found.and_then(|found| serde_json::from_value(found.columns).ok()) {
+        return Ok(profiles);
+    }
+    let file = context.data_dir.join(path);
+    let made = tokio::task::spawn_blocking(move || of_file(&file)).await??;
+    let columns = serde_json::to_value(&made).expect("profiles hold no map with odd keys");
+    let reference = ReferenceProfiles { made_of: path.to_owned(), columns };
+    storage::profiles::keep_reference(&mut tx, of, &reference, context.clock.now()).await?;
+    tx.commit().await?;
+    // As they will be read back: windows are counted over these bins.
+    Ok(serde_json::from_value(reference.columns).expect("what was written can be read"))
+}
+
+fn of_file(file: &Path) -> Result<BTreeMap<String, Option<ColumnProfile>>, Error> {
+    let rows: Table = table(&read_arrow(file)?)?;
+    let inputs = rows.columns().iter().filter(|(name, _)| !NOT_INPUTS.contains(&name.as_str()));
+    inputs.map(|(name, column)| Ok((name.clone(), profiles::of_reference(column)?))).collect()
+}
+
+type Yardsticks = BTreeMap<String, Option<Yardstick>>;
+
+fn yardsticks(
+    file: &Path,
+    profiles: &BTreeMap<String, Option<ColumnProfile>>,
+    watched: &[String],
+    monitor: &Monitor,
+) -> Result<(Season, Yardsticks), Error> {
+    let wanted = || watched.iter().map(|name| (name.clone(), profiles.get(name).cloned().flatten()));
+    let Some(season) = monitor.season else {
+        let plain = wanted().map(|(name, profile)| (name, profile.map(Yardstick::of)));
+        return Ok((Season { slots: 1 }, plain.collect()));
+    };
+    let length = monitor.window.delta();
+    let slots = (season.delta().num_seconds() / length.num_seconds().max(1)).max(1) as usize;
+    let rows = read_arrow(file)?;
+    let windows = by_window(&rows, length)?;
+    let seen = table(&rows)?;
+    let seasonal = wanted().map(|(name, whole)| {
+        let made = whole.zip(seen.column(&name)).map(|(whole, column)| {
+            let parts: Vec<_> = windows
+                .iter()
+                .filter_map(|(start, order)| Some((*start, profiles::of_rows(column, order, &whole)?)))
+                .collect();
+            let placed = parts.iter().map(|(start, part)| (day(*start), slot(*start, length, slots), part));
+            Yardstick::with_season(whole.clone(), Season { slots }, placed)
+        });
+        (name, made)
+    });
+    Ok((Season { slots }, seasonal.collect()))
+}
+
+fn day(start: DateTime<Utc>) -> i64 {
+    start.timestamp().div_euclid(86_400)
+}
+
+/// The place of a window in its season, windows counted from 1970.
+pub(crate) fn slot(start: DateTime<Utc>, window: TimeDelta, slots: usize) -> usize {
+    let number = start.timestamp().div_euclid(window.num_seconds().max(1));
+    number.rem_euclid(slots.max(1) as i64) as usize
+}
+
+/// The rows of each window, windows counted from 1970.
+fn by_window(rows: &Frame, window: TimeDelta) -> Result<BTreeMap<DateTime<Utc>, Vec<usize>>, Error> {
+    let length = window.num_microseconds().unwrap_or(i64::MAX);
+    let mut windows: BTreeMap<DateTime<Utc>, Vec<usize>> = BTreeMap::new();
+    for (row, cutoff) in rows.times("cutoff")?.iter().enumerate() {
+        if let Some(start) = DateTime::from_timestamp_micros(cutoff.div_euclid(length) * length) {
+            windows.entry(start).or_default().push(row);
+        }
+    }
+    Ok(windows)
+}
+
+pub(crate) async fn evaluation(
     conn: &mut PgConnection,
     project: &str,
     model: &str,
@@ -71,13 +158,12 @@ async fn evaluation(
 }
 
 /// The columns that the monitor names, or all but the ignored ones; and the score.
-fn watched_columns(rows: &Table, monitor: &Monitor, version: i32) -> Result<Vec<String>, Error> {
-    let inputs: Vec<String> = rows
-        .columns()
-        .iter()
-        .map(|(name, _)| name.clone())
-        .filter(|name| name != SCORE && !NOT_INPUTS.contains(&name.as_str()))
-        .collect();
+fn watched_columns<'a>(
+    known: impl Iterator<Item = &'a String>,
+    monitor: &Monitor,
+    version: i32,
+) -> Result<Vec<String>, Error> {
+    let inputs: Vec<String> = known.filter(|name| *name != SCORE).cloned().collect();
     let mut named = monitor.columns.iter().chain(&monitor.ignore);
     if let Some(unknown) = named.find(|column| !inputs.contains(column)) {
         return Err(Error::UnknownColumn {

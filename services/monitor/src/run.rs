@@ -14,15 +14,16 @@ use service_kit::Context;
 use sqlx::PgConnection;
 use storage::monitors::{Finding, JudgedWindow, WindowKey};
 use storage::predictions::ServedWindow;
+use storage::profiles::Version;
 
 use crate::Error;
 use crate::delivery::courier::Outbox;
-use crate::drift::{self, TRAILING};
+use crate::drift::{self, Evidences, TRAILING};
 use crate::incidents::{BY_INPUTS, BY_LABELS, Judged};
 use crate::metrics::Metrics;
 use crate::outcomes::{self, Step};
+use crate::profiles::{self, Hours};
 use crate::reference::{self, Reference};
-use crate::served::Served;
 use crate::telling::Teller;
 
 /// Labels are judged once this share of a window's predictions has one, or once the window is this old.
@@ -42,8 +43,28 @@ pub(crate) struct Summary {
     pub(crate) versions_without_reference: usize,
 }
 
-/// Judges what has ended by `until`.
+/// Judges what has ended by `until`, and shows that it did.
 pub(crate) async fn run(
+    context: &Context,
+    metrics: &Metrics,
+    project: &str,
+    monitor: &str,
+    until: DateTime<Utc>,
+) -> Result<Summary, Error> {
+    let begun = context.clock.now();
+    let done = judge_ended(context, metrics, project, monitor, until).await;
+    let now = context.clock.now();
+    let seconds = (now - begun).as_seconds_f64().max(0.0);
+    metrics.run_seconds.with_label_values(&[monitor]).observe(seconds);
+    let outcome = if done.is_ok() { "succeeded" } else { "failed" };
+    metrics.runs.with_label_values(&[monitor, outcome]).inc();
+    if done.is_ok() {
+        metrics.last_success.with_label_values(&[monitor]).set(now.timestamp_millis() as f64 / 1e3);
+    }
+    done
+}
+
+async fn judge_ended(
     context: &Context,
     metrics: &Metrics,
     project: &str,
@@ -61,6 +82,8 @@ pub(crate) async fn run(
     drop(conn);
     let run =
         Run { context, metrics, definitions: &definitions, monitor, project, judged: by_window(judged) };
+    metrics.window_seconds.with_label_values(&[&name]).set(monitor.window.delta().num_seconds() as f64);
+    run.show_labels(&watched).await?;
     let mut summary = Summary::default();
     for (version, windows) in by_version(watched) {
         let reference = match reference::load(context, &run.project, monitor, version).await {
@@ -129,59 +152,75 @@ impl Run<'_> {
         reference: &Arc<Reference>,
         windows: &[ServedWindow],
     ) -> Result<usize, Error> {
-        let new: Vec<&ServedWindow> = windows
-            .iter()
-            .filter(|served| {
-                !self.judged.get(&(served.start, served.version)).is_some_and(|judged| judged.by_inputs)
-            })
-            .collect();
-        for batch in new.chunks(BATCH) {
-            let served = Arc::new(self.read(reference, batch).await?);
+        let Some(of) = windows.first().map(|window| self.version(window.version)) else { return Ok(0) };
+        let rows = profiles::catch_up(self.context, &of, &reference.profiles).await?;
+        self.metrics.rows.with_label_values(&[&self.monitor.name]).inc_by(rows);
+        let due: Vec<&ServedWindow> = windows.iter().filter(|window| self.is_due(window)).collect();
+        for batch in due.chunks(BATCH) {
+            let hours = Arc::new(self.read(reference, &of, batch).await?);
             for window in batch {
-                let findings = self.drift(reference, &served, window).await?;
-                self.save(window, &findings, BY_INPUTS).await?;
+                self.judge_window(reference, &of, &hours, window).await?;
             }
         }
-        Ok(new.len())
+        profiles::tidy(self.context, &of, &reference.profiles).await?;
+        Ok(due.len())
     }
 
-    /// The rows of a batch of windows and of the trailing span before them; reading is work for another thread.
-    async fn read(&self, reference: &Arc<Reference>, batch: &[&ServedWindow]) -> Result<Served, Error> {
-        let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return Ok(Served::default()) };
-        let window = self.monitor.window.delta();
-        let span = (first.start - window * (TRAILING - 1), last.start + window);
-        let mut conn = self.context.db.acquire().await?;
-        let (project, model) = (&self.project, &self.monitor.model);
-        let logs =
-            storage::predictions::logs(&mut conn, project, model, first.version, span.0, span.1).await?;
-        drop(conn);
-        let (data_dir, reference) = (self.context.data_dir.clone(), Arc::clone(reference));
-        let read = move || Served::read(&data_dir, &logs, &reference.columns(), window, span);
-        tokio::task::spawn_blocking(read).await?
+    fn version(&self, version: i32) -> Version {
+        Version { project: self.project.clone(), registered_model: self.monitor.model.clone(), version }
     }
 
-    async fn drift(
+    /// Whether a window was not judged by its inputs, or by fewer rows than it holds now.
+    fn is_due(&self, window: &ServedWindow) -> bool {
+        let judged = self.judged.get(&(window.start, window.version)).filter(|judged| judged.by_inputs);
+        judged.is_none_or(|judged| judged.input_rows.is_some_and(|rows| rows < window.predictions))
+    }
+
+    /// The profiles of a batch of windows and of the trailing span before them.
+    async fn read(
         &self,
         reference: &Arc<Reference>,
-        served: &Arc<Served>,
+        of: &Version,
+        batch: &[&ServedWindow],
+    ) -> Result<Hours, Error> {
+        let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return Ok(Hours::default()) };
+        let window = self.monitor.window.delta();
+        let mut conn = self.context.db.acquire().await?;
+        let (from, until) = (first.start - window * (TRAILING - 1), last.start + window);
+        let parts = storage::profiles::parts(&mut conn, of, from, until).await?;
+        drop(conn);
+        let reference = Arc::clone(reference);
+        tokio::task::spawn_blocking(move || Hours::of(parts, &reference.profiles)).await?
+    }
+
+    async fn judge_window(
+        &self,
+        reference: &Arc<Reference>,
+        of: &Version,
+        hours: &Arc<Hours>,
         window: &ServedWindow,
-    ) -> Result<Vec<Finding>, Error> {
-        let bounds = drift::Bounds {
-            alpha: self.monitor.alpha,
-            min_effect: self.monitor.min_effect,
-            min_rows: self.monitor.min_rows,
-        };
-        let (reference, served) = (Arc::clone(reference), Arc::clone(served));
-        let (start, length) = (window.start, self.monitor.window.delta());
+    ) -> Result<(), Error> {
+        let start = window.start;
+        let mut conn = self.context.db.acquire().await?;
+        let won = storage::profiles::evidence(&mut conn, of, &self.monitor.name).await?;
+        let (project, model, end) = (&of.project, &of.registered_model, start + self.monitor.window.delta());
+        let answered =
+            storage::predictions::probabilities(&mut conn, project, model, of.version, start, end).await?;
+        drop(conn);
+        // What adds up over windows takes each once, in their order.
+        let is_next = won.iter().all(|(_, through, _)| *through <= start);
+        let known =
+            won.into_iter().filter_map(|(column, _, won)| Some((column, serde_json::from_value(won).ok()?)));
+        let mut evidence: Option<Evidences> = is_next.then(|| known.collect());
+        let (reference, hours) = (Arc::clone(reference), Arc::clone(hours));
+        let (monitor, bounds) = (self.monitor.clone(), self.outcome_bounds());
         let judge = move || {
-            drift::judge(
-                &reference.samples,
-                &served.window(start),
-                &served.trailing(start + length, length),
-                bounds,
-            )
+            let mut findings = drift::judge_hours(&reference, &hours, start, &monitor, evidence.as_mut())?;
+            findings.push(outcomes::estimated(&answered, reference.expected, bounds));
+            Ok::<_, Error>((findings, evidence))
         };
-        tokio::task::spawn_blocking(judge).await?
+        let (findings, evidence) = tokio::task::spawn_blocking(judge).await??;
+        self.save(window, &findings, BY_INPUTS, evidence).await
     }
 
     async fn judge_labels(
@@ -194,7 +233,7 @@ impl Run<'_> {
         let due = to_judge_by_labels(windows, &self.judged, length, until);
         for window in &due {
             let findings = self.outcomes(reference, window).await?;
-            self.save(window, &findings, BY_LABELS).await?;
+            self.save(window, &findings, BY_LABELS, None).await?;
         }
         Ok(due.len())
     }
@@ -211,11 +250,7 @@ impl Run<'_> {
                 .await?;
         drop(conn);
         let earlier: Vec<Step> = rates.into_iter().map(|(rate, n_eff)| Step { rate, n_eff }).collect();
-        let bounds = outcomes::Bounds {
-            alpha: self.monitor.alpha,
-            min_rate_change: self.monitor.min_rate_change,
-            min_rows: self.monitor.min_rows,
-        };
+        let bounds = self.outcome_bounds();
         let expected = reference.expected;
         let judge = move || {
             let own = trailing.partition_point(|row| row.cutoff < start);
@@ -224,11 +259,20 @@ impl Run<'_> {
         tokio::task::spawn_blocking(judge).await?
     }
 
+    fn outcome_bounds(&self) -> outcomes::Bounds {
+        outcomes::Bounds {
+            alpha: self.monitor.alpha,
+            min_rate_change: self.monitor.min_rate_change,
+            min_rows: self.monitor.min_rows,
+        }
+    }
+
     async fn save(
         &self,
         window: &ServedWindow,
         findings: &[Finding],
-        causes: [Cause; 2],
+        causes: &[Cause],
+        evidence: Option<Evidences>,
     ) -> Result<(), Error> {
         let key = WindowKey {
             project: self.project.clone(),
@@ -242,6 +286,13 @@ impl Run<'_> {
         let mut tx = self.context.db.begin().await?;
         storage::monitors::lock(&mut tx, &key.project, &key.monitor).await?;
         storage::monitors::save(&mut tx, &key, findings, now).await?;
+        if let Some(evidence) = evidence {
+            let stored = |(column, won): (String, _)| Some((column, serde_json::to_value(won).ok()?));
+            let evidence: Vec<(String, serde_json::Value)> =
+                evidence.into_iter().filter_map(stored).collect();
+            let of = self.version(window.version);
+            storage::profiles::save_evidence(&mut tx, &of, &key.monitor, key.end, &evidence).await?;
+        }
         let judged =
             Judged { definitions: self.definitions, monitor: self.monitor, key: &key, findings, now };
         judged.watch(&mut tx, causes).await?;
@@ -254,21 +305,66 @@ impl Run<'_> {
         let monitor = self.monitor.name.as_str();
         for finding in findings {
             self.metrics.windows.with_label_values(&[monitor, finding.verdict.as_str()]).inc();
-            let gauge = match finding.measure.as_str() {
-                "ks_distance" | "total_variation" => {
-                    self.metrics.drift_effect.with_label_values(&[monitor, &finding.column])
-                }
-                "rate_change" => self.metrics.label_rate.with_label_values(&[monitor]),
-                measure if measure.starts_with("ece") && measure.ends_with("_windows") => {
-                    self.metrics.calibration_error.with_label_values(&[monitor])
-                }
-                _ => continue,
-            };
-            let shown = if finding.measure == "rate_change" { finding.current } else { finding.effect };
-            if let Some(value) = shown.filter(|_| finding.verdict != Verdict::InsufficientData) {
-                gauge.set(value);
+            if finding.verdict != Verdict::InsufficientData {
+                self.show_one(monitor, finding);
             }
         }
+    }
+
+    fn show_one(&self, monitor: &str, finding: &Finding) {
+        let (metrics, column) = (self.metrics, finding.column.as_str());
+        let set = |gauge: prometheus::Gauge, value: Option<f64>| {
+            value.into_iter().for_each(|value| gauge.set(value));
+        };
+        match finding.measure.as_str() {
+            "ks_distance" | "total_variation" => {
+                set(metrics.drift_effect.with_label_values(&[monitor, column]), finding.effect);
+            }
+            "missing_share_change" => {
+                set(metrics.missing.with_label_values(&[monitor, column]), finding.current);
+            }
+            "rate_change" => set(metrics.label_rate.with_label_values(&[monitor]), finding.current),
+            "auc_estimated" => {
+                let promised = finding.reference.unwrap_or_default();
+                for (bound, gap) in
+                    [("low", finding.low), ("estimate", finding.effect), ("high", finding.high)]
+                {
+                    let gauge = metrics.estimated_auc.with_label_values(&[monitor, bound]);
+                    set(gauge, gap.map(|gap| promised + gap));
+                }
+            }
+            measure if measure.starts_with("auc_") && measure.ends_with("_windows") => {
+                set(metrics.realised_auc.with_label_values(&[monitor]), finding.current);
+            }
+            measure if measure.starts_with("ece") && measure.ends_with("_windows") => {
+                set(metrics.calibration_error.with_label_values(&[monitor]), finding.effect);
+            }
+            _ => {
+                let evidence = metrics.drift_evidence.with_label_values(&[monitor, column]);
+                set(evidence, finding.e_value.filter(|_| !column.is_empty()).map(f64::ln));
+            }
+        }
+    }
+
+    /// Shows how many labels have come, and how soon.
+    async fn show_labels(&self, windows: &[ServedWindow]) -> Result<(), Error> {
+        let name = self.monitor.name.as_str();
+        let (labelled, predictions) = windows.iter().fold((0, 0), |(labelled, predictions), window| {
+            (labelled + window.labelled, predictions + window.predictions)
+        });
+        if predictions > 0 {
+            let share = labelled as f64 / predictions as f64;
+            self.metrics.label_coverage.with_label_values(&[name]).set(share);
+        }
+        let mut conn = self.context.db.acquire().await?;
+        let since = self.context.clock.now() - TimeDelta::days(30);
+        let lag =
+            storage::predictions::label_lag(&mut conn, &self.project, &self.monitor.model, since).await?;
+        if let Some((median, late)) = lag {
+            self.metrics.label_lag.with_label_values(&[name, "0.5"]).set(median);
+            self.metrics.label_lag.with_label_values(&[name, "0.95"]).set(late);
+        }
+        Ok(())
     }
 
     async fn tell_what_was_held_back(&self) -> Result<(), Error> {
@@ -315,6 +411,7 @@ mod tests {
                 start: day(start),
                 version: 1,
                 by_inputs: true,
+                input_rows: Some(100),
                 by_labels: Some(labels),
             })
             .collect();

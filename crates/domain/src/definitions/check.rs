@@ -45,7 +45,8 @@ fn misfits(all: &Definitions, located: &Located) -> Vec<String> {
         Object::Model(model) => refer("dataset", &model.dataset),
         Object::Monitor(monitor) => {
             let retrain = monitor.on_incident.iter().flat_map(|action| refer("model", &action.retrain));
-            monitor.channels.iter().flat_map(|name| refer("channel", name)).chain(retrain).collect()
+            let channels = monitor.channels.iter().flat_map(|name| refer("channel", name));
+            channels.chain(retrain).chain(monitor.misfits()).collect()
         }
         Object::Gate(gate) if gate.elsewhere => vec![],
         Object::Gate(gate) => registered(all, &gate.model),

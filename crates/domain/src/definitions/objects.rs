@@ -504,6 +504,10 @@ pub struct Monitor {
     /// How long a window is.
     #[serde(default = "one_day")]
     pub window: Horizon,
+    /// How long a season is, such as `7d`: a window is held against the training rows of the same place in the season, and
+    /// what days differ by among themselves is no drift. Without it, against all training rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub season: Option<Horizon>,
     /// Input columns to watch; all if empty.
     #[serde(default)]
     pub columns: Vec<String>,
@@ -522,6 +526,9 @@ pub struct Monitor {
     /// Fewer rows than this in a window give `insufficient data`.
     #[serde(default = "min_rows")]
     pub min_rows: u64,
+    /// Bounds of one's own on named measures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub thresholds: Vec<Threshold>,
     /// How many windows in a row must look well before an incident resolves.
     #[serde(default = "recovery_windows")]
     pub recovery_windows: u32,
@@ -533,6 +540,94 @@ pub struct Monitor {
     /// Where to tell.
     #[serde(default)]
     pub channels: Vec<String>,
+}
+
+impl Monitor {
+    /// What cannot be watched so.
+    pub(crate) fn misfits(&self) -> Vec<String> {
+        let seconds = self.window.delta().num_seconds();
+        let mut wrong = Vec::new();
+        if seconds <= 0 || seconds % 3_600 != 0 {
+            wrong.push(format!("`window` is {}, it must be a whole number of hours", self.window));
+        } else if let Some(season) = &self.season
+            && (season.delta().num_seconds() <= seconds || season.delta().num_seconds() % seconds != 0)
+        {
+            wrong.push(format!("`season` is {season}, it must be several windows of {}", self.window));
+        }
+        if !(self.alpha > 0.0 && self.alpha < 1.0) {
+            wrong.push(format!("`alpha` is {}, it must lie between 0 and 1", self.alpha));
+        }
+        if !(0.0..1.0).contains(&self.min_effect) {
+            wrong.push(format!("`min_effect` is {}, it must lie from 0 up to 1", self.min_effect));
+        }
+        wrong.into_iter().chain(self.thresholds.iter().flat_map(Threshold::misfits)).collect()
+    }
+}
+
+/// A bound of one's own on a named measure of a column; beyond it, a window counts as drifted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Threshold {
+    /// The measure, as `foretime monitor compare` names it.
+    pub measure: String,
+    /// The column; every watched one that has the measure if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
+    /// Values above this are too much.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub above: Option<f64>,
+    /// Values below this are too little.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub below: Option<f64>,
+}
+
+impl Threshold {
+    /// The measures that profiles give, for numbers over ten groups of equally many reference values.
+    pub const MEASURES: &[&str] = &[
+        "effective_rows_current",
+        "greatest_current",
+        "hellinger",
+        "hellinger_q10",
+        "infinities_current",
+        "jensen_shannon_distance_base2",
+        "jensen_shannon_distance_q10_base2",
+        "kullback_leibler_eps1e-4_nats",
+        "kullback_leibler_q10_eps1e-4_nats",
+        "l_infinity",
+        "l_infinity_q10",
+        "least_current",
+        "mean_current",
+        "median_binned_current",
+        "missing_share_current",
+        "psi_eps1e-4",
+        "psi_q10_eps1e-4",
+        "standard_deviation_current",
+        "total_variation",
+        "total_variation_q10",
+        "unseen_share_current",
+        "vanished_levels",
+    ];
+
+    fn misfits(&self) -> Vec<String> {
+        let name = &self.measure;
+        let known = Self::MEASURES;
+        if !known.contains(&name.as_str()) {
+            let hint = crate::words::did_you_mean(name, known.to_vec());
+            return vec![format!("a threshold is on `{name}`, which is no measure of a profile{hint}")];
+        }
+        match (self.above, self.below) {
+            (None, None) => vec![format!("the threshold on `{name}` has neither `above` nor `below`")],
+            (Some(above), Some(below)) if below > above => {
+                vec![format!("the threshold on `{name}` leaves nothing between {below} and {above}")]
+            }
+            _ => vec![],
+        }
+    }
+
+    /// Whether a value is beyond the bounds.
+    pub fn is_beyond(&self, value: f64) -> bool {
+        self.above.is_some_and(|above| value > above) || self.below.is_some_and(|below| value < below)
+    }
 }
 
 fn champion() -> String {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::bytes::{Reader, Writer};
 use crate::{Error, check};
 
 /// The most levels that are kept by name.
@@ -141,9 +142,55 @@ impl LevelProfile {
         self.previous = later.previous.or(self.previous);
     }
 
+    pub(super) fn write(&self, to: &mut Writer) {
+        let levels = self.levels();
+        to.whole(levels.len() as u64);
+        for (level, count) in levels {
+            to.text(level);
+            to.whole(count);
+        }
+        to.whole(self.previous.map_or(0, |_| 1));
+        to.whole(self.previous.unwrap_or_default());
+        [self.other, self.nulls, u64::from(self.open), self.repeats, self.pairs, self.singletons]
+            .into_iter()
+            .for_each(|count| to.whole(count));
+    }
+
+    pub(super) fn read(from: &mut Reader<'_>) -> Result<Self, Error> {
+        let mut profile = Self::default();
+        for _ in 0..from.length()? {
+            let level = from.text()?.to_owned();
+            profile.counts.insert(level, from.whole()?);
+        }
+        let has_previous = from.whole()? == 1;
+        let previous = from.whole()?;
+        profile.previous = has_previous.then_some(previous);
+        profile.other = from.whole()?;
+        profile.nulls = from.whole()?;
+        profile.open = from.whole()? == 1;
+        profile.repeats = from.whole()?;
+        profile.pairs = from.whole()?;
+        profile.singletons = from.whole()?;
+        Ok(profile)
+    }
+
     /// How often a level occurred; 0 if it is not kept by name.
     pub fn count(&self, level: &str) -> u64 {
-        self.counts.get(&short(level)).copied().unwrap_or_default()
+        let kept =
+            if level.len() <= LONGEST_NAME { self.counts.get(level) } else { self.counts.get(&short(level)) };
+        kept.copied().unwrap_or_default()
+    }
+
+    /// How many values are of levels that a reference keeps by name.
+    pub fn known_to(&self, reference: &Self) -> u64 {
+        let known = self.counts.iter().filter(|(level, _)| reference.counts.contains_key(*level));
+        known.map(|(_, count)| count).sum()
+    }
+
+    /// The share of values that are to be expected in levels that are not kept by name, were this the reference: those that
+    /// were not kept, and Good and Turing's of levels never seen.
+    pub fn unnamed_share(&self) -> f64 {
+        ((self.other + self.singletons) as f64 / self.values().max(1) as f64).min(1.0)
     }
 
     /// The levels kept by name, with their counts, by name.

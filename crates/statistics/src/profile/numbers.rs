@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::bytes::{Reader, Writer, checksum};
 use crate::drift::{Ks, ks_binned};
 use crate::{Error, check};
 
@@ -180,6 +181,21 @@ impl NumberProfile {
         }
     }
 
+    /// A profile of counts alone: of rows whose values and order are not known.
+    ///
+    /// ```
+    /// use statistics::profile::{Edges, NumberProfile};
+    /// let edges = Edges::of(&[1.0, 2.0], 2).unwrap();
+    /// assert_eq!(NumberProfile::of_counts(edges, vec![0, 3, 4, 1], 2).unwrap().rows(), 10);
+    /// ```
+    /// # Errors
+    /// [`Error::LengthMismatch`] if there are not as many counts as bins.
+    pub fn of_counts(edges: Edges, counts: Vec<u64>, nulls: u64) -> Result<Self, Error> {
+        check::same_length(edges.bins(), counts.len())?;
+        let finite = counts.iter().sum();
+        Ok(Self { counts, nulls, finite, ..Self::new(edges) })
+    }
+
     /// Takes values in the order of time; NaN counts as such.
     pub fn observe(&mut self, values: &[f64]) {
         for &value in values {
@@ -239,6 +255,54 @@ impl NumberProfile {
         Ok(())
     }
 
+    pub(super) fn write(&self, to: &mut Writer) {
+        to.whole(checksum(self.edges.as_slice()));
+        to.whole(self.counts.len() as u64);
+        self.counts.iter().for_each(|count| to.whole(*count));
+        [self.nulls, self.nans, self.infinities, self.finite].into_iter().for_each(|count| to.whole(count));
+        to.number(self.mean);
+        to.number(self.squares);
+        to.whole(u64::from(self.range.is_some()));
+        let (least, greatest) = self.range.unwrap_or_default();
+        to.number(least);
+        to.number(greatest);
+        to.whole(self.lag.previous.map_or(0, |bin| u64::from(bin) + 1));
+        let lag = &self.lag;
+        [lag.pairs, lag.sum, lag.squares, lag.products, lag.values].into_iter().for_each(|sum| to.whole(sum));
+    }
+
+    /// Reads a profile over these edges.
+    pub(super) fn read(from: &mut Reader<'_>, edges: &Edges) -> Result<Self, Error> {
+        let of_others = Error::LengthMismatch { left: edges.bins(), right: 0 };
+        if from.whole()? != checksum(edges.as_slice()) || from.length()? != edges.bins() {
+            return Err(of_others);
+        }
+        let mut profile = Self::new(edges.clone());
+        for count in &mut profile.counts {
+            *count = from.whole()?;
+        }
+        profile.nulls = from.whole()?;
+        profile.nans = from.whole()?;
+        profile.infinities = from.whole()?;
+        profile.finite = from.whole()?;
+        profile.mean = from.number()?;
+        profile.squares = from.number()?;
+        let has_range = from.whole()? == 1;
+        let range = (from.number()?, from.number()?);
+        profile.range = has_range.then_some(range);
+        profile.lag.previous = from.whole()?.checked_sub(1).map(|bin| bin as u32);
+        for sum in [
+            &mut profile.lag.pairs,
+            &mut profile.lag.sum,
+            &mut profile.lag.squares,
+            &mut profile.lag.products,
+            &mut profile.lag.values,
+        ] {
+            *sum = from.whole()?;
+        }
+        Ok(profile)
+    }
+
     /// Rows seen.
     pub fn rows(&self) -> u64 {
         self.values() + self.nulls + self.nans
@@ -277,12 +341,13 @@ impl NumberProfile {
 
     /// The mean of the finite values; `None` without one, or if it is beyond the greatest number.
     pub fn mean(&self) -> Option<f64> {
-        (self.finite > 0 && self.mean.is_finite()).then_some(self.mean)
+        (self.range.is_some() && self.mean.is_finite()).then_some(self.mean)
     }
 
     /// The standard deviation of the finite values (divisor n − 1); `None` for less than two.
     pub fn deviation(&self) -> Option<f64> {
-        let variance = (self.finite > 1).then(|| self.squares / (self.finite - 1) as f64)?;
+        let known = self.finite > 1 && self.range.is_some();
+        let variance = known.then(|| self.squares / (self.finite - 1) as f64)?;
         (variance.is_finite() && self.mean.is_finite()).then(|| variance.max(0.0).sqrt())
     }
 

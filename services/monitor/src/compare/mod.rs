@@ -1,17 +1,15 @@
 //! Two files compared column by column, without a server: what moved, by how much, and whether that is drift.
 //!
-//! A column of numbers is judged by the Kolmogorov–Smirnov distance (where the values lie), by the total variation over
-//! twenty groups of equally many reference values (how they are spread), by how many values leave the reference's range, and
-//! by missing values; a column of levels by total variation, by levels that the reference never saw (beyond what Good and
-//! Turing expect) and by missing values. Each is a test of "at most the smallest effect worth naming", at a level shared
-//! among the tests of a column and with the rows' effective number; across columns Benjamini and Hochberg's procedure keeps
-//! the share of false verdicts. The measures beside them have names that state their definitions, and judge nothing.
+//! The verdict is that of [`statistics::rule`], the same that monitors give; across columns Benjamini and Hochberg's
+//! procedure keeps the share of false verdicts. The measures beside it have names that state their definitions, and judge
+//! nothing. The reference may be a file of rows or the profiles that were kept of one.
 
 mod levels;
 mod measures;
 mod numbers;
 mod page;
 mod plots;
+mod reference;
 #[cfg(test)]
 mod tests;
 
@@ -20,50 +18,20 @@ use std::path::Path;
 
 use frames::column_file::{ColumnFile, ColumnKind};
 use serde::Serialize;
+use statistics::profile::ColumnProfile;
+use statistics::rule::{Shown, Yardstick};
 use statistics::sequential::bh_adjusted;
 
 use crate::Error;
 
 pub use page::page;
-
-/// What to call drift.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Bounds {
-    /// The chance that a column which did not move is called drifted.
-    pub alpha: f64,
-    /// The smallest distance worth naming, in [0, 1].
-    pub min_effect: f64,
-    /// Fewer values, on either side, give no verdict.
-    pub min_rows: u64,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self { alpha: 0.001, min_effect: 0.01, min_rows: 30 }
-    }
-}
-
-/// What became of a column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub enum ColumnVerdict {
-    /// It did not move by more than the smallest effect, as far as the rows show.
-    #[serde(rename = "ok")]
-    Ok,
-    /// There are too few values to tell.
-    #[serde(rename = "insufficient data")]
-    InsufficientData,
-    /// It moved.
-    #[serde(rename = "drift")]
-    Drift,
-    /// It is not the column it was: absent, or of another type.
-    #[serde(rename = "broken")]
-    Broken,
-}
+pub use reference::{Reference, ReferenceColumn};
+pub use statistics::rule::{Settings as Bounds, Verdict as ColumnVerdict};
 
 /// One test that a verdict rests on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cause {
-    /// `location`, `spread`, `range`, `missing`, `levels`, `unseen levels`, or what is broken.
+    /// `location`, `spread`, `shape`, `range`, `missing`, `levels`, `unseen levels`, or what is broken.
     pub name: String,
     /// P(so much, or more, were the true effect at most the smallest one worth naming).
     pub p_value: Option<f64>,
@@ -128,26 +96,84 @@ pub struct Report {
     pub columns: Vec<ColumnReport>,
 }
 
-/// Compares two Parquet files; columns are read one at a time by `threads` threads.
+/// Compares a Parquet file with another, or with the kept profiles of one; columns are read one at a time by `threads`
+/// threads.
 ///
 /// # Errors
 /// [`Error`] if a file cannot be read.
 pub fn compare(reference: &Path, current: &Path, bounds: Bounds, threads: usize) -> Result<Report, Error> {
-    let (reference, current) = (ColumnFile::open(reference)?, ColumnFile::open(current)?);
-    let old = reference.columns().iter().map(|(name, _)| name.clone());
+    let current = ColumnFile::open(current)?;
+    let source = Source::open(reference)?;
+    let old = source.names();
     let new = current.columns().iter().map(|(name, _)| name.clone());
-    let new = new.filter(|name| reference.kind(name).is_none());
-    let names: Vec<String> = old.chain(new).collect();
-    let mut columns = in_parallel(&names, threads, |name| column(&reference, &current, name, bounds))?;
+    let known: std::collections::HashSet<&String> = old.iter().collect();
+    let new: Vec<String> = new.filter(|name| !known.contains(name)).collect();
+    let names: Vec<String> = old.into_iter().chain(new).collect();
+    let mut columns = in_parallel(&names, threads, |name| column(&source, &current, name, bounds))?;
     decide(&mut columns, bounds)?;
     Ok(Report {
         format: 1,
         bounds,
-        rows_reference: reference.rows(),
+        rows_reference: source.rows(),
         rows_current: current.rows(),
         verdict: columns.iter().map(|column| column.verdict).max().unwrap_or(ColumnVerdict::Ok),
         columns,
     })
+}
+
+/// Where the reference's columns come from.
+enum Source {
+    Rows(ColumnFile),
+    Kept(Reference),
+}
+
+impl Source {
+    fn open(path: &Path) -> Result<Self, Error> {
+        if path.exists() && !reference::is_parquet(path) {
+            return Ok(Self::Kept(Reference::read(path, 1)?));
+        }
+        Ok(Self::Rows(ColumnFile::open(path)?))
+    }
+
+    fn names(&self) -> Vec<String> {
+        match self {
+            Self::Rows(file) => file.columns().iter().map(|(name, _)| name.clone()).collect(),
+            Self::Kept(kept) => kept.columns.iter().map(|column| column.name.clone()).collect(),
+        }
+    }
+
+    fn rows(&self) -> u64 {
+        match self {
+            Self::Rows(file) => file.rows(),
+            Self::Kept(kept) => kept.rows,
+        }
+    }
+
+    fn file(&self) -> Option<&ColumnFile> {
+        match self {
+            Self::Rows(file) => Some(file),
+            Self::Kept(_) => None,
+        }
+    }
+
+    fn kind(&self, name: &str) -> Option<&str> {
+        match self {
+            Self::Rows(file) => file.kind(name).map(kind_name),
+            Self::Kept(kept) => {
+                kept.columns.iter().find(|column| column.name == name).map(|column| &*column.kind)
+            }
+        }
+    }
+
+    fn column(&self, name: &str) -> Result<ReferenceColumn, Error> {
+        match self {
+            Self::Rows(file) => ReferenceColumn::of(file, name),
+            Self::Kept(kept) => {
+                let found = kept.columns.iter().find(|column| column.name == name);
+                Ok(found.expect("it was asked for by a name of this reference").clone())
+            }
+        }
+    }
 }
 
 /// The results of `work` on every name, in order.
@@ -173,19 +199,124 @@ fn in_parallel<T: Send>(
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-fn column(
-    reference: &ColumnFile,
+fn column(source: &Source, current: &ColumnFile, name: &str, bounds: Bounds) -> Result<ColumnReport, Error> {
+    let (before, now) = (source.kind(name), current.kind(name).map(kind_name));
+    let kind = KINDS.into_iter().find(|kind| Some(*kind) == before.or(now)).unwrap_or("other");
+    let blank = ColumnReport {
+        rows_reference: if before.is_some() { source.rows() } else { 0 },
+        rows_current: if now.is_some() { current.rows() } else { 0 },
+        ..blank(name, kind)
+    };
+    match (before, now) {
+        (Some(_), None) => Ok(broken(blank, "absent", "the current file has no such column")),
+        (None, _) => Ok(noted(blank, "new", "the reference has no such column")),
+        (Some(before), Some(now)) if before != now => {
+            let evidence = format!("it held {before}s and now holds {now}s");
+            Ok(broken(blank, "type", &evidence))
+        }
+        (Some("time"), _) => numbers::times(blank, source.file(), current),
+        (Some("other"), _) => Ok(noted(blank, "type", "values of this type are not compared")),
+        _ => judge(blank, source.column(name)?, current, bounds),
+    }
+}
+
+fn judge(
+    mut report: ColumnReport,
+    reference: ReferenceColumn,
     current: &ColumnFile,
-    name: &str,
     bounds: Bounds,
 ) -> Result<ColumnReport, Error> {
-    let (before, now) = (reference.kind(name), current.kind(name));
-    let kind = before.or(now).map_or("other", kind_name);
-    let blank = ColumnReport {
+    let Some(old) = reference.profile else {
+        return Ok(unknown(report, "the reference holds no finite number"));
+    };
+    let (new, sample) = match &old {
+        ColumnProfile::Numbers(old) => numbers::current(current, &report.name, old)?,
+        ColumnProfile::Levels(old) => (levels::current(current, &report.name, old)?, vec![]),
+    };
+    measure(&mut report, (&old, reference.worth, &reference.sample), (&new, &sample))?;
+    by_rule(report, &Yardstick::worth(old, reference.worth), &new, bounds)
+}
+
+/// The named measures that two profiles of a column give.
+pub(crate) fn measures_of(old: &ColumnProfile, new: &ColumnProfile) -> Result<BTreeMap<String, f64>, Error> {
+    let mut report = blank("", "other");
+    measure(&mut report, (old, 1.0, &[]), (new, &[]))?;
+    Ok(report.measures)
+}
+
+/// Notes the measures and the shares of a reference, with what its values are worth, beside a current column.
+fn measure(
+    report: &mut ColumnReport,
+    (old, worth, sample): (&ColumnProfile, f64, &[f64]),
+    (new, new_sample): (&ColumnProfile, &[f64]),
+) -> Result<(), Error> {
+    for (profile, side) in [(old, "reference"), (new, "current")] {
+        let share = profile.missing() as f64 / profile.rows().max(1) as f64;
+        report.measures.insert(format!("missing_share_{side}"), share);
+    }
+    match (old, new) {
+        (ColumnProfile::Numbers(old), ColumnProfile::Numbers(new)) => {
+            numbers::describe(report, old, new, (sample, new_sample))
+        }
+        (ColumnProfile::Levels(old), ColumnProfile::Levels(new)) => levels::describe(report, old, new, worth),
+        _ => Ok(()),
+    }
+}
+
+/// The verdict of the rule, with its causes in words.
+fn by_rule(
+    mut report: ColumnReport,
+    yardstick: &Yardstick,
+    window: &ColumnProfile,
+    bounds: Bounds,
+) -> Result<ColumnReport, Error> {
+    let Some(look) = yardstick.look(window, 0, bounds) else {
+        return Ok(broken(report, "type", "the column is of another kind than its reference"));
+    };
+    let found = look.judge()?;
+    (report.verdict, report.p_value) = (found.verdict, found.p_value);
+    if let Some(effect) = found.effect {
+        report.effect = Some(effect.value);
+        (report.effect_low, report.effect_high) = (Some(effect.interval.low), Some(effect.interval.high));
+    }
+    if let Some(needed) = found.needed {
+        let (now, before) = (window.values(), yardstick.whole().values());
+        let said = format!(
+            "{now} values beside {before} of the reference: at least {needed} on each side are needed"
+        );
+        return Ok(unknown(report, &said));
+    }
+    if window.values() == 0 {
+        return Ok(unknown(report, "the current file holds no value of this column"));
+    }
+    for shown in &found.causes {
+        report.measures.insert(format!("p_{}", shown.cause.as_str().replace(' ', "_")), shown.p_value);
+        if shown.p_value * found.causes.len() as f64 <= bounds.alpha {
+            report.causes.push(cause(yardstick, shown));
+        }
+    }
+    if report.verdict == ColumnVerdict::Drift {
+        report.verdict = ColumnVerdict::Ok; // until all columns together agree
+    }
+    Ok(report)
+}
+
+fn cause(yardstick: &Yardstick, shown: &Shown) -> Cause {
+    let of = if shown.cause == statistics::rule::Cause::Missing { "rows" } else { "values" };
+    let (now, before) = (shown.now * 100.0, shown.before * 100.0);
+    let evidence = format!(
+        "{now:.2} % of the {of} are {}, where {before:.2} % were",
+        yardstick.in_words(shown.question)
+    );
+    Cause { name: shown.cause.as_str().to_owned(), p_value: Some(shown.p_value), evidence }
+}
+
+fn blank(name: &str, kind: &'static str) -> ColumnReport {
+    ColumnReport {
         name: name.to_owned(),
         kind,
-        rows_reference: if before.is_some() { reference.rows() } else { 0 },
-        rows_current: if now.is_some() { current.rows() } else { 0 },
+        rows_reference: 0,
+        rows_current: 0,
         verdict: ColumnVerdict::Ok,
         causes: vec![],
         effect: None,
@@ -194,20 +325,15 @@ fn column(
         measures: BTreeMap::new(),
         shares: vec![],
         p_value: 1.0,
-    };
-    match (before, now) {
-        (Some(_), None) => Ok(broken(blank, "absent", "the current file has no such column")),
-        (None, _) => Ok(noted(blank, "new", "the reference has no such column")),
-        (Some(before), Some(now)) if before != now => {
-            let evidence = format!("it held {}s and now holds {}s", kind_name(before), kind_name(now));
-            Ok(broken(blank, "type", &evidence))
-        }
-        (Some(ColumnKind::Number), _) => numbers::judge(blank, reference, current, bounds),
-        (Some(ColumnKind::Category), _) => levels::judge(blank, reference, current, bounds),
-        (Some(ColumnKind::Time), _) => numbers::describe(blank, reference, current),
-        (Some(ColumnKind::Other), _) => Ok(noted(blank, "type", "values of this type are not compared")),
     }
 }
+
+fn unknown(report: ColumnReport, why: &str) -> ColumnReport {
+    ColumnReport { verdict: ColumnVerdict::InsufficientData, ..noted(report, "too few values", why) }
+}
+
+/// What columns are called.
+const KINDS: [&str; 4] = ["number", "category", "time", "other"];
 
 fn kind_name(kind: ColumnKind) -> &'static str {
     match kind {
@@ -227,26 +353,6 @@ fn noted(mut report: ColumnReport, name: &str, evidence: &str) -> ColumnReport {
     report
 }
 
-/// A test of a column, before all columns are looked at together.
-struct Asked {
-    name: &'static str,
-    p_value: f64,
-    evidence: String,
-}
-
-/// Keeps the tests that speak for drift, and the column's own p-value: Bonferroni's over its tests.
-fn weigh(report: &mut ColumnReport, asked: Vec<Asked>, bounds: Bounds) {
-    let tests = asked.len().max(1) as f64;
-    report.p_value = asked.iter().map(|test| test.p_value * tests).fold(1.0, f64::min);
-    for test in asked {
-        report.measures.insert(format!("p_{}", test.name.replace(' ', "_")), test.p_value);
-        if test.p_value * tests <= bounds.alpha {
-            let (name, p_value) = (test.name.to_owned(), Some(test.p_value));
-            report.causes.push(Cause { name, p_value, evidence: test.evidence });
-        }
-    }
-}
-
 /// Of the columns called drifted, at most this share is expected to be so by chance.
 const FALSE_DISCOVERY_RATE: f64 = 0.05;
 
@@ -262,27 +368,4 @@ fn decide(columns: &mut [ColumnReport], bounds: Bounds) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// The change of the share of missing values, as a test and as measures.
-fn missing(
-    report: &mut ColumnReport,
-    before: (u64, u64),
-    now: (u64, u64),
-    bounds: Bounds,
-) -> Result<Asked, Error> {
-    let share = |(missing, rows): (u64, u64)| missing as f64 / rows.max(1) as f64;
-    let (old, new) = (share(before), share(now));
-    report.measures.insert("missing_share_reference".to_owned(), old);
-    report.measures.insert("missing_share_current".to_owned(), new);
-    let counts = |(missing, rows): (u64, u64)| [missing, rows - missing];
-    let p_value = match (before.1, now.1) {
-        (0, _) | (_, 0) => 1.0,
-        _ => {
-            let moved = statistics::drift::total_variation(&counts(before), &counts(now))?;
-            moved.p_exceeds(bounds.min_effect, before.1 as f64, now.1 as f64)?
-        }
-    };
-    let evidence = format!("missing values went from {:.2} % to {:.2} %", old * 100.0, new * 100.0);
-    Ok(Asked { name: "missing", p_value, evidence })
 }

@@ -1,57 +1,56 @@
 //! Columns of numbers.
 
 use frames::column_file::{ColumnFile, Numbers};
-use statistics::drift::{range_exceedance, total_variation};
-use statistics::profile::{Edges, MOST_BINS, NumberProfile};
+use statistics::profile::{ColumnProfile, Edges, MOST_BINS, NumberProfile};
 
 use super::measures::{self, named};
-use super::{Asked, Bounds, ColumnReport, ColumnVerdict, Share, missing, noted, weigh};
+use super::{ColumnReport, Share, noted};
 use crate::Error;
 
 /// Values that bin edges are learned from: quantiles of so many are good to 0.2 %.
 const EDGE_VALUES: usize = 1 << 16;
-/// Groups of equally many reference values that show how values are spread.
-const GROUPS: usize = 20;
 /// Bars of a plot.
 const BARS: usize = 30;
 
-/// Judges a column of numbers.
-pub(super) fn judge(
-    mut report: ColumnReport,
-    reference: &ColumnFile,
-    current: &ColumnFile,
-    bounds: Bounds,
-) -> Result<ColumnReport, Error> {
-    let before = reference.numbers(&report.name)?;
-    let Some(edges) = edges(&before.values)? else {
-        return Ok(unknown(report, "the reference holds no finite number"));
-    };
-    let old = profile(&before, &edges);
-    let sample = measures::sample(&before.values);
-    drop(before); // the memory of one column at a time
-    let now = current.numbers(&report.name)?;
-    let new = profile(&now, &edges);
-    let asked = missing(&mut report, (old.missing(), old.rows()), (new.missing(), new.rows()), bounds)?;
-    moments(&mut report, &old, &new);
-    if old.values() < bounds.min_rows || new.values() < bounds.min_rows {
-        let said = format!(
-            "{} values beside {} of the reference: at least {} on each side are needed",
-            new.values(),
-            old.values(),
-            bounds.min_rows
-        );
-        if old.values() > 0 && new.values() > 0 {
-            effect(&mut report, &old, &new)?;
-        }
-        return Ok(unknown(report, &said));
+/// The profile of a whole reference column, how much of an independent value its values are worth, and a sample of them.
+/// Without a finite number there is none.
+pub(super) fn reference(
+    file: &ColumnFile,
+    name: &str,
+) -> Result<Option<(ColumnProfile, f64, Vec<f64>)>, Error> {
+    let numbers = file.numbers(name)?;
+    let Some(edges) = edges(&numbers.values)? else { return Ok(None) };
+    let profile = profile(&numbers, edges);
+    let worth = profile.effective() / profile.values().max(1) as f64;
+    Ok(Some((ColumnProfile::Numbers(profile), worth, measures::sample(&numbers.values))))
+}
+
+/// The profile of a current column over the reference's bins, and a sample of its values.
+pub(super) fn current(
+    file: &ColumnFile,
+    name: &str,
+    reference: &NumberProfile,
+) -> Result<(ColumnProfile, Vec<f64>), Error> {
+    let numbers = file.numbers(name)?;
+    let profile = profile(&numbers, reference.edges().clone());
+    Ok((ColumnProfile::Numbers(profile), measures::sample(&numbers.values)))
+}
+
+/// What is told of numbers beside the verdict.
+pub(super) fn describe(
+    report: &mut ColumnReport,
+    old: &NumberProfile,
+    new: &NumberProfile,
+    samples: (&[f64], &[f64]),
+) -> Result<(), Error> {
+    moments(report, old, new);
+    if old.values() == 0 || new.values() == 0 {
+        return Ok(());
     }
-    let mut tests = effect(&mut report, &old, &new)?.tests(&old, &new, bounds)?;
-    tests.push(asked);
-    weigh(&mut report, tests, bounds);
-    measures::of_bins(&mut report, &old, &new)?;
-    measures::of_samples(&mut report, &sample, &measures::sample(&now.values))?;
-    report.shares = shares(&old, &new);
-    Ok(report)
+    measures::of_bins(report, old, new)?;
+    measures::of_samples(report, samples.0, samples.1)?;
+    report.shares = shares(old, new);
+    Ok(())
 }
 
 /// A number for people: six digits, with an exponent if it is huge or tiny.
@@ -61,12 +60,13 @@ fn written(value: f64) -> String {
 }
 
 /// Describes a column of times: they move by nature, so nothing is judged.
-pub(super) fn describe(
+pub(super) fn times(
     mut report: ColumnReport,
-    reference: &ColumnFile,
+    reference: Option<&ColumnFile>,
     current: &ColumnFile,
 ) -> Result<ColumnReport, Error> {
-    for (file, side) in [(reference, "reference"), (current, "current")] {
+    let files = reference.map(|file| (file, "reference")).into_iter().chain([(current, "current")]);
+    for (file, side) in files {
         let Numbers { values, nulls } = file.numbers(&report.name)?;
         let range = values.iter().fold(None, |range: Option<(f64, f64)>, &value| {
             let (least, greatest) = range.unwrap_or((value, value));
@@ -82,10 +82,6 @@ pub(super) fn describe(
     Ok(noted(report, "time", "times move by nature: nothing is judged"))
 }
 
-fn unknown(report: ColumnReport, why: &str) -> ColumnReport {
-    ColumnReport { verdict: ColumnVerdict::InsufficientData, ..noted(report, "too few values", why) }
-}
-
 /// Edges at the quantiles of a sample, and at the ends of all.
 fn edges(values: &[f64]) -> Result<Option<Edges>, Error> {
     let finite = || values.iter().copied().filter(|value| value.is_finite());
@@ -98,70 +94,11 @@ fn edges(values: &[f64]) -> Result<Option<Edges>, Error> {
     Ok(Some(Edges::of(&sample, MOST_BINS)?))
 }
 
-fn profile(numbers: &Numbers, edges: &Edges) -> NumberProfile {
-    let mut profile = NumberProfile::new(edges.clone());
+fn profile(numbers: &Numbers, edges: Edges) -> NumberProfile {
+    let mut profile = NumberProfile::new(edges);
     profile.observe(&numbers.values);
     profile.observe_nulls(numbers.nulls);
     profile
-}
-
-/// The distance that is the column's effect, noted in the report.
-struct Effect(statistics::drift::Ks);
-
-fn effect(report: &mut ColumnReport, old: &NumberProfile, new: &NumberProfile) -> Result<Effect, Error> {
-    let ks = old.ks(new)?;
-    let interval = ks.interval(0.95, old.effective(), new.effective())?;
-    report.effect = Some(ks.distance);
-    (report.effect_low, report.effect_high) = (Some(interval.low), Some(interval.high));
-    Ok(Effect(ks))
-}
-
-impl Effect {
-    fn tests(self, old: &NumberProfile, new: &NumberProfile, bounds: Bounds) -> Result<Vec<Asked>, Error> {
-        let Self(ks) = self;
-        let (n, m) = (old.effective(), new.effective());
-        let location = Asked {
-            name: "location",
-            p_value: ks.p_exceeds(bounds.min_effect, n, m)?,
-            evidence: format!(
-                "{:.1} % of the values lie at or below {}, {:.1} % did",
-                ks.below_current * 100.0,
-                written(ks.location),
-                ks.below_reference * 100.0
-            ),
-        };
-        let (before, now) = old.grouped(new, GROUPS);
-        let spread = total_variation(&before, &now)?;
-        let spread = Asked {
-            name: "spread",
-            p_value: spread.p_exceeds(bounds.min_effect, n, m)?,
-            evidence: format!(
-                "{:.1} % of the values would have to move among {GROUPS} groups that held equally many",
-                spread.distance * 100.0
-            ),
-        };
-        Ok(vec![location, spread, range(old, new)?])
-    }
-}
-
-/// More values beyond the reference's range than chance allows. Values that follow each other count once.
-fn range(old: &NumberProfile, new: &NumberProfile) -> Result<Asked, Error> {
-    // An infinity is nothing new where the reference held some.
-    let new_to = |old: u64, new: u64| if old > 0 { 0 } else { new };
-    let below = new_to(old.beyond().0, new.beyond().0);
-    let above = new_to(old.beyond().1, new.beyond().1);
-    let thinned = |count: u64| (count as f64 * new.effective() / new.values() as f64).round() as u64;
-    let sizes = (old.values(), thinned(new.values()).max(1));
-    let (few_below, few_above) = (thinned(below).min(sizes.1), thinned(above));
-    let few_above = few_above.min(sizes.1 - few_below);
-    let found = range_exceedance(sizes.0, sizes.1, few_below, few_above)?;
-    let (least, greatest) = old.edges().range();
-    let evidence = format!(
-        "{below} values lie below {} and {above} above {}, the reference's ends",
-        written(least),
-        written(greatest)
-    );
-    Ok(Asked { name: "range", p_value: found.p_value, evidence })
 }
 
 fn moments(report: &mut ColumnReport, old: &NumberProfile, new: &NumberProfile) {

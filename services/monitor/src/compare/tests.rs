@@ -181,3 +181,47 @@ fn the_page_shows_names_as_text() {
     let page = page(&report);
     assert!(page.contains("&lt;script&gt;") && !page.contains("<script>"), "{page}");
 }
+
+#[test]
+fn a_kept_reference_gives_the_verdicts_of_its_rows() {
+    let files = Files::new();
+    let columns = |seed, shift: f64, aa| {
+        vec![
+            ("fare", numbers(seed, 4_000, |x, row| if row % 40 == 0 { f64::NAN } else { x + shift })),
+            ("carrier", levels(seed, 4_000, aa, "AA")),
+        ]
+    };
+    let (reference, current) =
+        (files.write("r", columns(1, 0.0, 0.3)), files.write("c", columns(2, 0.3, 0.3)));
+    let kept = files.0.path().join("kept");
+    Reference::read(&reference, 1).unwrap().write(&kept).unwrap();
+    let of_rows = compare(&reference, &current, Bounds::default(), 1).unwrap();
+    let of_kept = compare(&kept, &current, Bounds::default(), 1).unwrap();
+    assert_eq!(of_rows.columns[0].verdict, ColumnVerdict::Drift);
+    for (rows, kept) in of_rows.columns.iter().zip(&of_kept.columns) {
+        assert_eq!((rows.verdict, &rows.causes, rows.effect), (kept.verdict, &kept.causes, kept.effect));
+    }
+}
+
+#[test]
+fn what_is_no_reference_is_refused() {
+    let files = Files::new();
+    let current = files.write("c", vec![("x", numbers(1, 50, |x, _| x))]);
+    let odd = files.0.path().join("odd");
+    std::fs::write(&odd, "{\"format\":7,\"rows\":0,\"columns\":[]}").unwrap();
+    let refusal = compare(&odd, &current, Bounds::default(), 1).unwrap_err().to_string();
+    assert!(refusal.contains("its format is 7"), "{refusal}");
+}
+
+#[test]
+fn ten_thousand_columns_are_a_report_of_ten_thousand_columns() {
+    let files = Files::new();
+    let names: Vec<String> = (0..10_000).map(|column| format!("x{column}")).collect();
+    let rows = |last: f64| {
+        let column = |name| (name, Values::Number((0..40).map(f64::from).chain([last]).collect()));
+        names.iter().map(|name| column(name.as_str())).collect::<Vec<_>>()
+    };
+    let report =
+        compare(&files.write("r", rows(40.0)), &files.write("c", rows(40.0)), Bounds::default(), 2).unwrap();
+    assert_eq!((report.columns.len(), report.verdict), (10_000, ColumnVerdict::Ok));
+}

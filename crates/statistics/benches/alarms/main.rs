@@ -1,0 +1,67 @@
+//! The alarm ledger: what the rule of `statistics::rule` calls drift in worlds whose truth is known. Deterministic.
+//!
+//! `cargo bench -p statistics --bench alarms -- [--quick] [--out FILE]`: writes the ledger as Markdown; about ten minutes.
+
+mod coverage;
+mod draws;
+mod episodes;
+mod model;
+mod months;
+mod peers;
+mod power;
+mod report;
+mod world;
+
+use std::fmt::Write;
+
+/// How much is simulated.
+pub(crate) struct Effort {
+    /// Null model-months by mean rows an hour.
+    pub(crate) months: [(u64, usize); 3],
+    /// Runs of a cell of power, by mean rows an hour.
+    pub(crate) runs: [(u64, usize); 3],
+    /// Episodes of a kind.
+    pub(crate) episodes: usize,
+    /// Intervals of a case.
+    pub(crate) intervals: usize,
+}
+
+const WHOLE: Effort = Effort {
+    months: [(500, 200), (5_000, 40), (50_000, 4)],
+    runs: [(500, 1_000), (5_000, 500), (50_000, 100)],
+    episodes: 10,
+    intervals: 1_000,
+};
+
+const QUICK: Effort = Effort {
+    months: [(500, 2), (5_000, 1), (50_000, 0)],
+    runs: [(500, 50), (5_000, 50), (50_000, 10)],
+    episodes: 2,
+    intervals: 50,
+};
+
+fn main() -> std::io::Result<()> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let effort = if arguments.iter().any(|argument| argument == "--quick") { QUICK } else { WHOLE };
+    let mut ledger = String::from(report::HEAD);
+    std::thread::scope(|scope| {
+        let parts = [
+            scope.spawn(|| report::months(&effort)),
+            scope.spawn(|| {
+                [report::power(&effort), report::episodes(&effort), report::coverage(&effort)].concat()
+            }),
+        ];
+        for part in parts {
+            write!(ledger, "{}", part.join().expect("no part of the simulation panics"))
+                .expect("a string takes all");
+        }
+    });
+    match arguments.iter().position(|argument| argument == "--out").and_then(|place| arguments.get(place + 1))
+    {
+        Some(file) => std::fs::write(file, &ledger),
+        None => {
+            print!("{ledger}");
+            Ok(())
+        }
+    }
+}

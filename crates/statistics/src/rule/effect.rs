@@ -1,0 +1,106 @@
+//! How far a column moved, with an interval.
+
+use super::yardstick::Claim;
+use super::{Cause, Look};
+use crate::distributions::normal_sf;
+use crate::drift::ks_binned;
+use crate::interval::two_sided_z;
+use crate::profile::ColumnProfile;
+use crate::{Error, Interval};
+
+/// A distance between the reference and a window.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Effect {
+    /// Kolmogorov–Smirnov distance of numbers (at the reference's deciles, if it has a season), total variation of levels.
+    pub value: f64,
+    /// Where the distance of the laws lies.
+    pub interval: Interval,
+}
+
+/// The distance of a window, with the interval at `level`.
+///
+/// # Errors
+/// [`Error`] unless 0 < level < 1 and both sides hold a value.
+pub fn effect(look: &Look<'_>, level: f64) -> Result<Effect, Error> {
+    let z = two_sided_z(level)?;
+    match &look.yardstick.whole {
+        ColumnProfile::Numbers(_) => Ok(location(look, z)),
+        ColumnProfile::Levels(_) => Ok(variation(look, z)),
+    }
+}
+
+/// D by all bins if the reference has them for the season, else by the deciles; its interval by the deciles: the widest of
+/// few gaps is not much wider than chance makes it, while that of five hundred is.
+fn location(look: &Look<'_>, z: f64) -> Effect {
+    let asked = || look.claims.iter().filter(|claim| claim.cause == Cause::Location);
+    let widest = |rising: bool| {
+        let gaps = asked().filter(|claim| (claim.share > claim.expected) == rising);
+        gaps.max_by(|one, other| one.gap().total_cmp(&other.gap()))
+    };
+    let (gap, other, error) = match (widest(true), widest(false)) {
+        (Some(up), Some(down)) if up.gap() > down.gap() => (up.gap(), down.gap(), up.standard_error()),
+        (up, Some(down)) => (down.gap(), up.map_or(-1.0, Claim::gap), down.standard_error()),
+        (Some(up), None) => (up.gap(), -1.0, up.standard_error()),
+        (None, None) => (0.0, -1.0, 0.0),
+    };
+    let value = match (look.seasonal, &look.yardstick.whole, look.window) {
+        (false, ColumnProfile::Numbers(reference), ColumnProfile::Numbers(window)) => {
+            let edges = reference.edges().as_slice();
+            ks_binned(edges, reference.counts(), window.counts()).map_or(gap, |ks| ks.distance)
+        }
+        _ => gap,
+    };
+    Effect { value, interval: around(gap - luck_of_two(gap - other, error), z * error, value) }
+}
+
+/// What the greater of two gaps with this error owes to chance: θ·(φ(t) − t·Φ(−t)), θ = √2·error, t = difference/θ.
+fn luck_of_two(difference: f64, error: f64) -> f64 {
+    let spread = error * std::f64::consts::SQRT_2;
+    if spread > 0.0 { spread * excess(difference / spread) } else { 0.0 }
+}
+
+/// E max(0, Z − t) of a standard normal Z: φ(t) − t·Φ(−t).
+fn excess(t: f64) -> f64 {
+    (-t * t / 2.0).exp() / std::f64::consts::TAU.sqrt() - t * normal_sf(t)
+}
+
+/// The total variation over the levels that are asked about.
+fn variation(look: &Look<'_>, z: f64) -> Effect {
+    let asked = || look.claims.iter().filter(|claim| claim.cause == Cause::Levels);
+    let value = (asked().map(Claim::gap).sum::<f64>() / 2.0).min(1.0);
+    let mut grown = (0.0, 0.0, 0.0);
+    let (mut by_chance, mut noise) = (0.0, 0.0);
+    for claim in asked() {
+        if claim.share > claim.expected {
+            grown = (grown.0 + claim.share, grown.1 + claim.expected, claim.size);
+        }
+        let luck = claim.by_chance();
+        by_chance += luck / 2.0;
+        noise += luck * luck / 8.0; // what taking luck off adds to the variance, about
+    }
+    let error = (grown.0 * (1.0 - grown.0) / grown.2.max(1.0) + noise).max(0.0).sqrt();
+    Effect { value, interval: around(value - by_chance, z * error, value) }
+}
+
+fn around(middle: f64, half: f64, value: f64) -> Interval {
+    Interval { low: (middle - half).clamp(0.0, value), high: (middle + half).clamp(value, 1.0) }
+}
+
+impl Claim {
+    fn gap(&self) -> f64 {
+        (self.share - self.expected).abs()
+    }
+
+    fn standard_error(&self) -> f64 {
+        let pooled = (self.share + self.expected) / 2.0;
+        (pooled * (1.0 - pooled) / self.size.max(1.0)).max(0.0).sqrt()
+    }
+
+    /// What |share − expected| owes to chance: nothing on average where it is large, all of it where the shares of the laws
+    /// are the same. With t = gap/s: s·√(8/π)·exp(−3t²/2), whose mean over a standard normal t is that of |t|.
+    fn by_chance(&self) -> f64 {
+        let error = self.standard_error();
+        let t = if error > 0.0 { self.gap() / error } else { return 0.0 };
+        error * (8.0 / std::f64::consts::PI).sqrt() * (-1.5 * t * t).exp()
+    }
+}

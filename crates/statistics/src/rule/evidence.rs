@@ -1,0 +1,129 @@
+//! Evidence that adds up over windows.
+
+use super::judgement::explained_last;
+use super::yardstick::Claim;
+use super::{Cause, Look};
+use crate::Error;
+use crate::sequential::e_bh;
+
+/// How much of the greatest stake that cannot ruin is bet: on changes of every size at once.
+const STAKES: [f64; 4] = [0.25, 0.0625, 0.015_625, 0.003_906_25];
+/// Bets on each question: on more and on less.
+const BETS: usize = STAKES.len() * 2;
+/// ln of the most that a bet keeps: what has been lost track of for long is forgotten soon.
+const MOST: f32 = 40.0;
+
+/// ln of evidence beyond which more says nothing more.
+const PLENTY: f64 = 15.0;
+
+/// Windows in a row after which evidence that they do not bear out is forgotten.
+const FORGOTTEN_AFTER: u32 = 3;
+
+/// What was won by betting that a column moved: an e-CUSUM a question, direction and stake.
+///
+/// M_t = max(1, M_{t−1})·(1 + λ(x − b))ⁿ, with x the window's share, n the independent rows it is worth and b the greatest
+/// share that is no drift. Without drift a value of 1/α is reached on average after 1/α windows at the soonest, however
+/// often one looks. Averages over stakes, questions and causes are such values again.
+/// # Source
+/// Shin, Ramdas & Rinaldo (2024), "E-detectors: a nonparametric framework for sequential change detection".
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Evidence {
+    /// ln M by question, direction and stake.
+    log_wealth: Vec<f32>,
+    /// Windows in a row that do not bear out what there is plenty of evidence for.
+    quiet: u32,
+}
+
+impl Evidence {
+    /// Takes a window. Evidence about other questions than before begins anew, and so does what several windows in a row do
+    /// not bear out any more.
+    pub fn take(&mut self, look: &Look<'_>) {
+        self.log_wealth.resize(look.claims.len() * BETS, 0.0);
+        for (claim, wealth) in look.claims.iter().zip(self.log_wealth.chunks_exact_mut(BETS)) {
+            let (more, less) = wealth.split_at_mut(STAKES.len());
+            bet(more, claim.share, claim.expected + claim.bound, claim.size);
+            bet(less, 1.0 - claim.share, 1.0 - claim.expected + claim.bound, claim.size);
+        }
+        self.quiet = if self.is_borne_out(look) { 0 } else { self.quiet + 1 };
+        if self.quiet >= FORGOTTEN_AFTER {
+            *self = Self::default();
+            self.log_wealth.resize(look.claims.len() * BETS, 0.0);
+        }
+    }
+
+    /// Whether the share that most was won on still lies beyond what is no drift, by a standard error.
+    fn is_borne_out(&self, look: &Look<'_>) -> bool {
+        let wealth = self.log_wealth.chunks_exact(BETS).map(|bets| bets.iter().copied().fold(0.0, f32::max));
+        let leading = wealth.zip(&look.claims).max_by(|one, other| one.0.total_cmp(&other.0));
+        let Some((wealth, claim)) = leading else { return true };
+        let beyond = (claim.share - claim.expected).abs() - claim.bound;
+        f64::from(wealth) < PLENTY
+            || beyond > (claim.expected * (1.0 - claim.expected) / claim.size.max(1.0)).sqrt()
+    }
+
+    /// ln of the evidence that the column moved: the mean over causes of the mean over their questions and bets.
+    pub fn log_e(&self, look: &Look<'_>) -> f64 {
+        let by_cause = self.by_cause(&look.claims);
+        let greatest = by_cause.iter().map(|(_, log)| *log).fold(f64::NEG_INFINITY, f64::max);
+        if by_cause.is_empty() {
+            return 0.0;
+        }
+        let sum: f64 = by_cause.iter().map(|(_, log)| (log - greatest).exp()).sum();
+        greatest + (sum / by_cause.len() as f64).ln()
+    }
+
+    /// The cause that there is evidence for; of several with a lot of it, the one that the latest window shows best.
+    pub fn cause(&self, look: &Look<'_>) -> Option<Cause> {
+        let by_cause = self.by_cause(&look.claims);
+        let greatest = by_cause.iter().map(|(_, log)| *log).fold(0.0, f64::max).min(PLENTY);
+        let has = |cause: Cause| by_cause.iter().any(|(of, log)| *of == cause && *log >= greatest);
+        let mut shown = look.causes();
+        shown.retain(|shown| has(shown.cause));
+        explained_last(&mut shown, |_| true);
+        shown.first().map(|shown| shown.cause)
+    }
+
+    fn by_cause(&self, claims: &[Claim]) -> Vec<(Cause, f64)> {
+        let mut found: Vec<(Cause, f64)> = Vec::with_capacity(Cause::ALL.len());
+        let mut begin = 0;
+        for of_cause in claims.chunk_by(|one, other| one.cause == other.cause) {
+            let end = begin + of_cause.len() * BETS;
+            let own = self.log_wealth.get(begin..end).unwrap_or_default();
+            found.push((of_cause[0].cause, log_mean_exp(own)));
+            begin = end;
+        }
+        found
+    }
+}
+
+/// A window's outcome for bets on a share above `least`.
+fn bet(log_wealth: &mut [f32], share: f64, least: f64, size: f64) {
+    if least >= 1.0 || least <= 0.0 || size <= 0.0 {
+        return;
+    }
+    let odds = (1.0 - least) / least;
+    for (wealth, stake) in log_wealth.iter_mut().zip(STAKES) {
+        let won = size * (share * (stake * odds).ln_1p() + (1.0 - share) * (-stake).ln_1p());
+        *wealth = (wealth.max(0.0) + won as f32).min(MOST);
+    }
+}
+
+fn log_mean_exp(logs: &[f32]) -> f64 {
+    let greatest = logs.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    if greatest == f32::NEG_INFINITY {
+        return 0.0;
+    }
+    // What is e²⁰ times less adds nothing that shows.
+    let near = logs.iter().filter(|log| **log > greatest - 20.0);
+    let sum: f64 = near.map(|log| f64::from(log - greatest).exp()).sum();
+    f64::from(greatest) + (sum / logs.len() as f64).ln()
+}
+
+/// Which columns' evidence holds among all columns: e-BH at level `alpha`.
+///
+/// # Errors
+/// [`Error::OutOfDomain`] for NaN, or alpha outside (0, 1].
+pub fn kept(log_e: &[f64], alpha: f64) -> Result<Vec<bool>, Error> {
+    let e_values: Vec<f64> = log_e.iter().map(|log| log.min(700.0).exp()).collect();
+    e_bh(&e_values, alpha)
+}

@@ -1,0 +1,279 @@
+//! What windows are held against: a reference's shares, by season, and how far its own days lie apart.
+
+use super::questions::{Answers, Questions};
+use super::{Cause, Question, Settings};
+use crate::distributions::normal_quantile;
+use crate::profile::ColumnProfile;
+
+/// How the windows of a reference are told apart by season: `slots` seasons, in which `windows` windows lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Season {
+    /// How many windows make a season: 168 hours, say. Without a season 1.
+    pub slots: usize,
+}
+
+/// A reference, ready to hold windows against.
+#[derive(Clone, Debug)]
+pub struct Yardstick {
+    pub(super) whole: ColumnProfile,
+    pub(super) questions: Questions,
+    /// The shares of each question, and how many independent values they rest on, by slot.
+    slots: Vec<Slot>,
+    /// How many independent values the whole reference is worth, for each question.
+    whole_slot: Slot,
+    /// The share of independent values among the values.
+    pub(super) worth: f64,
+    /// How far the days of the reference lie apart, by question: what a new day may differ by at level 0.001.
+    days: Vec<f64>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    shares: Vec<f64>,
+    values: f64,
+    rows: f64,
+}
+
+impl Slot {
+    fn size(&self, cause: Cause) -> f64 {
+        if cause == Cause::Missing { self.rows } else { self.values }
+    }
+}
+
+/// A question as a window answered it, beside what the reference says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    pub(super) cause: Cause,
+    /// The share of yes in the window.
+    pub(super) share: f64,
+    /// The share of yes in the reference.
+    pub(super) expected: f64,
+    /// n·m/(n + m) of the independent values on both sides: what the difference of the shares is worth.
+    pub(super) size: f64,
+    /// The greatest difference of the laws that is no drift.
+    pub(super) bound: f64,
+}
+
+/// A window held against a yardstick.
+#[derive(Clone, Debug)]
+pub struct Look<'a> {
+    pub(super) yardstick: &'a Yardstick,
+    pub(super) window: &'a ColumnProfile,
+    pub(super) answers: Answers,
+    pub(super) claims: Vec<Claim>,
+    /// Values of the reference that the window is compared with.
+    pub(super) compared_with: f64,
+    pub(super) settings: Settings,
+    pub(super) seasonal: bool,
+}
+
+impl Yardstick {
+    /// A reference without a season: its rows are independent of each other, whatever their order says.
+    pub fn of(whole: ColumnProfile) -> Self {
+        Self::new(whole, 1.0)
+    }
+
+    /// A reference without a season whose rows follow each other.
+    pub fn of_series(whole: ColumnProfile) -> Self {
+        let worth = whole.effective() / (whole.values() as f64).max(1.0);
+        Self::new(whole, worth)
+    }
+
+    /// A reference without a season whose values are worth so many independent ones, as a share of their number.
+    pub fn worth(whole: ColumnProfile, worth: f64) -> Self {
+        Self::new(whole, worth.clamp(0.0, 1.0))
+    }
+
+    fn new(whole: ColumnProfile, worth: f64) -> Self {
+        let questions = Questions::of(&whole);
+        let answers = questions.answers(&whole, &whole).unwrap_or_default();
+        let mut slot = Slot {
+            shares: questions
+                .all
+                .iter()
+                .zip(&answers.yes)
+                .map(|(q, yes)| share(*yes, answers.trials(q.cause)))
+                .collect(),
+            values: answers.values as f64 * worth,
+            rows: answers.rows as f64,
+        };
+        for (question, share) in questions.all.iter().zip(&mut slot.shares) {
+            match (question.cause, &whole) {
+                // The chance that the next value is the greatest of all; and less than no value is known of an empty end.
+                (Cause::Range, _) => *share = 1.0 / (answers.values as f64 + 1.0),
+                (Cause::Unseen, ColumnProfile::Levels(levels)) => *share = levels.unnamed_share(),
+                _ => {}
+            }
+        }
+        let days = vec![0.0; questions.all.len()];
+        Self { whole, questions, slots: vec![slot.clone()], whole_slot: slot, worth, days }
+    }
+
+    /// Tells seasons apart: `windows` are those of the reference, each with its day and its place in the season. Days that
+    /// differ by more than their rows explain widen what counts as no drift.
+    pub fn with_season<'a>(
+        whole: ColumnProfile,
+        season: Season,
+        windows: impl Iterator<Item = (i64, usize, &'a ColumnProfile)>,
+    ) -> Self {
+        let mut yardstick = Self::of_series(whole);
+        let windows: Vec<(i64, usize, Answers)> = windows
+            .filter_map(|(day, slot, window)| {
+                Some((
+                    day,
+                    slot % season.slots.max(1),
+                    yardstick.questions.answers(&yardstick.whole, window)?,
+                ))
+            })
+            .collect();
+        yardstick.learn_slots(season, &windows);
+        yardstick.learn_days(&windows);
+        yardstick
+    }
+
+    fn learn_slots(&mut self, season: Season, windows: &[(i64, usize, Answers)]) {
+        let mut sums = vec![
+            Answers { yes: vec![0; self.questions.all.len()], ..Answers::default() };
+            season.slots.max(1)
+        ];
+        for (_, slot, window) in windows {
+            let sum = &mut sums[*slot];
+            sum.rows += window.rows;
+            sum.values += window.values;
+            sum.yes.iter_mut().zip(&window.yes).for_each(|(sum, yes)| *sum += yes);
+        }
+        self.slots = sums.into_iter().map(|sum| self.slot(&sum)).collect();
+    }
+
+    fn slot(&self, sum: &Answers) -> Slot {
+        let shares = self.questions.all.iter().enumerate().map(|(place, question)| match question.cause {
+            // These are about the whole reference: a season has few rows to know its range and its levels by.
+            Cause::Range | Cause::Unseen => self.whole_slot.shares[place],
+            cause => share(sum.yes[place], sum.trials(cause)),
+        });
+        Slot { shares: shares.collect(), values: sum.values as f64 * self.worth, rows: sum.rows as f64 }
+    }
+
+    /// A new day's share is foretold from the reference's days: t·s·√(1 + 1/N), s their standard deviation beyond what
+    /// sampling explains, N their number less what neighbours share.
+    fn learn_days(&mut self, windows: &[(i64, usize, Answers)]) {
+        for (place, question) in self.questions.all.iter().enumerate() {
+            if matches!(question.cause, Cause::Range) {
+                continue;
+            }
+            let days = self.residuals(place, question.cause, windows);
+            self.days[place] = foretold(&days);
+        }
+    }
+
+    /// By day: how far the share lay from that of its seasons, and the variance that sampling explains.
+    fn residuals(&self, place: usize, cause: Cause, windows: &[(i64, usize, Answers)]) -> Vec<(f64, f64)> {
+        let mut days: std::collections::BTreeMap<i64, (f64, f64, f64)> = std::collections::BTreeMap::new();
+        let worth = if cause == Cause::Missing { 1.0 } else { self.worth };
+        for (day, slot, window) in windows {
+            let n = window.trials(cause) as f64;
+            let expected = self.slots[*slot].shares[place];
+            let day = days.entry(*day).or_default();
+            day.0 += window.yes[place] as f64 - n * expected;
+            day.1 += n * expected * (1.0 - expected) / worth.max(1e-9);
+            day.2 += n;
+        }
+        days.into_values()
+            .filter(|day| day.2 > 0.0)
+            .map(|(gap, variance, n)| (gap / n, variance / (n * n)))
+            .collect()
+    }
+
+    /// The reference.
+    pub fn whole(&self) -> &ColumnProfile {
+        &self.whole
+    }
+
+    /// The questions.
+    pub fn questions(&self) -> &[Question] {
+        &self.questions.all
+    }
+
+    /// What the values are that a question asks about.
+    pub fn in_words(&self, question: usize) -> String {
+        self.questions.in_words(question, &self.whole)
+    }
+
+    /// Holds a window against this; `slot` is its place in the season. `None` if the column is of another kind.
+    pub fn look<'a>(
+        &'a self,
+        window: &'a ColumnProfile,
+        slot: usize,
+        settings: Settings,
+    ) -> Option<Look<'a>> {
+        let answers = self.questions.answers(&self.whole, window)?;
+        let slot = &self.slots[slot % self.slots.len()];
+        let seasonal = self.slots.len() > 1;
+        let worth = (answers.effective / (answers.values as f64).max(1.0)).min(self.worth.max(1e-9));
+        let z = -normal_quantile(settings.alpha.clamp(1e-12, 1.0) / 2.0);
+        let claim = |place: usize, cause: Cause| {
+            let (expected, trials) = (slot.shares[place], answers.trials(cause) as f64);
+            let (n, m, all) = match cause {
+                Cause::Missing => (trials, slot.rows, self.whole_slot.rows),
+                Cause::Range | Cause::Unseen => {
+                    (trials * worth, self.whole_slot.values, self.whole_slot.values)
+                }
+                cause => (trials * worth, slot.size(cause), self.whole_slot.size(cause)),
+            };
+            // What the whole reference leaves open is shared by all windows, and so is no evidence.
+            let open = if all > 0.0 { z * (expected * (1.0 - expected) / all).max(0.0).sqrt() } else { 1.0 };
+            Claim {
+                cause,
+                share: share(answers.yes[place], answers.trials(cause)),
+                expected,
+                size: if n + m > 0.0 { n * m / (n + m) } else { 0.0 },
+                bound: cause.least(settings) + open + self.days[place],
+            }
+        };
+        let claims =
+            self.questions.all.iter().enumerate().map(|(place, question)| claim(place, question.cause));
+        let claims = claims.collect();
+        Some(Look {
+            yardstick: self,
+            window,
+            answers,
+            claims,
+            compared_with: slot.values / self.worth.max(1e-9),
+            settings,
+            seasonal,
+        })
+    }
+}
+
+fn share(yes: u64, trials: u64) -> f64 {
+    yes as f64 / trials.max(1) as f64
+}
+
+/// What a new day may differ by, from days of `(deviation, variance by sampling)`.
+fn foretold(days: &[(f64, f64)]) -> f64 {
+    let count = days.len() as f64;
+    if days.len() < 7 {
+        return 0.0; // nothing is learned from less than a week
+    }
+    let mean = days.iter().map(|day| day.0).sum::<f64>() / count;
+    let variance = days.iter().map(|day| (day.0 - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    let by_sampling = days.iter().map(|day| day.1).sum::<f64>() / count;
+    let excess = variance - by_sampling;
+    if excess <= 0.0 {
+        return 0.0;
+    }
+    let neighbours = days.windows(2).map(|pair| (pair[0].0 - mean) * (pair[1].0 - mean)).sum::<f64>();
+    let correlation = (neighbours / (variance * (count - 1.0))).clamp(0.0, 0.9);
+    let effective = (count * (1.0 - correlation) / (1.0 + correlation)).max(3.0);
+    let spread = (excess * effective / (effective - 1.0)).sqrt();
+    student_999(effective - 1.0) * spread * (1.0 + 1.0 / effective).sqrt()
+}
+
+/// The 0.9995 quantile of Student's law, by Cornish and Fisher's expansion; `degrees` at least 2.
+fn student_999(degrees: f64) -> f64 {
+    let z = 3.290_526_731_491_894_f64;
+    let (z3, z5, z7) = (z.powi(3), z.powi(5), z.powi(7));
+    z + (z3 + z) / (4.0 * degrees)
+        + (5.0 * z5 + 16.0 * z3 + 3.0 * z) / (96.0 * degrees * degrees)
+        + (3.0 * z7 + 19.0 * z5 + 17.0 * z3 - 15.0 * z) / (384.0 * degrees.powi(3))
+}
