@@ -2,6 +2,8 @@
 
 use axum::body::Body;
 use axum::http::{Method, Request};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use journeys::Platform;
 use serde_json::{Value, json};
 
@@ -84,6 +86,27 @@ async fn a_token_opens_its_own_project_until_it_ends_and_a_new_one_takes_its_pla
     }
     let over = json!({ "name": "x", "role": "reader", "expires_at": "2013-01-01T00:00:00Z" });
     assert_eq!(ask(&platform, ROOT, Method::POST, "/v1/tokens", over).await.0, 422);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_history_names_the_tokens_holder_whatever_name_is_claimed_beside_it() {
+    let platform = platform().await;
+    let (ana, _) = token(&platform, json!({ "name": "ana", "role": "writer" })).await;
+    let mlflow = |path: &str| format!("/api/2.0/mlflow/{path}");
+    for (path, body) in [
+        ("registered-models/create", json!({ "name": "m" })),
+        ("model-versions/create", json!({ "name": "m", "source": "s3://a/b" })),
+    ] {
+        assert_eq!(ask(&platform, &ana, Method::POST, &mlflow(path), body).await.0, 200);
+    }
+    let claim = BASE64_STANDARD.encode(format!("bob:{ana}"));
+    let body = json!({ "name": "m", "alias": "best", "version": "1" });
+    let request = Request::post(mlflow("registered-models/alias"))
+        .header("authorization", format!("Basic {claim}"))
+        .body(Body::from(body.to_string()));
+    assert_eq!(platform.send(request.unwrap()).await.0, 200);
+    let (_, history) = ask(&platform, &ana, Method::GET, "/v1/models/m/history", json!({})).await;
+    assert_eq!(history["history"][0]["actor"], "ana", "{history}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

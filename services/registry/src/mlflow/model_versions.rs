@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::http::HeaderMap;
 use serde::Serialize;
 use serde_json::{Value, json};
+use service_kit::auth::Principal;
 use sqlx::PgConnection;
 use storage::models::{self, NewVersion, Version};
 use storage::search::{self, Lifecycle, Search, VERSIONS};
@@ -20,7 +20,6 @@ use super::sources::{self, Source};
 use super::written::{Written, WrittenAnswer};
 use super::{Answer, done, filter, logged_models, rules};
 use crate::aliases::{self, Ask};
-use crate::v1::actor_of;
 use crate::webhooks::Change;
 use crate::{Error, Registry};
 
@@ -182,10 +181,10 @@ pub(crate) async fn update(registry: Registry, input: Input) -> WrittenAnswer {
     answer
 }
 
-pub(crate) async fn delete(registry: Registry, headers: HeaderMap, input: Input) -> Answer {
+pub(crate) async fn delete(registry: Registry, principal: Principal, input: Input) -> Answer {
     let (model, version) = named(&input)?;
-    let (actor, reason) = (actor_of(&headers), format!("version {version} was deleted"));
-    let ask = Ask { project: registry.project(), model, alias: "", actor: &actor, reason: Some(&reason) };
+    let (actor, reason) = (principal.shown(), format!("version {version} was deleted"));
+    let ask = Ask { project: registry.project(), model, alias: "", actor, reason: Some(&reason) };
     let mut tx = registry.context.db.begin().await?;
     aliases::remove_all(&registry.context, &mut tx, &ask, Some(version)).await?;
     find(&registry, &mut tx, model, version).await?;

@@ -1,7 +1,7 @@
 //! `registered-models/…`.
 
-use axum::http::HeaderMap;
 use serde::Serialize;
+use service_kit::auth::Principal;
 use sqlx::PgConnection;
 use storage::models;
 use storage::search::{self, Comparison, Condition, Lifecycle, MODELS, Search, Subject, Test};
@@ -13,7 +13,6 @@ use super::refusal::Refusal;
 use super::written::{Written, WrittenAnswer};
 use super::{Answer, done, filter, rules};
 use crate::aliases::{self, Ask, Manner};
-use crate::v1::actor_of;
 use crate::webhooks::{self, Change};
 use crate::{Error, Registry};
 
@@ -75,12 +74,12 @@ fn ask<'a>(registry: &'a Registry, model: &'a str, alias: &'a str, actor: &'a st
     Ask { project: registry.project(), model, alias, actor, reason: None }
 }
 
-pub(crate) async fn rename(registry: Registry, headers: HeaderMap, input: Input) -> WrittenAnswer {
+pub(crate) async fn rename(registry: Registry, principal: Principal, input: Input) -> WrittenAnswer {
     let (name, new_name) = (input.required("name")?, input.required("new_name")?);
     rules::model_name(new_name)?;
-    let actor = actor_of(&headers);
+    let actor = principal.shown();
     let mut tx = registry.context.db.begin().await?;
-    match aliases::rename(&registry.context, &mut tx, &ask(&registry, name, "", &actor), new_name).await {
+    match aliases::rename(&registry.context, &mut tx, &ask(&registry, name, "", actor), new_name).await {
         Err(Error::Storage(storage::Error::Conflict { what })) => return Err(Refusal::exists(what)),
         other => other?,
     }
@@ -100,9 +99,9 @@ pub(crate) async fn update(registry: Registry, input: Input) -> WrittenAnswer {
     answer
 }
 
-pub(crate) async fn delete(registry: Registry, headers: HeaderMap, input: Input) -> Answer {
-    let (name, actor) = (input.required("name")?, actor_of(&headers));
-    let ask = Ask { reason: Some("the model was deleted"), ..ask(&registry, name, "", &actor) };
+pub(crate) async fn delete(registry: Registry, principal: Principal, input: Input) -> Answer {
+    let (name, actor) = (input.required("name")?, principal.shown());
+    let ask = Ask { reason: Some("the model was deleted"), ..ask(&registry, name, "", actor) };
     let mut tx = registry.context.db.begin().await?;
     aliases::remove_all(&registry.context, &mut tx, &ask, None).await?;
     models::delete(&mut tx, registry.project(), name).await?;
@@ -183,22 +182,22 @@ pub(crate) async fn delete_tag(registry: Registry, input: Input) -> Answer {
     done()
 }
 
-pub(crate) async fn set_alias(registry: Registry, headers: HeaderMap, input: Input) -> Answer {
+pub(crate) async fn set_alias(registry: Registry, principal: Principal, input: Input) -> Answer {
     let (name, alias) = (input.required("name")?, input.required("alias")?);
     rules::alias(alias)?;
     let version = rules::version(input.required("version")?)?;
-    let actor = actor_of(&headers);
-    aliases::point_at(&registry.context, &ask(&registry, name, alias, &actor), version, Manner::default())
+    let actor = principal.shown();
+    aliases::point_at(&registry.context, &ask(&registry, name, alias, actor), version, Manner::default())
         .await?;
     done()
 }
 
-pub(crate) async fn delete_alias(registry: Registry, headers: HeaderMap, input: Input) -> Answer {
+pub(crate) async fn delete_alias(registry: Registry, principal: Principal, input: Input) -> Answer {
     let (name, alias) = (input.required("name")?, input.required("alias")?);
     rules::readable_alias(alias)?;
-    let actor = actor_of(&headers);
+    let actor = principal.shown();
     let mut tx = registry.context.db.begin().await?;
-    aliases::remove(&registry.context, &mut tx, &ask(&registry, name, alias, &actor)).await?;
+    aliases::remove(&registry.context, &mut tx, &ask(&registry, name, alias, actor)).await?;
     tx.commit().await?;
     done()
 }

@@ -6,10 +6,7 @@ mod lineage;
 mod models;
 mod versions;
 
-use axum::http::HeaderMap;
 use axum::routing::{get, post};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use service_kit::openapi::Listed;
 use storage::models::Version;
 
@@ -39,19 +36,6 @@ pub(crate) fn routes() -> Listed<Registry> {
         .route(&format!("{version}/lineage/inputs"), post(lineage::record))
         .route("/v1/lineage/uses", get(lineage::uses))
         .route("/v1/signing-key", get(versions::signing_key))
-}
-
-/// Who asks: the name in basic authentication, which MLflow's clients send; it is a claim, the password is the proof.
-pub(crate) fn actor_of(headers: &HeaderMap) -> String {
-    let named = || {
-        let (scheme, value) = headers.get("authorization")?.to_str().ok()?.split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("basic") {
-            return None;
-        }
-        let pair = String::from_utf8(BASE64_STANDARD.decode(value.trim()).ok()?).ok()?;
-        pair.split_once(':').map(|(name, _)| name.to_owned()).filter(|name| !name.is_empty())
-    };
-    named().unwrap_or_else(|| "anonymous".to_owned())
 }
 
 async fn find(registry: &Registry, name: &str, version: i32) -> Result<Version, Error> {
