@@ -43,6 +43,9 @@ impl std::fmt::Debug for Boosting {
     }
 }
 
+/// Rows that say when to stop: the table, its labels, and how much each row counts, if not equally.
+pub type Judging<'a> = (&'a Table, &'a [f64], Option<&'a [f64]>);
+
 impl Boosting {
     /// Trains on rows with labels 0 and 1 and, if given, weights of at least 0.
     ///
@@ -55,7 +58,7 @@ impl Boosting {
         train: &Table,
         labels: &[f64],
         weights: Option<&[f64]>,
-        validation: Option<(&Table, &[f64], Option<&[f64]>)>,
+        validation: Option<Judging<'_>>,
         recipe: &Recipe,
     ) -> Result<Self, Error> {
         recipe.check()?;

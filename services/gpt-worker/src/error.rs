@@ -44,6 +44,16 @@ pub enum Error {
         /// What they all came to.
         outcome: bool,
     },
+    /// A fold of a backtest could not be walked.
+    #[error("fold {number} (test from {from}): {cause}")]
+    Fold {
+        /// Which one, from 1.
+        number: usize,
+        /// Where its test begins.
+        from: domain::Cutoff,
+        /// Why.
+        cause: Box<Self>,
+    },
     /// No row has an event.
     #[error(
         "no training row has an event of stream `{stream}`: ingest events, or take another kind of model"
@@ -85,7 +95,9 @@ pub enum Error {
         version: i32,
     },
     /// A model without a GPT was asked for what only a GPT can say.
-    #[error("`{model}` is of kind `{kind}` and holds no GPT; ask a version of kind gpt-classifier, late-fusion or joint-fusion")]
+    #[error(
+        "`{model}` is of kind `{kind}` and holds no GPT; ask a version of kind gpt-classifier, late-fusion or joint-fusion"
+    )]
     NoGpt {
         /// The registered model.
         model: String,
@@ -93,7 +105,9 @@ pub enum Error {
         kind: domain::definitions::ModelKind,
     },
     /// Too many requests wait for a model.
-    #[error("`{model}` has as many requests waiting as it may; send this one again in a moment, or fewer at a time")]
+    #[error(
+        "`{model}` has as many requests waiting as it may; send this one again in a moment, or fewer at a time"
+    )]
     Busy {
         /// The registered model.
         model: String,
@@ -164,6 +178,7 @@ impl Fault for Error {
             Self::Undefined { .. } | Self::NothingServes { .. } | Self::NoSuchModel { .. } => {
                 Remedy::LookElsewhere
             }
+            Self::Fold { cause, .. } => cause.remedy(),
             Self::Busy { .. } => Remedy::SlowDown,
             Self::Late { .. } | Self::Gone { .. } => Remedy::RetryLater,
             Self::TooFewRows { .. }
@@ -202,6 +217,7 @@ impl Fault for Error {
             Self::Thread(_) | Self::NoThread(_) => "thread",
             Self::NoSuchModel { .. } => "no-such-model",
             Self::NoGpt { .. } => "no-gpt",
+            Self::Fold { cause, .. } => cause.code(),
             Self::Busy { .. } => "busy",
             Self::Late { .. } => "late",
             Self::Gone { .. } => "gone",
@@ -211,5 +227,22 @@ impl Fault for Error {
             Self::Boosting(cause) => cause.code(),
             Self::Gpt(cause) => cause.code(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::header::RETRY_AFTER;
+    use axum::response::IntoResponse;
+    use service_kit::Problem;
+
+    use super::*;
+
+    #[test]
+    fn a_busy_model_answers_429_with_when_to_come_back() {
+        let answer = Problem::from(Error::Busy { model: "late".to_owned() }).into_response();
+        assert_eq!((answer.status().as_u16(), &answer.headers()[RETRY_AFTER]), (429, &"1".parse().unwrap()));
+        let answer = Problem::from(Error::Late { model: "late".to_owned(), milliseconds: 5 }).into_response();
+        assert_eq!((answer.status().as_u16(), &answer.headers()[RETRY_AFTER]), (503, &"1".parse().unwrap()));
     }
 }

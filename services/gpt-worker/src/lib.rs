@@ -6,6 +6,7 @@
 //! Invariants: a model is judged only on rows later than everything it learned from; a calibrator serves only if a later
 //! window says that it helps; every answer is logged with the exact version that gave it.
 
+mod backtest;
 mod calibrate;
 mod error;
 mod kinds;
@@ -14,6 +15,7 @@ mod model_file;
 mod optimism;
 mod path;
 mod prediction_log;
+mod publish;
 mod record;
 mod requests;
 mod serving;
@@ -24,8 +26,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::post;
+pub use backtest::{BACKTEST_JOB, Backtest};
 pub use error::Error;
 pub use optimism::{OPTIMISM_JOB, Optimism};
+pub use publish::{PUBLISH_JOB, PublishEmbeddings};
 use service_kit::Context;
 use service_kit::catalogue::Catalogues;
 use service_kit::jobs::Handlers;
@@ -72,10 +76,12 @@ impl Worker {
 
     /// Starts the job loop and the prediction log's clock.
     pub fn start(&self) {
-        let (train, optimism) = (self.clone(), self.clone());
+        let [train, optimism, backtest, publish] = [(); 4].map(|()| self.clone());
         let handlers = Handlers::default()
             .on(TRAIN_JOB, move |job| train::handle(train.clone(), job))
-            .on(OPTIMISM_JOB, move |job| optimism::handle(optimism.clone(), job));
+            .on(OPTIMISM_JOB, move |job| optimism::handle(optimism.clone(), job))
+            .on(BACKTEST_JOB, move |job| backtest::handle(backtest.clone(), job))
+            .on(PUBLISH_JOB, move |job| publish::handle(publish.clone(), job));
         service_kit::jobs::start(&self.context, handlers);
         self.log.start();
     }
@@ -86,6 +92,8 @@ fn jobs() -> Listed<Worker> {
     Listed::default()
         .route("/v1/training-jobs", post(requests::train))
         .route("/v1/optimism-reports", post(requests::optimism))
+        .route("/v1/backtests", post(requests::backtest))
+        .route("/v1/embedding-jobs", post(requests::publish))
 }
 
 /// Prepares a process that trains: freed memory is kept for the next step instead of going back to the system.

@@ -52,11 +52,7 @@ impl Metrics {
                 &["model"],
                 vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1_024.0],
             ),
-            waiting: gauge(
-                "foretime_predict_queue_requests",
-                "Requests that wait for a model.",
-                &["model"],
-            ),
+            waiting: gauge("foretime_predict_queue_requests", "Requests that wait for a model.", &["model"]),
             rejected: counter(
                 "foretime_predict_rejected_total",
                 "Requests that a model had no time for, by why.",

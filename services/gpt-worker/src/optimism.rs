@@ -50,7 +50,7 @@ pub(crate) async fn handle(worker: Worker, job: Job) -> Result<Outcome, Failure>
 }
 
 fn report(data: &TrainingData) -> Result<Report, Error> {
-    let windows = data.windows(&data.split);
+    let windows = data.windows();
     let train = data.places(&windows, Window::Train);
     let validation = data.places(&windows, Window::Validation);
     let test = data.places(&windows, Window::Test);

@@ -127,7 +127,7 @@ fn train(
     relative: &str,
     on_step: &mut dyn FnMut(&Step) -> ControlFlow<()>,
 ) -> Result<Trained, Error> {
-    let places = data.places_of(&data.split)?;
+    let places = data.places_of(&data.windows())?;
     let trained_through = places.trained_through(data);
     let (windows, test) = places.rows(data);
     let Walked { mut servable, choice, curve } = walk(data, &windows, on_step)?;

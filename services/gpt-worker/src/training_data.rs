@@ -119,15 +119,14 @@ impl TrainingData {
         self.dataset.history.as_ref().and_then(|name| self.definitions.event_stream(name))
     }
 
-    /// Which rows are for what under a split, each window in order of time.
+    /// Which rows are for what, each window in order of time.
     ///
     /// # Errors
     /// [`Error::TooFewRows`] names the window.
-    pub(crate) fn places_of(&self, split: &Split) -> Result<Places, Error> {
-        let windows = self.windows(split);
-        let train = self.places(&windows, Window::Train);
-        let mut fitting = self.places(&windows, Window::Validation);
-        let test = self.places(&windows, Window::Test);
+    pub(crate) fn places_of(&self, windows: &[Window]) -> Result<Places, Error> {
+        let train = self.places(windows, Window::Train);
+        let mut fitting = self.places(windows, Window::Validation);
+        let test = self.places(windows, Window::Test);
         at_least("training", &train, 200)?;
         at_least("validation", &fitting, 100)?;
         at_least("test", &test, 100)?;
@@ -136,15 +135,19 @@ impl TrainingData {
         Ok(Places { train, fitting, judging, test })
     }
 
-    /// Where each row belongs.
-    pub(crate) fn windows(&self, split: &Split) -> Vec<Window> {
-        (0..self.set.rows.len())
-            .map(|row| {
-                let cutoff = Cutoff::from_micros(self.set.cutoffs[row]);
-                let label_time = LabelTime::from_micros(self.set.label_times[row]);
-                cutoff.zip(label_time).map_or(Window::Purged, |(cutoff, label)| split.window(cutoff, label))
-            })
-            .collect()
+    /// Where each row belongs under the split.
+    pub(crate) fn windows(&self) -> Vec<Window> {
+        self.windows_by(|cutoff, label| self.split.window(cutoff, label))
+    }
+
+    /// Where each row belongs under a rule.
+    pub(crate) fn windows_by(&self, rule: impl Fn(Cutoff, LabelTime) -> Window) -> Vec<Window> {
+        let window = |row: usize| {
+            let cutoff = Cutoff::from_micros(self.set.cutoffs[row]);
+            let label_time = LabelTime::from_micros(self.set.label_times[row]);
+            cutoff.zip(label_time).map_or(Window::Purged, |(cutoff, label)| rule(cutoff, label))
+        };
+        (0..self.set.rows.len()).map(window).collect()
     }
 
     /// The rows of one window, in order of time.

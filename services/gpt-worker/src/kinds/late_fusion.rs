@@ -62,7 +62,7 @@ impl LateFusion {
         let train = seen(lesson.train, histories.train)?;
         let validation = seen(lesson.validation, histories.validation)?;
         let head: Box<dyn Learned> = match kind {
-            HeadKind::Boosting => Box::new(Trees::on(lesson, boosting, &train, &validation)?),
+            HeadKind::Boosting => Box::new(Trees::on(lesson, &boosting, &train, &validation)?),
             HeadKind::Dcn => Box::new(Dcn::on(lesson, dcn, (&train, &validation), on_step)?),
         };
         Ok(Self { backbone, kind, head })

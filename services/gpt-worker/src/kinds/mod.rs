@@ -15,6 +15,8 @@ pub(crate) mod synthetic;
 #[cfg(test)]
 mod tests;
 mod trees;
+#[cfg(test)]
+mod truth;
 
 use std::ops::ControlFlow;
 use std::path::Path;

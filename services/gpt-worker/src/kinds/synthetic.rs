@@ -87,8 +87,9 @@ pub(crate) fn stream() -> EventStream {
 
 /// A definition with a recipe.
 pub(crate) fn model(kind: ModelKind, recipe: serde_json::Value) -> Model {
-    serde_json::from_value(json!({
-        "name": "planted", "registered_model": "planted", "kind": kind, "dataset": "planted", "recipe": recipe, "seed": 5,
-    }))
-    .unwrap()
+    let mut definition = json!({
+        "name": "planted", "registered_model": "planted", "kind": kind, "dataset": "planted", "seed": 5,
+    });
+    definition["recipe"] = recipe;
+    serde_json::from_value(definition).unwrap()
 }

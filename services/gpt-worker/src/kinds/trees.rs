@@ -16,17 +16,17 @@ pub(super) struct Trees(Boosting);
 
 impl Trees {
     pub(super) fn learn(lesson: &Lesson<'_>) -> Result<Self, Error> {
-        Self::on(lesson, lesson.settings()?, lesson.train, lesson.validation)
+        Self::on(lesson, &lesson.settings()?, lesson.train, lesson.validation)
     }
 
     /// Learns under a recipe, from rows that may have more columns than the lesson's.
     pub(super) fn on(
         lesson: &Lesson<'_>,
-        recipe: Recipe,
+        recipe: &Recipe,
         train: &Rows,
         validation: &Rows,
     ) -> Result<Self, Error> {
-        let recipe = Recipe { seed: lesson.model.seed, ..recipe };
+        let recipe = Recipe { seed: lesson.model.seed, ..recipe.clone() };
         let (weights, judging) = (lesson.row_weights(train), lesson.row_weights(validation));
         let trees = Boosting::train(
             &train.table,

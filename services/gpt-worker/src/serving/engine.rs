@@ -282,9 +282,10 @@ mod tests {
             "gpt": { "context": 16, "width": 32, "layers": 2, "heads": 2 }, "pretrain": { "max_steps": 5 },
             "fusion": { "tabular_rounds": 1, "joint_rounds": 1, "keep_joint": true },
         });
-        for (kind, recipe, tolerance) in
-            [(ModelKind::Boosting, json!({ "min_leaf_weight": 5.0 }), 0.0), (ModelKind::JointFusion, fusion, 1e-6)]
-        {
+        for (kind, recipe, tolerance) in [
+            (ModelKind::Boosting, json!({ "min_leaf_weight": 5.0 }), 0.0),
+            (ModelKind::JointFusion, fusion, 1e-6),
+        ] {
             let servable = trained(kind, recipe);
             let (engine, metrics) = started(&servable, &settings());
             let rows = Planted::default().rows(600, 40, 3);
@@ -296,7 +297,10 @@ mod tests {
             for (row, said) in asking.into_iter().enumerate() {
                 let said = said.await.unwrap().probabilities;
                 let alone = servable.probabilities(one(&rows, row).asked()).unwrap();
-                assert!(said.len() == 1 && (said[0] - alone[0]).abs() <= tolerance, "{kind} {row}: {said:?} {alone:?}");
+                assert!(
+                    said.len() == 1 && (said[0] - alone[0]).abs() <= tolerance,
+                    "{kind} {row}: {said:?} {alone:?}"
+                );
             }
             let batches = metrics.batch_rows.with_label_values(&["planted"]);
             assert_eq!(batches.get_sample_sum(), 40.0);
@@ -334,7 +338,7 @@ mod tests {
         let busy = metrics.rejected.with_label_values(&["planted", "full"]).get();
         let vectors = engine.ask(one(&rows, 0), Wants::Vectors).await.unwrap_err().to_string();
         assert!(vectors.contains("holds no GPT"), "{vectors}");
-        assert!(busy < 200);
+        assert!((1..200).contains(&busy), "{busy} of 200 were refused");
     }
 
     #[tokio::test]

@@ -7,8 +7,8 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use domain::{Fault, Remedy};
 use domain::definitions::ValueType;
+use domain::{Fault, Remedy};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use service_kit::JsonBody;
@@ -213,7 +213,10 @@ impl Tensor {
         }
         let Some(kind) = columns.kind(name) else {
             let known = columns.features.iter().map(|(name, _)| name.as_str());
-            return refused(format!("the model knows no such input{}", domain::words::did_you_mean(name, known)));
+            return refused(format!(
+                "the model knows no such input{}",
+                domain::words::did_you_mean(name, known)
+            ));
         };
         let numeric = |datatype: &str| ["FP", "INT", "UINT"].iter().any(|start| datatype.starts_with(start));
         let fits = match datatype(kind) {
@@ -221,7 +224,11 @@ impl Tensor {
             "BOOL" => found == "BOOL",
             _ => numeric(found),
         };
-        if fits { Ok(()) } else { refused(format!("its datatype is `{found}`, the model reads {}", datatype(kind))) }
+        if fits {
+            Ok(())
+        } else {
+            refused(format!("its datatype is `{found}`, the model reads {}", datatype(kind)))
+        }
     }
 }
 
@@ -261,9 +268,18 @@ mod tests {
         let expected = json!([{ "delay": 1.5, "origin": "LGA" }, { "delay": null, "origin": "JFK" }]);
         assert_eq!(read(json!([delay, origin])).unwrap(), expected);
         for (tensor, why) in [
-            (json!({ "name": "delay", "shape": [3], "datatype": "FP64", "data": [1.0, 2.0] }), "shape is [3]"),
-            (json!({ "name": "dely", "shape": [1], "datatype": "FP64", "data": [1.0] }), "did you mean `delay`"),
-            (json!({ "name": "origin", "shape": [1], "datatype": "FP64", "data": ["x"] }), "datatype is `FP64`"),
+            (
+                json!({ "name": "delay", "shape": [3], "datatype": "FP64", "data": [1.0, 2.0] }),
+                "shape is [3]",
+            ),
+            (
+                json!({ "name": "dely", "shape": [1], "datatype": "FP64", "data": [1.0] }),
+                "did you mean `delay`",
+            ),
+            (
+                json!({ "name": "origin", "shape": [1], "datatype": "FP64", "data": ["x"] }),
+                "datatype is `FP64`",
+            ),
         ] {
             let said = read(json!([tensor])).unwrap_err();
             assert!(said.contains(why), "{said}");

@@ -8,8 +8,8 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use domain::{Fault, Remedy};
 use domain::definitions::ValueType;
+use domain::{Fault, Remedy};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use service_kit::WholeBody;
@@ -50,11 +50,15 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         log_if_ours(&self.0);
         let (status, code) = match self.0.remedy() {
-            Remedy::FixRequest | Remedy::SendLess | Remedy::ResolveConflict => (StatusCode::BAD_REQUEST, "BAD_REQUEST"),
+            Remedy::FixRequest | Remedy::SendLess | Remedy::ResolveConflict => {
+                (StatusCode::BAD_REQUEST, "BAD_REQUEST")
+            }
             Remedy::LookElsewhere => (StatusCode::NOT_FOUND, "RESOURCE_DOES_NOT_EXIST"),
             Remedy::AskPermission => (StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
             Remedy::SlowDown => (StatusCode::TOO_MANY_REQUESTS, "REQUEST_LIMIT_EXCEEDED"),
-            Remedy::RetryLater | Remedy::MakeRoom => (StatusCode::SERVICE_UNAVAILABLE, "TEMPORARILY_UNAVAILABLE"),
+            Remedy::RetryLater | Remedy::MakeRoom => {
+                (StatusCode::SERVICE_UNAVAILABLE, "TEMPORARILY_UNAVAILABLE")
+            }
             Remedy::ReportBug => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
         };
         let message = match status {
@@ -120,13 +124,17 @@ impl Worker {
         match known[..] {
             [only] => Ok(only.to_owned()),
             [] => Err(Error::BadRequest("no model is defined; say which one with `?model=`".to_owned())),
-            _ => Err(Error::BadRequest(format!("say which model with `?model=`; there are: {}", known.join(", ")))),
+            _ => Err(Error::BadRequest(format!(
+                "say which model with `?model=`; there are: {}",
+                known.join(", ")
+            ))),
         }
     }
 }
 
 fn is_csv(headers: &HeaderMap) -> Result<bool, Error> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("application/json");
+    let kind =
+        headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("application/json");
     match kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
         "text/csv" => Ok(true),
         "application/json" | "" => Ok(false),
@@ -249,7 +257,7 @@ fn typed(name: &str, text: &str, kind: Option<ValueType>) -> Result<Value, Error
 mod tests {
     use super::*;
 
-    fn rows(body: Value) -> Result<Value, String> {
+    fn rows(body: &Value) -> Result<Value, String> {
         from_json(body.to_string().as_bytes()).map(|rows| json!(rows)).map_err(|error| error.to_string())
     }
 
@@ -263,7 +271,7 @@ mod tests {
             json!({ "inputs": { "origin": ["LGA", null], "n": [1, 2] } }),
             json!({ "inputs": expected }),
         ] {
-            assert_eq!(rows(body.clone()).unwrap(), expected, "{body}");
+            assert_eq!(rows(&body).unwrap(), expected, "{body}");
         }
         let columns = Columns {
             spine: vec![("origin".into(), ValueType::Text)],
@@ -272,7 +280,7 @@ mod tests {
         };
         let csv = from_csv(b"origin,n\nLGA,1\n,2\n", &columns).unwrap();
         assert_eq!(json!(csv), expected);
-        assert_eq!(rows(json!({ "inputs": { "n": 3 } })).unwrap(), json!([{ "n": 3 }]));
+        assert_eq!(rows(&json!({ "inputs": { "n": 3 } })).unwrap(), json!([{ "n": 3 }]));
     }
 
     #[test]
@@ -282,11 +290,14 @@ mod tests {
             (json!({ "inputs": {}, "instances": [] }), "exactly one of"),
             (json!({ "data": [] }), "`data`"),
             (json!({ "instances": [[1.0, 2.0]] }), "have names"),
-            (json!({ "dataframe_split": { "columns": ["a"], "data": [[1, 2]] } }), "row 0 has 2 values for 1"),
+            (
+                json!({ "dataframe_split": { "columns": ["a"], "data": [[1, 2]] } }),
+                "row 0 has 2 values for 1",
+            ),
             (json!({ "inputs": { "a": [1, 2], "b": [1] } }), "`b` has 1 values"),
             (json!({ "instances": [], "params": { "top": 1 } }), "`top`"),
         ] {
-            let said = rows(body).unwrap_err();
+            let said = rows(&body).unwrap_err();
             assert!(said.contains(expected), "{said}");
         }
     }

@@ -29,7 +29,7 @@ use service_kit::openapi::Listed;
 use sqlx::PgConnection;
 
 pub(crate) use document::DOCUMENT;
-pub(crate) use engine::{Engine, Said, Task, Wants};
+pub(crate) use engine::{Engine, Wants};
 pub(crate) use question::Question;
 
 use crate::model_file::Servable;
@@ -77,9 +77,9 @@ pub(crate) enum Which {
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct Naming {
     #[serde(default)]
-    alias: Option<String>,
+    pub(crate) alias: Option<String>,
     #[serde(default)]
-    version: Option<i32>,
+    pub(crate) version: Option<i32>,
 }
 
 impl Naming {
@@ -89,7 +89,9 @@ impl Naming {
     /// [`Error::BadRequest`] if both are.
     pub(crate) fn which(self) -> Result<Which, Error> {
         match (self.alias, self.version) {
-            (Some(_), Some(_)) => Err(Error::BadRequest("name an `alias` or a `version`, not both".to_owned())),
+            (Some(_), Some(_)) => {
+                Err(Error::BadRequest("name an `alias` or a `version`, not both".to_owned()))
+            }
             (_, Some(version)) => Ok(Which::Version(version)),
             (alias, None) => Ok(Which::Alias(alias.unwrap_or_else(|| "champion".to_owned()))),
         }
@@ -183,7 +185,8 @@ impl Worker {
             .filter(|folder| here(folder))
             .ok_or_else(|| Error::NoSuchModel { model: model.to_owned(), version })?;
         let servable = Arc::new(tokio::task::spawn_blocking(move || Servable::load(&folder)).await??);
-        let engine = Engine::start(model, version, &servable, &self.context.config.worker.batching, &self.metrics)?;
+        let engine =
+            Engine::start(model, version, &servable, &self.context.config.worker.batching, &self.metrics)?;
         let serving = Arc::new(Serving { model: model.to_owned(), version, servable, engine });
         self.models.keep(&serving, self.context.config.worker.loaded_models);
         Ok(serving)

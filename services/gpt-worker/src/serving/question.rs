@@ -69,7 +69,10 @@ impl Columns {
         let fits = |key: &str| self.kind(key).is_some() || (key == HISTORY && self.events.is_some());
         let Some(key) = rows.iter().flat_map(Map::keys).find(|key| !fits(key)) else { return Ok(()) };
         let known = self.spine.iter().chain(&self.features).map(|(name, _)| name.as_str());
-        Err(Error::BadRequest(format!("a row brings `{key}`, which the model's dataset does not know{}", did_you_mean(key, known))))
+        Err(Error::BadRequest(format!(
+            "a row brings `{key}`, which the model's dataset does not know{}",
+            did_you_mean(key, known)
+        )))
     }
 
     fn is_spine(&self, name: &str) -> bool {
@@ -154,11 +157,7 @@ fn named(rows: &[Map<String, Value>], wanted: impl Fn(&str) -> bool) -> Vec<Map<
 }
 
 /// Puts the features that rows bring in the place of those that were fetched.
-fn override_features(
-    frame: &mut Frame,
-    columns: &Columns,
-    rows: &[Map<String, Value>],
-) -> Result<(), Error> {
+fn override_features(frame: &mut Frame, columns: &Columns, rows: &[Map<String, Value>]) -> Result<(), Error> {
     for (name, kind) in columns.features.iter().filter(|(name, _)| !columns.is_spine(name)) {
         if !rows.iter().any(|row| row.contains_key(name)) {
             continue;
@@ -166,7 +165,9 @@ fn override_features(
         let brought = column(name, *kind, rows.iter().map(|row| row.get(name).unwrap_or(&Value::Null)))?;
         let mut both = frame.column(name)?.clone();
         both.append(&brought);
-        let own = |(at, row): (usize, &Map<String, Value>)| at + if row.contains_key(name) { rows.len() } else { 0 };
+        let own = |(at, row): (usize, &Map<String, Value>)| {
+            at + if row.contains_key(name) { rows.len() } else { 0 }
+        };
         let places: Vec<u32> = rows.iter().enumerate().map(|row| own(row) as u32).collect();
         frame.set(name.clone(), both.take(&places));
     }
@@ -186,7 +187,8 @@ fn histories(
     let brought = brought(kinds, rows)?;
     let both = History::concat(&[fetched, &brought])
         .ok_or_else(|| Error::BadRequest("the events do not hold what the event stream reads".to_owned()))?;
-    let own = |(at, row): (usize, &Map<String, Value>)| at + if row.contains_key(HISTORY) { rows.len() } else { 0 };
+    let own =
+        |(at, row): (usize, &Map<String, Value>)| at + if row.contains_key(HISTORY) { rows.len() } else { 0 };
     let places: Vec<usize> = rows.iter().enumerate().map(own).collect();
     Ok(Some(both.take(&places)))
 }
@@ -217,8 +219,11 @@ fn brought(kinds: &[(String, ValueType)], rows: &[Map<String, Value>]) -> Result
 }
 
 fn events_of(row: &Map<String, Value>) -> Result<Vec<Map<String, Value>>, Error> {
-    let refused =
-        || Error::BadRequest("`history` is a list of events, each an object with `event_time` and the stream's columns".into());
+    let refused = || {
+        Error::BadRequest(
+            "`history` is a list of events, each an object with `event_time` and the stream's columns".into(),
+        )
+    };
     match row.get(HISTORY) {
         None | Some(Value::Null) => Ok(vec![]),
         Some(Value::Array(events)) => {
