@@ -23,6 +23,7 @@ pub mod profile;
 pub mod random;
 pub mod ranking;
 pub mod resampling;
+pub mod ridge;
 pub mod rule;
 pub mod scoring;
 pub mod segments;
