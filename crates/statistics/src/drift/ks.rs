@@ -118,14 +118,33 @@ pub fn ks_binned(edges: &[f64], reference: &[u64], current: &[u64]) -> Result<Ks
     super::totals(reference, current)?;
     check::same_length(edges.len() + 1, reference.len())?;
     check::no_nan(edges, "edges")?;
-    let (mut below_reference, mut below_current) = (0, 0);
-    let steps = edges.iter().copied().chain([f64::INFINITY]).zip(reference.iter().zip(current));
-    let steps = steps.map(|(edge, (&r, &c))| {
-        below_reference = r.saturating_add(below_reference);
-        below_current = c.saturating_add(below_current);
-        (edge, below_reference as usize, below_current as usize)
-    });
-    Ok(widest(steps, super::sum(reference) as usize, super::sum(current) as usize))
+    let (all_reference, all_current) = (super::sum(reference), super::sum(current));
+    // |i/m − j/n| is widest where |i·n − j·m| is, which needs no division.
+    let (m, n) = (all_reference as f64, all_current as f64);
+    let (mut i, mut j) = (0_u64, 0_u64);
+    let (mut widest, mut bin) = (-1.0, 0);
+    for (place, (&r, &c)) in reference.iter().zip(current).enumerate() {
+        (i, j) = (i.saturating_add(r), j.saturating_add(c));
+        let gap = (signed(i) * n - signed(j) * m).abs();
+        if gap > widest {
+            (widest, bin) = (gap, place);
+        }
+    }
+    let (i, j) = (super::sum(&reference[..=bin]), super::sum(&current[..=bin]));
+    let (below_reference, below_current) = (i as f64 / m, j as f64 / n);
+    Ok(Ks {
+        distance: (below_reference - below_current).abs(),
+        location: edges.get(bin).copied().unwrap_or(f64::INFINITY),
+        below_reference,
+        below_current,
+        reference: all_reference as usize,
+        current: all_current as usize,
+    })
+}
+
+/// A count as a number: signed ones are turned into one by one instruction.
+fn signed(count: u64) -> f64 {
+    i64::try_from(count).unwrap_or(i64::MAX) as f64
 }
 
 /// The step (value, how many of each sample are at or below) with the widest gap.
