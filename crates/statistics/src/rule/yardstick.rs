@@ -23,7 +23,7 @@ pub struct Yardstick {
     whole_slot: Slot,
     /// The share of independent values among the values.
     pub(super) worth: f64,
-    /// How far the days of the reference lie apart, by question: what a new day may differ by at level 0.001.
+    /// How far the days of the reference lie apart, by question: what each day of a month may differ by at level 0.001.
     days: Vec<f64>,
 }
 
@@ -249,7 +249,8 @@ fn share(yes: u64, trials: u64) -> f64 {
     yes as f64 / trials.max(1) as f64
 }
 
-/// What a new day may differ by, from days of `(deviation, variance by sampling)`.
+/// What each of thirty new days may differ by, all of them together at level 0.001, from days of `(deviation, variance by
+/// sampling)`.
 fn foretold(days: &[(f64, f64)]) -> f64 {
     let count = days.len() as f64;
     if days.len() < 7 {
@@ -266,12 +267,13 @@ fn foretold(days: &[(f64, f64)]) -> f64 {
     let correlation = (neighbours / (variance * (count - 1.0))).clamp(0.0, 0.9);
     let effective = (count * (1.0 - correlation) / (1.0 + correlation)).max(3.0);
     let spread = (excess * effective / (effective - 1.0)).sqrt();
-    student_999(effective - 1.0) * spread * (1.0 + 1.0 / effective).sqrt()
+    student_of_a_month(effective - 1.0) * spread * (1.0 + 1.0 / effective).sqrt()
 }
 
-/// The 0.9995 quantile of Student's law, by Cornish and Fisher's expansion; `degrees` at least 2.
-fn student_999(degrees: f64) -> f64 {
-    let z = 3.290_526_731_491_894_f64;
+/// The quantile of Student's law at 1 − 0.001/60, by Cornish and Fisher's expansion, which is too small for few `degrees`: at
+/// least 2, where it is a third of the law's.
+fn student_of_a_month(degrees: f64) -> f64 {
+    let z = 4.149_409_984_347_97_f64;
     let (z3, z5, z7) = (z.powi(3), z.powi(5), z.powi(7));
     z + (z3 + z) / (4.0 * degrees)
         + (5.0 * z5 + 16.0 * z3 + 3.0 * z) / (96.0 * degrees * degrees)
