@@ -75,10 +75,9 @@ async fn enqueue(worker: &Worker, kind: &str, model: &str, set: TrainingSetId, p
         payload,
         dedup_key: None,
         priority: 0,
-        run_after: context.clock.now(),
         max_attempts: 3,
     };
-    let job = storage::jobs::enqueue(&mut tx, &job, context.machine_clock.now()).await?;
+    let job = storage::jobs::enqueue(&mut tx, &job).await?;
     tx.commit().await.map_err(storage::Error::from)?;
     Ok((StatusCode::ACCEPTED, Json(Promised { job })))
 }

@@ -8,6 +8,7 @@ mod check;
 mod objects;
 mod parse;
 mod plan;
+mod schedule;
 mod value_type;
 mod versions;
 
@@ -16,6 +17,7 @@ pub use check::{check, dataset_columns, spine_columns};
 pub use objects::*;
 pub use parse::{Definitions, Located, parse_file};
 pub use plan::{Before, Change, ChangeKind, Stored, plan};
+pub use schedule::{Action, BackupTo, CatchUp, Garbage, Overlap, Schedule};
 pub use value_type::ValueType;
 pub use versions::{Columns, Evolution, Layout, ViewVersion, ViewVersions, reads_as};
 
