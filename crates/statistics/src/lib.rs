@@ -25,6 +25,7 @@ pub mod ranking;
 pub mod resampling;
 pub mod rule;
 pub mod scoring;
+pub mod segments;
 pub mod sequential;
 mod venn_abers;
 

@@ -27,6 +27,7 @@ mod reference;
 mod reports;
 mod run;
 mod schedules;
+mod segments;
 mod silences;
 mod telling;
 
