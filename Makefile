@@ -12,7 +12,7 @@ export SQLX_OFFLINE ?= true
 ARGS ?=
 
 .PHONY: help setup demo test lint fmt sqlx dashboards dashboards-preview bench-registry bench-features bench-online \
-	bench-monitor bench-alarms
+	bench-monitor bench-alarms bench-jobs bench-operations soak
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,20 @@ BENCH_PYTHON ?= python3
 bench-online: ## ask for online features under load with wrk; ARGS=--feast puts Feast's server beside it
 	. .ci/env; cargo build --release --bin foretime
 	. .ci/env; "$(BENCH_PYTHON)" tests/bench/features/online.py "$$CARGO_TARGET_DIR/release/foretime" $(ARGS)
+
+bench-jobs: setup ## measure the job loop: jobs a second through one worker, and how soon one starts when idle
+	. .ci/env; cargo bench --workspace --bench jobs
+
+bench-operations: setup ## measure starting, idling and the size of the program; two minutes
+	. .ci/env; cargo build --release --bin foretime
+	. .ci/env; python3 tests/bench/operations/operations.py "$$CARGO_TARGET_DIR/release/foretime" $(ARGS)
+
+# How often the closed loop is killed.
+KILLS ?= 200
+
+soak: ## kill the closed loop at KILLS points of its way (200); about half an hour
+	@.ci/setup tests
+	. .ci/env; FORETIME_TEST_KILLS=$(KILLS) cargo test --workspace --test closing -- --nocapture
 
 # ROWS of COLUMNS, reference and current; a million of fifty take 700 MB.
 BENCH_MONITOR_ROWS ?= 1000000

@@ -58,18 +58,16 @@ fn blobs(platform: &Platform) -> Vec<PathBuf> {
 }
 
 async fn collect(platform: &Platform) {
-    let now = platform.context.clock.now();
     let job = storage::jobs::NewJob {
         project: "default".into(),
         kind: "collect-artifacts".into(),
         payload: json!({}),
         dedup_key: None,
         priority: 0,
-        run_after: now,
         max_attempts: 1,
     };
     let mut conn = platform.context.db.acquire().await.unwrap();
-    storage::jobs::enqueue(&mut conn, &job, now).await.unwrap();
+    storage::jobs::enqueue(&mut conn, &job).await.unwrap();
     drop(conn);
     platform.run_jobs().await;
 }

@@ -4,20 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use chrono::TimeDelta;
-use domain::{Clock, SystemClock};
 use journeys::Platform;
 use serde_json::json;
 use service_kit::jobs::{Failure, Handlers, Outcome};
 use storage::jobs::NewJob;
 
-fn job(platform: &Platform, kind: &str) -> NewJob {
+fn job(kind: &str) -> NewJob {
     NewJob {
         project: "default".into(),
         kind: kind.into(),
         payload: json!({}),
         dedup_key: None,
         priority: 0,
-        run_after: platform.context.clock.now(),
         max_attempts: 3,
     }
 }
@@ -43,9 +41,9 @@ async fn until_done(platform: &Platform, id: domain::ids::JobId) -> (String, i32
 async fn a_job_runs_once_and_what_follows_it_is_enqueued_with_its_end() {
     let platform = Platform::start().await;
     let mut conn = platform.context.db.acquire().await.unwrap();
-    let id = storage::jobs::enqueue(&mut conn, &job(&platform, "first"), SystemClock.now()).await.unwrap();
+    let id = storage::jobs::enqueue(&mut conn, &job("first")).await.unwrap();
     let runs = Arc::new(AtomicU32::new(0));
-    let (counted, next) = (Arc::clone(&runs), job(&platform, "second"));
+    let (counted, next) = (Arc::clone(&runs), job("second"));
     let handlers = Handlers::default().on("first", move |_| {
         counted.fetch_add(1, Ordering::SeqCst);
         let next = vec![next.clone()];
@@ -66,7 +64,7 @@ async fn a_job_runs_once_and_what_follows_it_is_enqueued_with_its_end() {
 async fn a_final_failure_is_kept_with_its_reason_and_a_panic_counts_as_a_passing_one() {
     let platform = Platform::start().await;
     let mut conn = platform.context.db.acquire().await.unwrap();
-    let id = storage::jobs::enqueue(&mut conn, &job(&platform, "fails"), SystemClock.now()).await.unwrap();
+    let id = storage::jobs::enqueue(&mut conn, &job("fails")).await.unwrap();
     let handlers = Handlers::default().on("fails", |_| async { Err(Failure::last("the moon is full")) });
     service_kit::jobs::start(&platform.context, handlers);
     assert_eq!(until_done(&platform, id).await, ("dead".into(), 1));
@@ -77,27 +75,34 @@ async fn a_final_failure_is_kept_with_its_reason_and_a_panic_counts_as_a_passing
 async fn a_lease_that_ran_out_goes_to_another_worker_and_the_first_can_no_longer_report() {
     let platform = Platform::start().await;
     let mut conn = platform.context.db.acquire().await.unwrap();
-    storage::jobs::enqueue(&mut conn, &job(&platform, "slow"), SystemClock.now()).await.unwrap();
-    let (kinds, lease) = (vec!["slow".to_owned()], TimeDelta::seconds(10));
-    let (due, now) = (platform.context.clock.now(), SystemClock.now());
-    let first = storage::jobs::claim(&mut conn, &kinds, "one", lease, due, now).await.unwrap().unwrap();
-    assert!(storage::jobs::claim(&mut conn, &kinds, "two", lease, due, now).await.unwrap().is_none());
-    let later = now + TimeDelta::seconds(11);
-    let second = storage::jobs::claim(&mut conn, &kinds, "two", lease, due, later).await.unwrap().unwrap();
+    storage::jobs::enqueue(&mut conn, &job("slow")).await.unwrap();
+    let (kinds, lease) = (vec!["slow".to_owned()], TimeDelta::milliseconds(300));
+    let first = storage::jobs::claim(&mut conn, &kinds, "one", lease, 9).await.unwrap().pop().unwrap();
+    assert!(storage::jobs::claim(&mut conn, &kinds, "two", lease, 9).await.unwrap().is_empty());
+    let mut pause = tokio::time::interval(std::time::Duration::from_millis(10));
+    let second = loop {
+        pause.tick().await;
+        if let Some(second) = storage::jobs::claim(&mut conn, &kinds, "two", lease, 9).await.unwrap().pop() {
+            break second;
+        }
+    };
     assert_eq!((second.id, second.attempts), (first.id, 2));
-    assert!(!storage::jobs::succeed(&mut conn, &first, &json!({}), later).await.unwrap());
-    assert!(storage::jobs::succeed(&mut conn, &second, &json!({}), later).await.unwrap());
+    assert!(!storage::jobs::heartbeat(&mut conn, &first, None, lease).await.unwrap());
+    let answer = json!({});
+    let held = storage::jobs::succeed(&mut conn, &[(&first, &answer), (&second, &answer)]).await.unwrap();
+    assert_eq!(held.into_iter().collect::<Vec<_>>(), [second.id]);
+    assert_eq!(state(&platform, first.id).await, ("succeeded".into(), 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_live_jobs_with_one_dedup_key_are_one_job() {
     let platform = Platform::start().await;
     let mut conn = platform.context.db.acquire().await.unwrap();
-    let keyed = NewJob { dedup_key: Some("key".into()), ..job(&platform, "slow") };
-    let first = storage::jobs::enqueue(&mut conn, &keyed, SystemClock.now()).await.unwrap();
-    assert_eq!(storage::jobs::enqueue(&mut conn, &keyed, SystemClock.now()).await.unwrap(), first);
-    storage::jobs::cancel(&mut conn, first, SystemClock.now()).await.unwrap();
-    assert_ne!(storage::jobs::enqueue(&mut conn, &keyed, SystemClock.now()).await.unwrap(), first);
+    let keyed = NewJob { dedup_key: Some("key".into()), ..job("slow") };
+    let first = storage::jobs::enqueue(&mut conn, &keyed).await.unwrap();
+    assert_eq!(storage::jobs::enqueue(&mut conn, &keyed).await.unwrap(), first);
+    storage::jobs::cancel(&mut conn, first).await.unwrap();
+    assert_ne!(storage::jobs::enqueue(&mut conn, &keyed).await.unwrap(), first);
 }
 
 /// What a job's log says, without the names of processes.
@@ -115,7 +120,7 @@ async fn log(platform: &Platform, id: domain::ids::JobId) -> Vec<String> {
 async fn a_dead_job_is_tried_again_on_request_and_its_log_tells_the_story() {
     let platform = Platform::start().await;
     let mut conn = platform.context.db.acquire().await.unwrap();
-    let id = storage::jobs::enqueue(&mut conn, &job(&platform, "moody"), SystemClock.now()).await.unwrap();
+    let id = storage::jobs::enqueue(&mut conn, &job("moody")).await.unwrap();
     let tries = Arc::new(AtomicU32::new(0));
     let handlers = Handlers::default().on("moody", move |job| {
         let first = tries.fetch_add(1, Ordering::SeqCst) == 0;
@@ -153,8 +158,8 @@ async fn a_job_that_is_asked_to_end_ends_and_one_that_will_not_is_ended() {
     })
     .await;
     let mut conn = platform.context.db.acquire().await.unwrap();
-    let obliging = storage::jobs::enqueue(&mut conn, &job(&platform, "obliging"), SystemClock.now()).await;
-    let stubborn = storage::jobs::enqueue(&mut conn, &job(&platform, "stubborn"), SystemClock.now()).await;
+    let obliging = storage::jobs::enqueue(&mut conn, &job("obliging")).await;
+    let stubborn = storage::jobs::enqueue(&mut conn, &job("stubborn")).await;
     let (obliging, stubborn) = (obliging.unwrap(), stubborn.unwrap());
     let ends = |job: service_kit::jobs::Job| async move {
         job.cancelled.cancelled().await;
@@ -175,4 +180,101 @@ async fn a_job_that_is_asked_to_end_ends_and_one_that_will_not_is_ended() {
     let last = log(&platform, stubborn).await.pop().unwrap();
     assert!(last.contains("went on for 1 s, so it was ended; the job is cancelled"), "{last}");
     assert_eq!(platform.call("POST", &format!("/v1/jobs/{stubborn}/cancel"), None).await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_more_urgent_job_goes_first_and_equals_go_in_their_order() {
+    let platform = Platform::start().await;
+    let mut conn = platform.context.db.acquire().await.unwrap();
+    for (name, priority) in [("a", 0), ("b", 5), ("c", -1), ("d", 5), ("e", 0)] {
+        let urgent = NewJob { priority, payload: json!(name), ..job("ordered") };
+        storage::jobs::enqueue(&mut conn, &urgent).await.unwrap();
+    }
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let handlers = Handlers::default().on("ordered", move |job| {
+        tell.send(job.payload::<String>().unwrap()).unwrap();
+        async { Ok(Outcome::default()) }
+    });
+    service_kit::jobs::start(&platform.context, handlers);
+    let mut order = String::new();
+    while order.len() < 5 {
+        order.push_str(&told.recv().await.unwrap());
+    }
+    assert_eq!(order, "bdaec");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_clock_is_an_hour_ahead_takes_nothing_that_another_holds() {
+    let platform = Platform::start().await;
+    let mut conn = platform.context.db.acquire().await.unwrap();
+    let held = storage::jobs::enqueue(&mut conn, &job("skewed")).await.unwrap();
+    let lease = TimeDelta::seconds(30);
+    let kinds = ["skewed".to_owned()];
+    let held_by_one = storage::jobs::claim(&mut conn, &kinds, "one", lease, 1).await.unwrap();
+    assert_eq!(held_by_one[0].id, held);
+    let ahead = domain::Clock::now(&domain::SystemClock) + TimeDelta::hours(1);
+    let mut context = platform.context.clone();
+    context.machine_clock = Arc::new(domain::ManualClock::starting_at(ahead));
+    context.clock = Arc::clone(&context.machine_clock);
+    let handlers = Handlers::default().on("skewed", |_| async { Ok(Outcome::default()) });
+    service_kit::jobs::start(&context, handlers);
+    let free = storage::jobs::enqueue(&mut conn, &job("skewed")).await.unwrap();
+    assert_eq!(until_done(&platform, free).await, ("succeeded".into(), 1)); // it has looked
+    assert_eq!(state(&platform, held).await, ("running".into(), 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_hands_of_one_worker_work_at_once_and_no_more_than_they_are() {
+    let platform = Platform::start().await;
+    let mut conn = platform.context.db.acquire().await.unwrap();
+    let together = Arc::new(tokio::sync::Barrier::new(3));
+    let (busy, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let seen = Arc::clone(&most);
+    let handlers = Handlers::default().on("handy", move |_| {
+        let (together, busy, most) = (Arc::clone(&together), Arc::clone(&busy), Arc::clone(&most));
+        async move {
+            most.fetch_max(busy.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            together.wait().await; // passes only if three are here at once
+            busy.fetch_sub(1, Ordering::SeqCst);
+            Ok(Outcome::default())
+        }
+    });
+    let mut ids = Vec::new();
+    for _ in 0..9 {
+        ids.push(storage::jobs::enqueue(&mut conn, &job("handy")).await.unwrap());
+    }
+    service_kit::jobs::start_many(&platform.context, handlers, 3);
+    for id in ids {
+        assert_eq!(until_done(&platform, id).await, ("succeeded".into(), 1));
+    }
+    assert_eq!(seen.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_request_that_asks_for_work_is_named_in_it_and_in_all_that_follows() {
+    let platform = Platform::start().await;
+    let mut conn = platform.context.db.acquire().await.unwrap();
+    let named = storage::jobs::Cause { request_id: Some("asked-by-me".into()), chain: None };
+    let first =
+        storage::jobs::caused_by(named, storage::jobs::enqueue(&mut conn, &job("first"))).await.unwrap();
+    let handlers = Handlers::default()
+        .on("first", |_| async { Ok(Outcome { answer: json!(null), next: vec![job("second")] }) })
+        .on("second", |_| async { Ok(Outcome::default()) });
+    service_kit::jobs::start(&platform.context, handlers);
+    until_done(&platform, first).await;
+    let (_, chain) = platform.call("GET", &format!("/v1/jobs?chain={first}"), None).await;
+    let named: Vec<_> =
+        chain.as_array().unwrap().iter().map(|job| (&job["kind"], &job["request_id"])).collect();
+    let id = json!("asked-by-me");
+    assert_eq!(named, [(&json!("second"), &id), (&json!("first"), &id)]);
+
+    // over HTTP, from the header to the row
+    platform.apply("[[monitor]]\nname = 'm'\nmodel = 'x'").await;
+    let ask = axum::http::Request::post("/v1/monitors/m/run").header("x-request-id", "from-outside");
+    let ask = ask.header("content-type", "application/json").body(axum::body::Body::from("{}")).unwrap();
+    let (status, answer) = platform.send(ask).await;
+    assert_eq!(status, 202, "{answer}");
+    let (_, row) =
+        platform.call("GET", &format!("/v1/jobs/{}", answer["job_id"].as_str().unwrap()), None).await;
+    assert_eq!(row["request_id"], "from-outside");
 }

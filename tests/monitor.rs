@@ -160,3 +160,39 @@ async fn an_incident_of_the_label_rate_asks_for_a_new_model_once_within_the_cool
     let (_, whole) = platform.call("GET", &path, None).await;
     assert_eq!(whole["history"][1]["change"], "retrain-held-back", "{whole}");
 }
+
+#[tokio::test]
+async fn an_incident_asks_for_no_new_model_once_the_budget_of_its_training_is_spent() {
+    let (_receiver, webhook) = Receiver::listen(0).await;
+    let platform = watched_platform(&webhook).await;
+    let watch = r#"
+        [[monitor]]
+        name = "flights"
+        model = "flights"
+        on_incident = { retrain = "late", cool_down = "1h", budget = { train_time = "30m", per = "7d" } }
+    "#;
+    crate::watched::store(&platform, watch).await;
+    let trained = "insert into jobs (job_id, project, kind, payload, state, run_after, max_attempts, created_at,
+                                     started_at, finished_at)
+                   values (gen_random_uuid(), 'default', 'train', '{\"model\": \"late\"}', 'succeeded', now(), 3, now(),
+                           now() - interval '3 days', now() - interval '3 days' + interval '31 minutes')";
+    sqlx::query(trained).execute(&platform.context.db).await.unwrap();
+    for which in 0..2 {
+        let served = serve(&platform, which, 0.0, 0.0).await;
+        let label = |id: &_| json!({ "prediction_id": id, "outcome": true, "label_time": day(which + 1) });
+        let rows: Vec<Value> = served.iter().map(label).collect();
+        platform.call("POST", "/v1/labels", Some(json!(rows))).await;
+        judge(&platform, which).await;
+    }
+    let asked: i64 = sqlx::query_scalar("select count(*) from jobs where kind = 'build-training-set'")
+        .fetch_one(&platform.context.db)
+        .await
+        .unwrap();
+    assert_eq!(asked, 0);
+    let held: Value =
+        sqlx::query_scalar("select detail from incident_history where change = 'retrain-held-back' limit 1")
+            .fetch_one(&platform.context.db)
+            .await
+            .unwrap();
+    assert_eq!((&held["spent"], &held["budget"]["train_time"]), (&json!("1860s"), &json!("30m")), "{held}");
+}

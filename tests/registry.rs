@@ -312,11 +312,10 @@ async fn a_promote_job_promotes_what_its_run_made_and_a_refusal_is_its_answer() 
             payload: json!({ "project": "default", "registered_model": "late-arrival", "run_id": run_id }),
             dedup_key: None,
             priority: 0,
-            run_after: platform.context.clock.now(),
             max_attempts: 3,
         };
         let mut conn = platform.context.db.acquire().await.unwrap();
-        let id = storage::jobs::enqueue(&mut conn, &job, platform.context.clock.now()).await.unwrap();
+        let id = storage::jobs::enqueue(&mut conn, &job).await.unwrap();
         let mut pause = tokio::time::interval(std::time::Duration::from_millis(10));
         let ended = loop {
             pause.tick().await;

@@ -13,6 +13,8 @@ pub enum Remedy {
     ResolveConflict,
     /// The request is larger than a stated bound: send less (413).
     SendLess,
+    /// The request did not come whole in time: send it again (408).
+    SendInTime,
     /// There is no room to keep what the request brings: make some, then send it again (507).
     MakeRoom,
     /// The request comes too early: send it again (503).

@@ -18,6 +18,7 @@ pub mod silence;
 pub mod split;
 pub mod tabular;
 pub mod time;
+pub mod timetable;
 pub mod words;
 
 pub use clock::{Clock, ManualClock, SystemClock};

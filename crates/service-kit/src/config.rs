@@ -41,6 +41,11 @@ pub struct Config {
     pub offline: OfflineConfig,
     /// Online features.
     pub features: FeaturesConfig,
+    /// How long what is over is kept.
+    pub retention: RetentionConfig,
+    /// HTTP over TLS.
+    #[serde(default)]
+    pub tls: TlsConfig,
     /// Databases that definitions' queries name: `postgres://…`, by name. They are only read.
     #[serde(default)]
     pub connections: BTreeMap<String, SecretString>,
@@ -106,6 +111,42 @@ pub struct HttpConfig {
     pub body_limit_bytes: usize,
     /// How long a request may take, in seconds.
     pub timeout_seconds: u64,
+    /// So many requests are worked on at once; one more is told to come again.
+    pub concurrency: usize,
+    /// How long requests and jobs in hand may take to end once the process is told to stop, in seconds.
+    pub drain_seconds: u64,
+}
+
+/// HTTP over TLS. Without a certificate, HTTP is plain.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// The certificate and those above it, as PEM.
+    pub certificate: Option<PathBuf>,
+    /// Its private key, as PEM.
+    pub key: Option<PathBuf>,
+    /// The name that the certificate is made for: by it commands call the server. `localhost` unless said.
+    pub name: Option<String>,
+}
+
+/// How long what is over is kept: a schedule with `collect = "garbage"`, or `foretime gc`, forgets what is older.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionConfig {
+    /// Finished jobs and their logs, in days, once all of their chain is as old.
+    pub jobs_days: u32,
+    /// What became of each tick of a schedule, in days.
+    pub ticks_days: u32,
+    /// Answers to batches with an idempotency key, in days: a batch that is sent again later is taken anew.
+    pub answers_days: u32,
+    /// Files of served predictions with their inputs, in days. Monitors look back in them; what labels join to stays.
+    pub predictions_days: u32,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        Self { jobs_days: 30, ticks_days: 90, answers_days: 30, predictions_days: 400 }
+    }
 }
 
 /// What is logged, and how.
@@ -199,6 +240,8 @@ impl Default for Config {
                 token: None,
                 body_limit_bytes: 256 << 20,
                 timeout_seconds: 120,
+                concurrency: 512,
+                drain_seconds: 20,
             },
             log: LogConfig { filter: "info,sqlx=warn,tower_http=warn".to_owned(), json: false },
             jobs: JobsConfig { lease_seconds: 30, poll_seconds: 5, cancel_grace_seconds: 30 },
@@ -227,6 +270,8 @@ impl Default for Config {
             webhooks: WebhooksConfig { allow_http: false, allow_private: false },
             offline: OfflineConfig::default(),
             features: FeaturesConfig { sample_one_in: 1_000 },
+            retention: RetentionConfig::default(),
+            tls: TlsConfig::default(),
             connections: BTreeMap::new(),
         }
     }
@@ -238,6 +283,9 @@ pub enum ConfigError {
     /// A file or variable does not fit.
     #[error("the configuration does not fit: {0}")]
     Unreadable(Box<figment::Error>),
+    /// A certificate without its key, or a key without its certificate.
+    #[error("`tls.{0}` is set and `tls.{1}` is not; TLS needs both")]
+    HalfTls(&'static str, &'static str),
     /// A public address without authentication.
     #[error(
         "`http.listen` is {0}, which other machines can reach, and no `http.token` is set; set FORETIME_HTTP__TOKEN, or listen on 127.0.0.1"
@@ -252,6 +300,7 @@ impl Fault for ConfigError {
     fn code(&self) -> &'static str {
         match self {
             Self::Unreadable(_) => "configuration",
+            Self::HalfTls(..) => "half-tls",
             Self::Unprotected(_) => "unprotected-listener",
         }
     }
@@ -271,10 +320,15 @@ impl Config {
     /// The same settings, if they may be used.
     ///
     /// # Errors
-    /// [`ConfigError::Unprotected`].
+    /// [`ConfigError::Unprotected`], [`ConfigError::HalfTls`].
     pub fn checked(self) -> Result<Self, ConfigError> {
         if !self.http.listen.ip().is_loopback() && self.http.token.is_none() {
             return Err(ConfigError::Unprotected(self.http.listen));
+        }
+        match (&self.tls.certificate, &self.tls.key) {
+            (Some(_), None) => return Err(ConfigError::HalfTls("certificate", "key")),
+            (None, Some(_)) => return Err(ConfigError::HalfTls("key", "certificate")),
+            _ => {}
         }
         Ok(self)
     }
@@ -312,6 +366,7 @@ struct Defaults {
     webhooks: WebhooksConfig,
     offline: OfflineConfig,
     features: FeaturesConfig,
+    retention: RetentionConfig,
 }
 
 #[derive(Serialize)]
@@ -325,6 +380,8 @@ struct HttpDefaults {
     listen: SocketAddr,
     body_limit_bytes: usize,
     timeout_seconds: u64,
+    concurrency: usize,
+    drain_seconds: u64,
 }
 
 impl From<Config> for Defaults {
@@ -337,6 +394,8 @@ impl From<Config> for Defaults {
                 listen: config.http.listen,
                 body_limit_bytes: config.http.body_limit_bytes,
                 timeout_seconds: config.http.timeout_seconds,
+                concurrency: config.http.concurrency,
+                drain_seconds: config.http.drain_seconds,
             },
             log: config.log,
             jobs: config.jobs,
@@ -348,6 +407,7 @@ impl From<Config> for Defaults {
             webhooks: config.webhooks,
             offline: config.offline,
             features: config.features,
+            retention: config.retention,
         }
     }
 }

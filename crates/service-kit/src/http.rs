@@ -1,6 +1,7 @@
 //! The HTTP surface around a service's own routes: `/metrics`, `/healthz`, `/readyz`, `/health`, `/version`, limits, tokens, request metrics.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
@@ -12,12 +13,15 @@ use axum::serve::ListenerExt;
 use axum::{Router, serve};
 use domain::{Fault, Remedy};
 use prometheus::{Encoder, TextEncoder};
-use tokio::net::TcpListener;
+use storage::jobs::{Cause, caused_by};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+use tracing::Instrument;
 
 use crate::auth::{Guard, require_token};
 use crate::metrics::Metrics;
-use crate::{Context, Problem, patience};
+use crate::{Context, Problem, patience, tls};
 
 /// A listener could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -47,16 +51,44 @@ pub async fn listen(context: &Context) -> Result<TcpListener, CannotListen> {
     TcpListener::bind(address).await.map_err(|cause| CannotListen { address, cause })
 }
 
-/// Serves `routes` with the common surface around them until the context stops; then drains.
+/// Serves `routes` with the common surface around them until the context stops; then drains, until the deadline.
 ///
 /// # Errors
-/// If the listener fails.
+/// If the listener fails, or its certificate cannot be used.
 pub async fn run(context: &Context, listener: TcpListener, routes: Router) -> anyhow::Result<()> {
-    let stop = context.stop.clone();
+    let routes = surface(context, routes);
     // An answer's last segment must not wait for the client to acknowledge the one before.
-    let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
-    serve(listener, surface(context, routes)).with_graceful_shutdown(stop.cancelled_owned()).await?;
-    Ok(())
+    let plain = |connection: &mut TcpStream| drop(connection.set_nodelay(true));
+    let stop = context.stop.clone().cancelled_owned();
+    match tls::settings(&context.config.tls)? {
+        Some(settings) => {
+            let listener = tls::Secure::over(listener, settings, context.stop.clone());
+            until_drained(context, serve(listener, routes).with_graceful_shutdown(stop).into_future()).await
+        }
+        None => {
+            let listener = listener.tap_io(plain);
+            until_drained(context, serve(listener, routes).with_graceful_shutdown(stop).into_future()).await
+        }
+    }
+}
+
+/// Waits for the end of the server; once it is told to stop, no longer than the deadline.
+async fn until_drained(
+    context: &Context,
+    serving: impl Future<Output = std::io::Result<()>>,
+) -> anyhow::Result<()> {
+    let deadline = Duration::from_secs(context.config.http.drain_seconds);
+    let overdue = async {
+        context.stop.cancelled().await;
+        tokio::time::sleep(deadline).await;
+    };
+    tokio::select! {
+        served = serving => Ok(served?),
+        () = overdue => {
+            tracing::warn!("some requests did not end within {} s and are cut off", deadline.as_secs());
+            Ok(())
+        }
+    }
 }
 
 /// `routes` with the common surface around them.
@@ -66,9 +98,11 @@ pub fn surface(context: &Context, routes: Router) -> Router {
     routes
         .layer(DefaultBodyLimit::max(http.body_limit_bytes))
         .layer(middleware::from_fn_with_state(Duration::from_secs(http.timeout_seconds), patience::lose))
+        .layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(http.concurrency)), admit))
         .merge(operations(context))
         .layer(middleware::from_fn_with_state(Metrics::of(context), measure))
         .layer(middleware::from_fn_with_state(Guard::of(context), require_token))
+        .layer(middleware::from_fn(follow))
         .layer(PropagateRequestIdLayer::new(request_id.clone()))
         .layer(SetRequestIdLayer::new(request_id, MakeRequestUuid))
 }
@@ -112,6 +146,44 @@ async fn ready(State(context): State<Context>) -> Result<&'static str, Problem> 
 async fn health(State(context): State<Context>) -> Result<&'static str, Problem> {
     storage::pool::newest_migration(&context.db).await?;
     Ok("OK")
+}
+
+/// More requests at once than this server works on.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "as many requests as this server takes at once are at work; send it again in a moment, or raise `http.concurrency`"
+)]
+struct TooMany;
+
+impl Fault for TooMany {
+    fn remedy(&self) -> Remedy {
+        Remedy::RetryLater
+    }
+    fn code(&self) -> &'static str {
+        "too-many-requests-at-once"
+    }
+}
+
+/// Lets a request in if there is room.
+async fn admit(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    match room.try_acquire_owned() {
+        Ok(_place) => next.run(request).await,
+        Err(_) => Problem::from(TooMany).into_response(),
+    }
+}
+
+/// The longest request id of a client's own that is kept; a longer one is cut.
+const REQUEST_ID: usize = 128;
+
+/// Puts the request's id on everything that is logged for it, and on the jobs that it asks for.
+async fn follow(request: Request, next: Next) -> Response {
+    let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+    let id: String = id.chars().take(REQUEST_ID).collect();
+    let span = tracing::info_span!(
+        "request", request.id = id, http.method = %request.method(), http.path = request.uri().path(),
+    );
+    let cause = Cause { request_id: Some(id), chain: None };
+    caused_by(cause, next.run(request)).instrument(span).await
 }
 
 async fn measure(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {

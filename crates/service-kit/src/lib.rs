@@ -22,6 +22,7 @@ pub mod problem;
 pub mod provenance;
 pub mod shutdown;
 pub mod telemetry;
+mod tls;
 
 pub use config::Config;
 pub use context::Context;

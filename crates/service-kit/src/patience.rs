@@ -3,27 +3,61 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use domain::{Fault, Remedy};
 use http_body::{Frame, SizeHint};
 
-/// Answers 503 if nothing has moved for `limit`.
+use crate::Problem;
+
+/// A request took longer than it may.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer was found within {0} s; ask for less, or raise `http.timeout_seconds`")]
+struct TooSlow(u64);
+
+impl Fault for TooSlow {
+    fn remedy(&self) -> Remedy {
+        Remedy::RetryLater
+    }
+    fn code(&self) -> &'static str {
+        "too-slow"
+    }
+}
+
+/// A request's body stopped coming.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing of the body has come for {0} s; send it again")]
+struct BodyStandsStill(u64);
+
+impl Fault for BodyStandsStill {
+    fn remedy(&self) -> Remedy {
+        Remedy::SendInTime
+    }
+    fn code(&self) -> &'static str {
+        "body-stands-still"
+    }
+}
+
+/// Answers 408 if nothing of the body has come for `limit`, and 503 if the answer takes so long after it has.
 pub(crate) async fn lose(State(limit): State<Duration>, request: Request, next: Next) -> Response {
-    let moved = Moved { began: Instant::now(), after_ms: Arc::default() };
+    let whole = Arc::new(AtomicBool::new(request.body().is_end_stream()));
+    let moved = Moved { began: Instant::now(), after_ms: Arc::default(), whole };
     let watched = moved.clone();
     let answer = next.run(request.map(|body| Body::new(Watched { body, moved: watched })));
     tokio::pin!(answer);
     loop {
         let left = limit.saturating_sub(moved.ago());
         if left.is_zero() {
-            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+            return match moved.whole.load(Ordering::Relaxed) {
+                true => Problem::from(TooSlow(limit.as_secs())).into_response(),
+                false => Problem::from(BodyStandsStill(limit.as_secs())).into_response(),
+            };
         }
         tokio::select! {
             answer = &mut answer => return answer,
@@ -37,6 +71,8 @@ pub(crate) async fn lose(State(limit): State<Duration>, request: Request, next: 
 struct Moved {
     began: Instant,
     after_ms: Arc<AtomicU64>,
+    /// Whether all of it has come.
+    whole: Arc<AtomicBool>,
 }
 
 impl Moved {
@@ -67,6 +103,9 @@ impl HttpBody for Watched {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         if polled.is_ready() {
             self.moved.now();
+        }
+        if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
+            self.moved.whole.store(true, Ordering::Relaxed);
         }
         polled
     }

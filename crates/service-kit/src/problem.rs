@@ -34,6 +34,7 @@ pub fn status_of(remedy: Remedy) -> StatusCode {
         Remedy::AskPermission => StatusCode::FORBIDDEN,
         Remedy::ResolveConflict => StatusCode::CONFLICT,
         Remedy::SendLess => StatusCode::PAYLOAD_TOO_LARGE,
+        Remedy::SendInTime => StatusCode::REQUEST_TIMEOUT,
         Remedy::MakeRoom => StatusCode::INSUFFICIENT_STORAGE,
         Remedy::RetryLater => StatusCode::SERVICE_UNAVAILABLE,
         Remedy::SlowDown => StatusCode::TOO_MANY_REQUESTS,

@@ -9,13 +9,16 @@ use figment::value::{Dict, Value};
 use crate::config::{ConfigError, defaults, layers};
 
 /// Settings without a default that are no secrets. Every other without one is kept to itself: better one too many.
-const PLAIN: [&str; 6] = [
+const PLAIN: [&str; 9] = [
     "artifacts.url",
     "artifacts.endpoint",
     "artifacts.region",
     "artifacts.access_key_id",
     "offline.url",
     "offline.files",
+    "tls.certificate",
+    "tls.key", // where it lies, not what it is
+    "tls.name",
 ];
 
 /// A setting, what it is, and who said so.

@@ -7,9 +7,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Context;
 
-/// How long requests and jobs in hand may take to end after the first signal.
-pub const DRAIN: Duration = Duration::from_secs(20);
-
 /// Cancels `stop` at the first SIGINT or SIGTERM.
 ///
 /// # Errors
@@ -34,10 +31,11 @@ pub fn on_signal(stop: CancellationToken) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Waits until everything that runs under `context` has ended, at most [`DRAIN`].
+/// Waits until everything that runs under `context` has ended, at most as long as `http.drain_seconds` says.
 pub async fn drain(context: &Context) {
     context.tasks.close();
-    if tokio::time::timeout(DRAIN, context.tasks.wait()).await.is_err() {
+    let deadline = Duration::from_secs(context.config.http.drain_seconds);
+    if tokio::time::timeout(deadline, context.tasks.wait()).await.is_err() {
         tracing::warn!("some work did not end in time; its leases will run out and others will take it up");
     }
 }

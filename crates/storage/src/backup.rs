@@ -192,3 +192,11 @@ fn columns(table: &Table) -> String {
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
+
+/// The projects that have parts.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn projects(conn: &mut PgConnection) -> Result<Vec<String>, Error> {
+    Ok(sqlx::query_scalar!("select distinct project from parts").fetch_all(conn).await?)
+}

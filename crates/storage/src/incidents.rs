@@ -1,7 +1,7 @@
 //! SQL over `incidents`, their append-only history, and the watches between windows.
 
 use chrono::{DateTime, Utc};
-use domain::ids::IncidentId;
+use domain::ids::{IncidentId, JobId};
 use domain::incident::{Cause, Phase, Severity, Watch};
 use serde::Serialize;
 use serde_json::Value;
@@ -383,6 +383,34 @@ pub async fn last_retrain(
     )
     .fetch_one(conn)
     .await?)
+}
+
+/// Incidents that asked for a new model and were not told yet what came of it, each with the job that they asked for. They
+/// are locked until the transaction ends, so that nobody tells it twice.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn untold_retrains(
+    conn: &mut PgConnection,
+    project: &str,
+) -> Result<Vec<(IncidentId, JobId)>, Error> {
+    let rows = sqlx::query!(
+        r#"
+        select i.incident_id as "incident: IncidentId", (asked.detail ->> 'job')::uuid as "job!: JobId"
+        from incidents i join incident_history asked using (incident_id)
+        where i.project = $1 and asked.change = 'retrain'
+          and not exists (
+              select 1 from incident_history told
+              where told.incident_id = i.incident_id
+                and told.change in ('retrained', 'retrain-refused', 'retrain-failed')
+                and told.detail ->> 'job' = asked.detail ->> 'job')
+        for update of i skip locked
+        "#,
+        project,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.incident, row.job)).collect())
 }
 
 /// How many incidents of each monitor are in each state: `(monitor, state, incidents)`.

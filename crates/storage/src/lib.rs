@@ -13,6 +13,7 @@ pub mod erasures;
 mod error;
 pub mod features;
 pub mod foreign;
+pub mod garbage;
 pub mod governance;
 pub mod incidents;
 pub mod jobs;

@@ -219,10 +219,9 @@ pub async fn note(
             payload: json!({ "delivery": delivery }),
             dedup_key: None,
             priority: 0,
-            run_after: now,
             max_attempts: TRIES,
         };
-        enqueue(conn, &job, now).await?;
+        enqueue(conn, &job).await?;
     }
     Ok(deliveries.len())
 }

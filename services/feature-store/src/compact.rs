@@ -66,18 +66,17 @@ pub(crate) async fn enqueue(
     context: &Context,
     view: &str,
 ) -> Result<JobId, storage::Error> {
-    let job = job(JOB_KIND, &context.config.project, view, context.clock.now());
-    storage::jobs::enqueue(conn, &job, context.machine_clock.now()).await
+    let job = job(JOB_KIND, &context.config.project, view);
+    storage::jobs::enqueue(conn, &job).await
 }
 
-fn job(kind: &str, project: &str, view: &str, run_after: DateTime<Utc>) -> NewJob {
+fn job(kind: &str, project: &str, view: &str) -> NewJob {
     NewJob {
         project: project.to_owned(),
         kind: kind.to_owned(),
         payload: json!(ViewJob { project: project.to_owned(), view: view.to_owned() }),
         dedup_key: Some(view.to_owned()),
         priority: -1, // training sets do not wait for it
-        run_after,
         max_attempts: 5,
     }
 }
@@ -88,7 +87,7 @@ pub(crate) async fn run(context: Context, job: Job) -> Result<Outcome, Failure> 
     let done = compact_view(&context, &project, &view).await?;
     let definitions = load(&context, &project).await?;
     let retains = definitions.feature_view(&view).is_some_and(|view| view.retention.is_some());
-    let next = retains.then(|| self::job(RETAIN_KIND, &project, &view, context.clock.now()));
+    let next = retains.then(|| self::job(RETAIN_KIND, &project, &view));
     Ok(Outcome { answer: json!(done), next: next.into_iter().collect() })
 }
 
@@ -122,8 +121,8 @@ async fn enqueue_retention(context: &Context) -> Result<(), Error> {
     });
     let mut conn = context.db.acquire().await?;
     for view in retained {
-        let job = job(RETAIN_KIND, project, view, context.clock.now());
-        storage::jobs::enqueue(&mut conn, &job, context.machine_clock.now()).await?;
+        let job = job(RETAIN_KIND, project, view);
+        storage::jobs::enqueue(&mut conn, &job).await?;
     }
     Ok(())
 }

@@ -191,10 +191,9 @@ async fn enqueue(
         kind: JOB_KIND.to_owned(),
         dedup_key: Some(erasure.to_string()),
         priority: 10,
-        run_after: store.context.clock.now(),
         max_attempts: 20,
     };
-    storage::jobs::enqueue(tx, &job, store.context.machine_clock.now()).await
+    storage::jobs::enqueue(tx, &job).await
 }
 
 pub(crate) async fn show(

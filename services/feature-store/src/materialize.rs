@@ -5,10 +5,45 @@ use chrono::{DateTime, Utc};
 use domain::definitions::{Definitions, Shape, ViewVersion};
 use frames::assemble::schema_of;
 use frames::view::ViewRows;
+use serde::Deserialize;
+use serde_json::json;
+use service_kit::jobs::{Failure, Job, Outcome};
 use sqlx::PgConnection;
 
 use crate::parts::{self, store_of};
 use crate::{Error, FeatureStore};
+
+/// The job kind that brings a view's parts into its online table.
+pub(crate) const JOB_KIND: &str = "materialize-view";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ViewJob {
+    project: String,
+    view: String,
+}
+
+/// Handles one job.
+pub(crate) async fn run(store: FeatureStore, job: Job) -> Result<Outcome, Failure> {
+    let ViewJob { project, view } = job.payload()?;
+    if project != store.project() {
+        return Err(Failure::last(format!("this process serves `{}`, not `{project}`", store.project())));
+    }
+    let taken = all_of(&store, &view).await?;
+    Ok(Outcome { answer: json!({ "view": view, "rows": taken }), next: vec![] })
+}
+
+async fn all_of(store: &FeatureStore, view: &str) -> Result<u64, Error> {
+    let mut tx = store.context.db.begin().await?;
+    storage::features::lock_ingest(&mut tx, store.project()).await?;
+    let catalogue = store.catalogues.exact(&mut tx, store.project()).await?;
+    store.view(&catalogue, view)?;
+    let version = crate::intake::version(&catalogue, view)?;
+    let now = store.context.clock.now();
+    let taken = fill(store, &mut tx, &catalogue.definitions, version, None, now).await?;
+    tx.commit().await?;
+    Ok(taken)
+}
 
 /// Merges what a view's parts hold into its online table, as far as it happened in `between`; answers how many rows the table
 /// took. The caller holds the project's ingest lock.

@@ -91,10 +91,9 @@ pub(crate) async fn request(
         payload: json!(payload),
         dedup_key: None,
         priority: 0,
-        run_after: context.clock.now(),
         max_attempts: 3,
     };
-    let job = storage::jobs::enqueue(&mut tx, &job, context.machine_clock.now()).await?;
+    let job = storage::jobs::enqueue(&mut tx, &job).await?;
     tx.commit().await.map_err(storage::Error::from)?;
     Ok((StatusCode::ACCEPTED, Json(Promised { job })))
 }
@@ -166,7 +165,6 @@ pub(crate) async fn build(store: FeatureStore, job: Job) -> Result<Outcome, Fail
         }),
         dedup_key: None,
         priority: 0,
-        run_after: store.context.clock.now(),
         max_attempts: 3,
     });
     Ok(Outcome { answer: json!({ "training_set": id }), next: next.collect() })

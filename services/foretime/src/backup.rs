@@ -4,6 +4,7 @@
 //! so the files that are copied after it hold everything that the rows name. A lease keeps those that merges replace meanwhile.
 //! The manifest is written last and holds the hash of every file: a folder without one is no backup.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -58,11 +59,48 @@ struct Hashed {
     sha256: String,
 }
 
-/// Writes everything into `folder`, while the platform runs or stands still.
+/// What a backup came to.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    taken_at: DateTime<Utc>,
+    tables: usize,
+    files: usize,
+    bytes: u64,
+    buckets: Vec<String>,
+}
+
+impl std::fmt::Display for Taken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { tables, files, taken_at, .. } = self;
+        write!(
+            f,
+            "backed up {tables} tables and {files} files of {:.1} MB as of {taken_at}",
+            self.bytes as f64 / 1e6
+        )
+    }
+}
+
+/// Writes everything into `folder`, while the platform runs or stands still, and says so.
 ///
 /// # Errors
 /// If the folder holds something, or something cannot be read or written.
 pub async fn take(config: &Config, folder: &Path) -> Result<(), Failure> {
+    let database = Database::attach(config)?;
+    let pool = storage::connect(database.url(), 2).await?;
+    let taken = take_from(&pool, config, folder).await?;
+    println!("{taken} into {}", folder.display());
+    for bucket in &taken.buckets {
+        println!("`{bucket}` is not in it: a bucket keeps its own copies");
+    }
+    pool.close().await;
+    database.close()
+}
+
+/// Writes everything into `folder`.
+///
+/// # Errors
+/// As [`take`].
+pub(crate) async fn take_from(pool: &sqlx::PgPool, config: &Config, folder: &Path) -> Result<Taken, Failure> {
     if folder.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(Failure(format!(
             "`{}` holds something; name an empty or a new folder",
@@ -70,12 +108,8 @@ pub async fn take(config: &Config, folder: &Path) -> Result<(), Failure> {
         )));
     }
     fs::create_dir_all(folder.join("tables")).map_err(at(folder))?;
-    let database = Database::attach(config)?;
-    let pool = storage::connect(database.url(), 2).await?;
-    let migration = storage::pool::newest_migration(&pool).await?.unwrap_or_default();
-    let lease = hold_parts(&pool, &config.project).await?;
-    let mut tx = pool.begin().await.map_err(storage::Error::from)?;
-    backup::freeze(&mut tx).await?;
+    let migration = storage::pool::newest_migration(pool).await?.unwrap_or_default();
+    let (leases, mut tx) = hold_and_freeze(pool).await?;
     let taken_at = SystemClock.now();
     let mut tables = Vec::new();
     for table in backup::tables(&mut tx).await? {
@@ -86,8 +120,13 @@ pub async fn take(config: &Config, folder: &Path) -> Result<(), Failure> {
     }
     let sequences = backup::sequences(&mut tx).await?;
     tx.rollback().await.map_err(storage::Error::from)?;
-    let files = copy_tree(&config.data_dir, &folder.join("files"), folder)?;
-    storage::parts::release(&mut *pool.acquire().await.map_err(storage::Error::from)?, lease).await?;
+    let (data_dir, here) = (config.data_dir.clone(), folder.to_owned());
+    let files = tokio::task::spawn_blocking(move || copy_tree(&data_dir, &here.join("files"), &here)).await;
+    let mut conn = pool.acquire().await.map_err(storage::Error::from)?;
+    for lease in leases.into_values() {
+        storage::parts::release(&mut conn, lease).await?;
+    }
+    let files = files.map_err(|error| Failure(format!("the files were not copied: {error}")))??;
     let buckets: Vec<String> =
         [&config.offline.url, &config.artifacts.url].into_iter().flatten().cloned().collect();
     let manifest = Manifest {
@@ -102,28 +141,50 @@ pub async fn take(config: &Config, folder: &Path) -> Result<(), Failure> {
     };
     let text = serde_json::to_vec_pretty(&manifest).map_err(|error| Failure(error.to_string()))?;
     frames::files::write_bytes(&folder.join(MANIFEST), &text)?;
-    let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
-    println!(
-        "backed up {} tables and {} files of {:.1} MB as of {taken_at} into {}",
-        manifest.tables.len(),
-        manifest.files.len(),
-        bytes as f64 / 1e6,
-        folder.display()
-    );
-    for bucket in &manifest.buckets {
-        println!("`{bucket}` is not in it: a bucket keeps its own copies");
-    }
-    pool.close().await;
-    database.close()
+    Ok(Taken {
+        taken_at,
+        tables: manifest.tables.len(),
+        files: manifest.files.len(),
+        bytes: manifest.files.iter().map(|file| file.bytes).sum(),
+        buckets: manifest.buckets,
+    })
 }
 
-/// Keeps the files of parts that are replaced from now on.
+type Leases = BTreeMap<String, PartLeaseId>;
+type Frozen = sqlx::Transaction<'static, sqlx::Postgres>;
+
+/// Keeps the files of parts that are replaced from now on, of every project there is, and freezes what is read. A project that
+/// came in between is found in what was frozen, and then it is done again.
+async fn hold_and_freeze(pool: &sqlx::PgPool) -> Result<(Leases, Frozen), Failure> {
+    let mut leases = Leases::new();
+    loop {
+        let mut tx = pool.begin().await.map_err(storage::Error::from)?;
+        backup::freeze(&mut tx).await?;
+        let mut missed = backup::projects(&mut tx).await?;
+        missed.retain(|project| !leases.contains_key(project));
+        if missed.is_empty() {
+            return Ok((leases, tx));
+        }
+        tx.rollback().await.map_err(storage::Error::from)?;
+        for project in missed {
+            let lease = hold_parts(pool, &project).await?;
+            leases.insert(project, lease);
+        }
+    }
+}
+
+/// Keeps the files of a project's parts that are replaced from now on.
 async fn hold_parts(pool: &sqlx::PgPool, project: &str) -> Result<PartLeaseId, Failure> {
     let mut tx = pool.begin().await.map_err(storage::Error::from)?;
     storage::parts::lock(&mut tx, project, false).await?;
     let lease = storage::parts::lease(&mut tx, project, SystemClock.now() + LEASE).await?;
     tx.commit().await.map_err(storage::Error::from)?;
     Ok(lease)
+}
+
+/// Whether a folder holds a whole backup: its manifest is written last.
+pub(crate) fn is_whole(folder: &Path) -> bool {
+    folder.join(MANIFEST).is_file()
 }
 
 /// Puts a backup into an empty database and an empty data directory, after every hash was checked.

@@ -16,17 +16,28 @@ use crate::demo::{self, DemoOptions};
 use crate::features::{self, Features};
 use crate::gpt::{self, GptCommand, PlanOptions};
 use crate::jobs::{self, Jobs};
+use crate::loops::{self, Loop};
 use crate::monitor::{self, Monitor};
 use crate::registry::{self, Registry};
+use crate::schedules::{self, Schedules};
 use crate::tokens::{self, Tokens};
 use crate::up::{Database, Platform, Service};
-use crate::{Failure, backup, doctor};
+use crate::{Failure, backup, doctor, garbage};
 
 /// A feature store, a GPT training and inference worker, drift and calibration monitors, and a model registry. Nothing from
 /// the future.
 #[derive(Debug, Parser)]
 #[command(name = "foretime", version, about, max_term_width = 100)]
 pub struct Command {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    action: Action,
+}
+
+/// What is laid over the settings.
+#[derive(Debug, Args)]
+struct Flags {
     /// The settings file; environment variables FORETIME_… come over it.
     #[arg(long, global = true, default_value = "foretime.toml", env = "FORETIME_CONFIG")]
     config: PathBuf,
@@ -36,12 +47,20 @@ pub struct Command {
     /// Where to listen; port 0 takes a free one.
     #[arg(long, global = true)]
     listen: Option<std::net::SocketAddr>,
-    #[command(subcommand)]
-    action: Action,
 }
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    #[command(flatten)]
+    Do(Deed),
+    /// Look at the settings.
+    #[command(subcommand)]
+    Config(Settings),
+}
+
+/// What needs settings that can be used.
+#[derive(Debug, Subcommand)]
+enum Deed {
     /// Run everything in one process, with a private Postgres unless `database_url` is set.
     Up,
     /// Run one service alone, against the Postgres of `database_url`. It refuses a schema it does not know.
@@ -85,6 +104,12 @@ enum Action {
     /// Say what has moved.
     #[command(subcommand)]
     Monitor(Monitor),
+    /// See what starts by itself, hold it still or start it now.
+    #[command(subcommand)]
+    Schedules(Schedules),
+    /// See each model's way from training set to champion.
+    #[command(subcommand)]
+    Loop(Loop),
     /// See the work behind the scenes, end a job or try one again.
     #[command(subcommand)]
     Jobs(Jobs),
@@ -115,11 +140,14 @@ enum Action {
         /// The folder.
         folder: PathBuf,
     },
+    /// Forget what is finished and older than `retention` in the settings keeps: jobs, ticks, kept answers, served predictions.
+    Gc {
+        /// Only say what would go.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Apply the migrations that `database_url` lacks.
     Migrate,
-    /// Look at the settings.
-    #[command(subcommand)]
-    Config(Settings),
     /// Say what is wrong with this machine or configuration, and how to mend it.
     Doctor,
 }
@@ -166,12 +194,12 @@ fn told(failure: &Failure) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn explain(command: &Command) -> Result<(), Failure> {
+fn explain(given: &Flags) -> Result<(), Failure> {
     let flags = [
-        ("data_dir", "--data-dir", command.data_dir.as_ref().map(|folder| folder.display().to_string())),
-        ("http.listen", "--listen", command.listen.map(|address| address.to_string())),
+        ("data_dir", "--data-dir", given.data_dir.as_ref().map(|folder| folder.display().to_string())),
+        ("http.listen", "--listen", given.listen.map(|address| address.to_string())),
     ];
-    for setting in provenance::explain(&command.config)? {
+    for setting in provenance::explain(&given.config)? {
         let flag = flags.iter().find(|(key, _, value)| *key == setting.key && value.is_some());
         let (value, source) = match flag {
             Some((_, flag, value)) => (value.clone(), (*flag).to_owned()),
@@ -183,42 +211,52 @@ fn explain(command: &Command) -> Result<(), Failure> {
 }
 
 async fn act(command: Command) -> Result<(), Failure> {
-    if let Action::Config(Settings::Explain) = command.action {
-        return explain(&command); // also of settings that cannot be used
+    match command.action {
+        Action::Config(Settings::Explain) => explain(&command.flags), // also of settings that cannot be used
+        Action::Do(deed) => act_with(settings(command.flags)?, deed).await,
     }
-    let mut config = Config::load(&command.config)?;
-    if let Some(data_dir) = command.data_dir {
+}
+
+/// The settings, with the flags over them.
+fn settings(flags: Flags) -> Result<Config, Failure> {
+    let mut config = Config::load(&flags.config)?;
+    if let Some(data_dir) = flags.data_dir {
         config.data_dir = data_dir;
     }
-    if let Some(listen) = command.listen {
+    if let Some(listen) = flags.listen {
         config.http.listen = listen;
     }
-    let config = config.checked()?;
-    match command.action {
-        Action::Up => up(config).await,
-        Action::Run { service } => run_one(config, service).await,
-        Action::Demo(options) => demo::run(options).await,
-        Action::Apply { folder, dry_run, allow_new_versions } => {
+    Ok(config.checked()?)
+}
+
+async fn act_with(config: Config, deed: Deed) -> Result<(), Failure> {
+    match deed {
+        Deed::Up => up(config).await,
+        Deed::Run { service } => run_one(config, service).await,
+        Deed::Demo(options) => demo::run(options).await,
+        Deed::Apply { folder, dry_run, allow_new_versions } => {
             apply(&config, &folder, dry_run, allow_new_versions).await
         }
-        Action::Features(features) => features::run(&Client::of(&config)?, features).await,
-        Action::Ingest(ingest) => push(&config, ingest).await,
-        Action::Train { model, promote } => train(&config, &model, promote).await,
-        Action::Backtest(asked) => backtest::run(&Client::of(&config)?, &asked).await,
-        Action::Optimism(asked) => backtest::optimism(&Client::of(&config)?, &asked).await,
-        Action::Dataset(dataset) => dataset::run(&config, dataset).await,
-        Action::Monitor(asked) => monitor::run(&config, asked).await,
-        Action::Jobs(asked) => jobs::run(&Client::of(&config)?, asked).await,
-        Action::Registry(asked) => registry::run(&config, asked).await,
-        Action::Gpt(asked) => gpt::run(asked),
-        Action::Plan(asked) => gpt::plan(&asked),
-        Action::Tokens(asked) => tokens::run(&Client::of(&config)?, asked).await,
-        Action::Audit { limit } => tokens::audit(&Client::of(&config)?, limit).await,
-        Action::Backup { folder } => backup::take(&config, &folder).await,
-        Action::Restore { folder } => backup::put_back(&config, &folder).await,
-        Action::Migrate => migrate(&config).await,
-        Action::Config(Settings::Explain) => Ok(()),
-        Action::Doctor => doctor::run(&config).await,
+        Deed::Features(features) => features::run(&Client::of(&config)?, features).await,
+        Deed::Ingest(ingest) => push(&config, ingest).await,
+        Deed::Train { model, promote } => train(&config, &model, promote).await,
+        Deed::Backtest(asked) => backtest::run(&Client::of(&config)?, &asked).await,
+        Deed::Optimism(asked) => backtest::optimism(&Client::of(&config)?, &asked).await,
+        Deed::Dataset(dataset) => dataset::run(&config, dataset).await,
+        Deed::Monitor(asked) => monitor::run(&config, asked).await,
+        Deed::Jobs(asked) => jobs::run(&Client::of(&config)?, asked).await,
+        Deed::Schedules(asked) => schedules::run(&Client::of(&config)?, asked).await,
+        Deed::Loop(asked) => loops::run(&Client::of(&config)?, asked).await,
+        Deed::Registry(asked) => registry::run(&config, asked).await,
+        Deed::Gpt(asked) => gpt::run(asked),
+        Deed::Plan(asked) => gpt::plan(&asked),
+        Deed::Tokens(asked) => tokens::run(&Client::of(&config)?, asked).await,
+        Deed::Audit { limit } => tokens::audit(&Client::of(&config)?, limit).await,
+        Deed::Backup { folder } => backup::take(&config, &folder).await,
+        Deed::Restore { folder } => backup::put_back(&config, &folder).await,
+        Deed::Gc { dry_run } => garbage::run(&config, dry_run).await,
+        Deed::Migrate => migrate(&config).await,
+        Deed::Doctor => doctor::run(&config).await,
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use domain::ids::JobId;
 use frames::Frame;
-use reqwest::{Method, RequestBuilder, StatusCode};
+use reqwest::{ClientBuilder, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use service_kit::Config;
 
@@ -18,6 +18,20 @@ pub struct Client {
     http: reqwest::Client,
     base: String,
     token: Option<String>,
+}
+
+fn builder() -> ClientBuilder {
+    // The first provider of a process wins; a second installation is refused and harmless.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().timeout(Duration::from_secs(600))
+}
+
+/// What talks only to who shows this certificate, or one that it signed.
+fn trusting(certificate: &Path) -> Result<ClientBuilder, Failure> {
+    let unusable = |why: String| Failure(format!("`{}` cannot be used: {why}", certificate.display()));
+    let text = std::fs::read(certificate).map_err(|error| unusable(error.to_string()))?;
+    let chain = reqwest::Certificate::from_pem_bundle(&text).map_err(|error| unusable(error.to_string()))?;
+    Ok(builder().tls_certs_only(chain))
 }
 
 /// What the server answered.
@@ -32,12 +46,12 @@ impl Client {
     /// # Errors
     /// If no HTTP client can be made.
     pub fn new(base: &str, token: Option<String>) -> Result<Self, Failure> {
-        // The first provider of a process wins; a second installation is refused and harmless.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
-            .timeout(Duration::from_secs(600))
-            .build()
-            .map_err(|error| Failure(format!("no HTTP client can be made: {error}")))?;
+        Self::over(builder(), base, token)
+    }
+
+    fn over(builder: ClientBuilder, base: &str, token: Option<String>) -> Result<Self, Failure> {
+        let http =
+            builder.build().map_err(|error| Failure(format!("no HTTP client can be made: {error}")))?;
         Ok(Self { http, base: base.trim_end_matches('/').to_owned(), token })
     }
 
@@ -48,7 +62,12 @@ impl Client {
     pub fn of(config: &Config) -> Result<Self, Failure> {
         use secrecy::ExposeSecret;
         let token = config.http.token.as_ref().map(|token| token.expose_secret().to_owned());
-        Self::new(&format!("http://{}", config.http.listen), token)
+        let Some(certificate) = &config.tls.certificate else {
+            return Self::new(&format!("http://{}", config.http.listen), token);
+        };
+        let name = config.tls.name.as_deref().unwrap_or("localhost");
+        let base = format!("https://{name}:{}", config.http.listen.port());
+        Self::over(trusting(certificate)?.resolve(name, config.http.listen), &base, token)
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {

@@ -11,8 +11,8 @@ use service_kit::{Config, Context, http, shutdown};
 use storage::private_postgres::PrivatePostgres;
 use tokio::task::JoinHandle;
 
-use crate::Failure;
 use crate::failure::said;
+use crate::{Failure, operations};
 
 /// A service that can run alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -44,6 +44,7 @@ impl Service {
             }
             Self::Monitor => {
                 monitor::start(context)?;
+                operations::work(context);
                 routes.merge(monitor::router(context.clone()))
             }
             Self::Registry => {
@@ -161,7 +162,8 @@ impl Platform {
 
     /// Where it listens.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.context.config.tls.certificate.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// Waits until something stops the platform, and for everything in hand.

@@ -86,7 +86,6 @@ pub(crate) async fn handle(worker: Worker, job: Job) -> Result<Outcome, Failure>
         }),
         dedup_key: None,
         priority: 0,
-        run_after: worker.context.clock.now(),
         max_attempts: 3,
     };
     let answer = json!({

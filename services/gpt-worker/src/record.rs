@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use domain::definitions::Model;
 use domain::evaluation::Evaluation;
+use domain::ids::JobId;
+use serde_json::json;
 use service_kit::Context;
+use service_kit::jobs::Outcome;
 use sqlx::PgConnection;
 use storage::jobs::NewJob;
 use storage::tracking::Metric;
@@ -17,6 +20,29 @@ use crate::training_data::TrainingData;
 
 /// The experiment that training runs belong to.
 const EXPERIMENT: &str = "foretime";
+
+/// The tag by which a run names its job: a job that is tried again finds what it did before.
+const JOB_TAG: &str = "foretime.job";
+
+/// What a training that was killed after it had registered its version has left to do: ask the gate.
+pub(crate) async fn done_before(
+    context: &Context,
+    request: &Train,
+    job: JobId,
+) -> Result<Option<Outcome>, Error> {
+    if !request.promote {
+        return Ok(None);
+    }
+    let mut conn = context.db.acquire().await?;
+    let found =
+        storage::models::version_of_tagged_run(&mut conn, &request.project, JOB_TAG, &job.to_string())
+            .await?;
+    Ok(found.map(|(model, version, run_id)| {
+        let answer =
+            json!({ "run_id": run_id, "registered_model": model, "version": version, "resumed": true });
+        Outcome { answer, next: vec![promotion_job(request, &model, version)] }
+    }))
+}
 
 /// A run that was begun.
 pub(crate) struct Run {
@@ -33,6 +59,7 @@ impl Run {
         context: &Context,
         request: &Train,
         data: &TrainingData,
+        job: JobId,
     ) -> Result<Self, Error> {
         let mut tx = context.db.begin().await?;
         let now_ms = context.clock.now().timestamp_millis();
@@ -45,6 +72,7 @@ impl Run {
             start_ms: now_ms,
             tags: &[],
         };
+        storage::tracking::end_runs_tagged(&mut tx, project, JOB_TAG, &job.to_string(), now_ms).await?;
         let id = storage::tracking::create_run(&mut tx, project, &run).await?;
         let params = [
             ("kind", data.model.kind.to_string()),
@@ -55,6 +83,7 @@ impl Run {
             ("validation_until", data.split.validation_until.to_string()),
         ];
         let tags = [
+            (JOB_TAG, job.to_string()),
             ("foretime.training_set", data.id.to_string()),
             ("foretime.schema_fingerprint", data.manifest.schema_fingerprint.clone()),
         ];
@@ -166,7 +195,7 @@ impl Run {
         storage::webhooks::note_version(&mut tx, &self.project, name, version, &source, &self.id, now)
             .await?;
         tx.commit().await?;
-        Ok(promotion_job(request, name, version, now))
+        Ok(promotion_job(request, name, version))
     }
 }
 

@@ -125,10 +125,9 @@ async fn promise(worker: &Worker, kind: &str, payload: Value) -> Answer {
         payload,
         dedup_key: None,
         priority: 0,
-        run_after: context.clock.now(),
         max_attempts: 3,
     };
-    let job = storage::jobs::enqueue(&mut tx, &job, context.machine_clock.now()).await?;
+    let job = storage::jobs::enqueue(&mut tx, &job).await?;
     tx.commit().await.map_err(storage::Error::from)?;
     Ok((StatusCode::ACCEPTED, Json(Promised { job })))
 }

@@ -58,6 +58,9 @@ struct Trained {
 /// Handles one job.
 pub(crate) async fn handle(worker: Worker, job: Job) -> Result<Outcome, Failure> {
     let request: Train = job.payload()?;
+    if let Some(done) = crate::record::done_before(&worker.context, &request, job.leased.id).await? {
+        return Ok(done);
+    }
     let began = Instant::now();
     let data = TrainingData::load(
         &worker.context,
@@ -67,7 +70,7 @@ pub(crate) async fn handle(worker: Worker, job: Job) -> Result<Outcome, Failure>
         request.promote,
     )
     .await?;
-    let run = Run::begin(&worker.context, &request, &data).await?;
+    let run = Run::begin(&worker.context, &request, &data, job.leased.id).await?;
     let model = data.model.clone();
     let folder = run.model_folder().to_owned();
     let relative = run.relative_model_folder().to_owned();
@@ -204,12 +207,7 @@ fn judge(
 }
 
 /// The job that asks the registry's gate.
-pub(crate) fn promotion_job(
-    request: &Train,
-    registered_model: &str,
-    version: i32,
-    now: chrono::DateTime<chrono::Utc>,
-) -> NewJob {
+pub(crate) fn promotion_job(request: &Train, registered_model: &str, version: i32) -> NewJob {
     NewJob {
         project: request.project.clone(),
         kind: "promote".to_owned(),
@@ -221,7 +219,6 @@ pub(crate) fn promotion_job(
         }),
         dedup_key: None,
         priority: 0,
-        run_after: now,
         max_attempts: 3,
     }
 }

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::definitions::{Action, Definitions, Monitor, Object};
+use domain::definitions::{Definitions, Monitor, Object};
 use domain::ids::{IncidentId, JobId};
 use domain::incident::{Cause, Phase};
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use storage::notifications::Notification;
 
 use crate::delivery::message::Moved;
 use crate::jobs::RunMonitorJob;
-use crate::{Error, backtest, channels, labels, named, picture, reports, schedule, silences};
+use crate::{backtest, channels, labels, loops, named, picture, reports, schedules, silences};
 
 /// How many incidents a listing shows.
 const LISTED: i64 = 200;
@@ -51,7 +51,8 @@ pub(crate) fn routes(context: Context) -> Router {
         .route("/v1/channels/{name}/test", post(channels::test))
         .route("/v1/notifications", get(channels::notifications))
         .route("/v1/notifications/{id}/retry", post(channels::retry))
-        .route("/v1/schedules", get(schedules))
+        .merge(schedules::routes::routes())
+        .route("/v1/loop", get(loops::show))
         .with_state(context)
 }
 
@@ -102,9 +103,8 @@ async fn run(
     named(&load(&context).await?, &name)?;
     let job = RunMonitorJob { project: context.config.project.clone(), monitor: name, until: request.until };
     let key = request.until.map_or_else(|| "now".to_owned(), |until| until.to_rfc3339());
-    let now = context.clock.now();
     let mut tx = context.db.begin().await.map_err(storage::Error::from)?;
-    let id: JobId = storage::jobs::enqueue(&mut tx, &job.row(&key, now), now).await?;
+    let id: JobId = storage::jobs::enqueue(&mut tx, &job.row(&key)).await?;
     tx.commit().await.map_err(storage::Error::from)?;
     Ok((StatusCode::ACCEPTED, Json(json!({ "job_id": id }))).into_response())
 }
@@ -202,32 +202,4 @@ async fn acknowledge(
     let incident = storage::incidents::get(&mut tx, project, id).await?;
     tx.commit().await.map_err(storage::Error::from)?;
     Ok(Json(incident))
-}
-
-#[derive(Debug, Serialize)]
-struct Planned {
-    name: String,
-    cron: String,
-    time_zone: String,
-    action: Action,
-    last_fired: Option<DateTime<Utc>>,
-    next: Vec<DateTime<Utc>>,
-}
-
-async fn schedules(State(context): State<Context>) -> Result<Json<Vec<Planned>>, Problem> {
-    let definitions = load(&context).await?;
-    let mut conn = context.db.acquire().await.map_err(|error| Error::from(storage::Error::from(error)))?;
-    let mut planned = Vec::new();
-    for schedule in schedule::schedules(&definitions) {
-        let seen = storage::schedules::find(&mut conn, &context.config.project, &schedule.name).await?;
-        planned.push(Planned {
-            name: schedule.name.clone(),
-            cron: schedule.cron.clone(),
-            time_zone: schedule.time_zone.clone(),
-            action: schedule.action.clone(),
-            last_fired: seen.and_then(|seen| seen.last_fired),
-            next: schedule::upcoming(schedule, context.clock.now(), 3)?,
-        });
-    }
-    Ok(Json(planned))
 }

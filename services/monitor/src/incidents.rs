@@ -296,7 +296,7 @@ impl Judged<'_> {
         teller.tell(conn, &incident, event, self.key.end).await
     }
 
-    /// Asks for a new model, unless one was asked for within the cool-down.
+    /// Asks for a new model, unless one was asked for within the cool-down or its budget is spent.
     async fn retrain(&self, conn: &mut PgConnection, id: IncidentId) -> Result<(), Error> {
         let Some(wish) = &self.monitor.on_incident else { return Ok(()) };
         let Some(model) = self.definitions.model(&wish.retrain) else { return Ok(()) }; // applying checks that it exists
@@ -306,9 +306,19 @@ impl Judged<'_> {
             storage::incidents::note(conn, id, "retrain-held-back", &detail, self.now).await?;
             return Ok(());
         }
+        if let Some(budget) = &wish.budget {
+            let per = budget.per.delta();
+            let spent = storage::jobs::worked_on(conn, &self.key.project, "train", &model.name, per).await?;
+            if spent >= budget.train_time.delta() {
+                let spent = format!("{}s", spent.num_seconds());
+                let detail = json!({ "model": model.name, "spent": spent, "budget": budget });
+                storage::incidents::note(conn, id, "retrain-held-back", &detail, self.now).await?;
+                return Ok(());
+            }
+        }
         let reason = json!({ "incident": id });
         let job = crate::jobs::retrain(&self.key.project, &model.name, &model.dataset, &reason, self.now);
-        let job = storage::jobs::enqueue(conn, &job, self.now).await?;
+        let job = storage::jobs::enqueue(conn, &job).await?;
         let detail = json!({ "model": model.name, "job": job });
         storage::incidents::note(conn, id, "retrain", &detail, self.now).await?;
         Ok(())

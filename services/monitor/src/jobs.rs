@@ -22,14 +22,13 @@ impl RunMonitorJob {
     pub(crate) const KIND: &'static str = "run-monitor";
 
     /// The row. A run that waits already stands for this one if `key` is the same.
-    pub(crate) fn row(&self, key: &str, now: DateTime<Utc>) -> NewJob {
+    pub(crate) fn row(&self, key: &str) -> NewJob {
         NewJob {
             project: self.project.clone(),
             kind: Self::KIND.to_owned(),
             payload: serde_json::to_value(self).expect("the payload has only string keys"),
             dedup_key: Some(format!("{}:{key}", self.monitor)),
             priority: 0,
-            run_after: now,
             max_attempts: 3,
         }
     }
@@ -56,7 +55,6 @@ pub(crate) fn retrain(
         }),
         dedup_key: Some(format!("model:{model}")),
         priority: 0,
-        run_after: now,
         max_attempts: 3,
     }
 }

@@ -18,6 +18,7 @@ mod http;
 mod incidents;
 mod jobs;
 mod labels;
+mod loops;
 mod metrics;
 mod outcomes;
 mod picture;
@@ -25,7 +26,7 @@ mod profiles;
 mod reference;
 mod reports;
 mod run;
-mod schedule;
+mod schedules;
 mod segments;
 mod silences;
 mod telling;
@@ -37,7 +38,8 @@ use service_kit::jobs::{Failure, Handlers, Outcome};
 
 pub use delivery::secrets::Secrets;
 pub use error::Error;
-pub use schedule::fire_due;
+pub use loops::tell_outcomes;
+pub use schedules::fire_due;
 
 use delivery::Sender;
 use delivery::courier::Courier;
@@ -63,7 +65,7 @@ pub fn start(context: &Context) -> anyhow::Result<()> {
     let scheduling = context.clone();
     // The scheduler hears of the stop by itself: it has to be shut down before its task may end.
     context.tasks.spawn(async move {
-        if let Err(error) = schedule::tick(scheduling.clone()).await {
+        if let Err(error) = schedules::tick(scheduling.clone()).await {
             tracing::error!(error = format!("{error:#}"), "the scheduler ended; the process stops");
             scheduling.stop.cancel();
         }

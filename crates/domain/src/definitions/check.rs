@@ -2,10 +2,11 @@
 
 use super::objects::{Aggregate, Object, Shape};
 use super::{
-    Dataset, DefinitionError, Definitions, FeatureView, Invalid, Located, Model, Source, ValueType,
-    window_feature,
+    Action, Dataset, DefinitionError, Definitions, FeatureView, Invalid, Located, Model, Schedule, Source,
+    ValueType, window_feature,
 };
 use crate::expression::{Expression, Type, type_of};
+use crate::timetable::Timetable;
 use crate::words::did_you_mean;
 
 /// Refuses definitions that refer to nothing, or to something that does not fit.
@@ -51,10 +52,7 @@ fn misfits(all: &Definitions, located: &Located) -> Vec<String> {
         }
         Object::Gate(gate) if gate.elsewhere => vec![],
         Object::Gate(gate) => registered(all, &gate.model),
-        Object::Schedule(schedule) => match &schedule.action {
-            super::Action::Train(model) => refer("model", model),
-            super::Action::Monitor(monitor) => refer("monitor", monitor),
-        },
+        Object::Schedule(schedule) => check_schedule(all, schedule),
     }
 }
 
@@ -69,6 +67,24 @@ fn check_model(all: &Definitions, model: &Model) -> Vec<String> {
     }
     said.extend(model.misfits());
     said
+}
+
+fn check_schedule(all: &Definitions, schedule: &Schedule) -> Vec<String> {
+    let missing = match &schedule.action {
+        Action::Train(model) => reference(all, "model", model),
+        Action::Monitor(monitor) => reference(all, "monitor", monitor),
+        Action::Materialize(view) => reference(all, "feature_view", view),
+        Action::Retain(view) => match all.feature_view(view) {
+            Some(declared) if declared.retention.is_none() => {
+                vec![format!("feature view `{view}` has no `retention`, so nothing of it would ever go")]
+            }
+            _ => reference(all, "feature_view", view),
+        },
+        Action::Backup(backup) => backup.misfits(),
+        Action::Collect(_) => vec![],
+    };
+    let unreadable = Timetable::of("", schedule).err().map(|error| error.to_string());
+    missing.into_iter().chain(schedule.misfits()).chain(unreadable).collect()
 }
 
 fn reference(all: &Definitions, kind: &str, name: &str) -> Vec<String> {

@@ -9,6 +9,7 @@ mod model;
 mod objects;
 mod parse;
 mod plan;
+mod schedule;
 mod value_type;
 mod versions;
 
@@ -18,6 +19,7 @@ pub use model::{CalibratorKind, ClassWeights, Model, ModelKind, Rolling, WeightR
 pub use objects::*;
 pub use parse::{Definitions, Located, parse_file};
 pub use plan::{Before, Change, ChangeKind, Stored, plan};
+pub use schedule::{Action, BackupTo, CatchUp, Garbage, Overlap, Schedule};
 pub use value_type::ValueType;
 pub use versions::{Columns, Evolution, Layout, ViewVersion, ViewVersions, reads_as};
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::ValueType;
 use super::channel::Channel;
 use super::model::Model;
+use super::schedule::Schedule;
 use crate::gate::Gate;
 use crate::time::{Cutoff, Horizon};
 
@@ -416,6 +417,19 @@ pub struct OnIncident {
     pub retrain: String,
     /// Not again before this long.
     pub cool_down: Horizon,
+    /// What retraining may cost; without it, the cool-down alone holds it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+}
+
+/// What the training of one model may cost, whoever asked for it: no incident asks for more once it is spent.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// How long its training jobs may work in all.
+    pub train_time: Horizon,
+    /// Within this long, looking back.
+    pub per: Horizon,
 }
 
 /// What is watched about a served model.
@@ -592,35 +606,6 @@ fn recovery_windows() -> u32 {
 }
 fn notifications_per_day() -> u32 {
     3
-}
-
-/// What a schedule starts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Action {
-    /// Build a training set and train this model on it.
-    Train(String),
-    /// Run this monitor.
-    Monitor(String),
-}
-
-/// When something happens by itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Schedule {
-    /// Its name.
-    pub name: String,
-    /// Six fields: second minute hour day-of-month month day-of-week.
-    pub cron: String,
-    /// The zone that the fields are read in, such as `America/New_York`.
-    #[serde(default = "utc")]
-    pub time_zone: String,
-    /// What it starts.
-    pub action: Action,
-}
-
-fn utc() -> String {
-    "UTC".to_owned()
 }
 
 /// Any object.

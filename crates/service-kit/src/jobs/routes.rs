@@ -28,6 +28,8 @@ pub(crate) fn routes() -> Router<Context> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Listing {
+    /// Only the jobs of the chain that begins with this one.
+    chain: Option<JobId>,
     state: Option<String>,
     kind: Option<String>,
     after: Option<JobId>,
@@ -39,8 +41,13 @@ async fn list(
     Query(listing): Query<Listing>,
 ) -> Result<Json<Vec<JobRow>>, Problem> {
     let limit = listing.limit.unwrap_or(SOME).min(MOST);
-    let wanted =
-        Wanted { state: listing.state, kind: listing.kind, after: listing.after, limit: limit.into() };
+    let wanted = Wanted {
+        chain: listing.chain,
+        state: listing.state,
+        kind: listing.kind,
+        after: listing.after,
+        limit: limit.into(),
+    };
     let mut conn = context.db.acquire().await.map_err(storage::Error::from)?;
     Ok(Json(storage::jobs::list(&mut conn, &context.config.project, &wanted).await?))
 }
@@ -63,7 +70,7 @@ async fn cancel(
 ) -> Result<(StatusCode, Json<JobRow>), Problem> {
     principal.may_write("cancel jobs")?;
     let mut conn = context.db.acquire().await.map_err(storage::Error::from)?;
-    storage::jobs::cancel(&mut conn, id, context.machine_clock.now()).await?;
+    storage::jobs::cancel(&mut conn, id).await?;
     Ok((StatusCode::ACCEPTED, Json(storage::jobs::get(&mut conn, id).await?)))
 }
 
@@ -74,6 +81,6 @@ async fn retry(
 ) -> Result<(StatusCode, Json<JobRow>), Problem> {
     principal.may_write("queue jobs again")?;
     let mut conn = context.db.acquire().await.map_err(storage::Error::from)?;
-    storage::jobs::retry(&mut conn, id, context.clock.now(), context.machine_clock.now()).await?;
+    storage::jobs::retry(&mut conn, id).await?;
     Ok((StatusCode::ACCEPTED, Json(storage::jobs::get(&mut conn, id).await?)))
 }

@@ -2,15 +2,25 @@
 //!
 //! A lease is a random token with an expiry. Work happens outside any transaction; the holder extends the lease while it
 //! works and must show the token to report. A lease that ran out is claimed by another worker.
+//!
+//! Every moment of a job is Postgres's own: a worker whose clock is wrong, or that was stopped for a while, takes nothing from
+//! another. The platform's clock, which a replay may set, has no part in it.
 
+mod cause;
 mod people;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::HashSet;
+
+use chrono::TimeDelta;
 use domain::ids::{JobId, LeaseToken};
 use serde_json::Value;
 use sqlx::PgConnection;
 
-pub use people::{JobRow, LogLine, Wanted, cancel, counts, get, latest, list, logs, retry, say};
+pub use cause::{Cause, caused_by};
+pub use people::{
+    JobRow, LogLine, Wanted, cancel, counts, get, latest, list, logs, of_chain, of_model, retry, say,
+    worked_on,
+};
 
 use crate::Error;
 
@@ -27,8 +37,6 @@ pub struct NewJob {
     pub dedup_key: Option<String>,
     /// Larger runs first.
     pub priority: i32,
-    /// Not before.
-    pub run_after: DateTime<Utc>,
     /// How often it may be tried.
     pub max_attempts: i32,
 }
@@ -50,23 +58,32 @@ pub struct Leased {
     pub max_attempts: i32,
     /// Proves the lease.
     pub token: LeaseToken,
+    /// The first job of its chain.
+    pub chain: JobId,
+    /// The request that asked for it, as in the logs.
+    pub request_id: Option<String>,
 }
 
 /// The channel that wakes workers; the payload is the kind.
 pub const WAKE_CHANNEL: &str = "foretime_jobs";
 
-/// Enqueues a job, or returns the live one with the same dedup key. Wakes the workers when the transaction commits.
+/// Enqueues a job, or returns the live one with the same dedup key. Wakes the workers when the transaction commits. What is
+/// enqueued within [`caused_by`] remembers its cause.
 ///
 /// # Errors
 /// [`Error::Database`] if the database refuses.
-pub async fn enqueue(conn: &mut PgConnection, job: &NewJob, now: DateTime<Utc>) -> Result<JobId, Error> {
-    let id = JobId::new();
+pub async fn enqueue(conn: &mut PgConnection, job: &NewJob) -> Result<JobId, Error> {
+    let (id, cause) = (JobId::new(), Cause::current());
     let inserted = sqlx::query_scalar!(
         r#"
-        insert into jobs (job_id, project, kind, payload, state, priority, dedup_key, run_after, max_attempts, created_at)
-        values ($1, $2, $3, $4, 'queued', $5, $6, $7, $8, $9)
-        on conflict (project, kind, dedup_key) where state in ('queued', 'running') do nothing
-        returning job_id as "id: JobId"
+        with added as (
+            insert into jobs (job_id, project, kind, payload, state, priority, dedup_key, run_after, max_attempts,
+                              created_at, chain_id, request_id)
+            values ($1, $2, $3, $4, 'queued', $5, $6, clock_timestamp(), $7, clock_timestamp(), $8, $9)
+            on conflict (project, kind, dedup_key) where state in ('queued', 'running') do nothing
+            returning kind
+        )
+        select pg_notify($10, kind)::text from added
         "#,
         id as JobId,
         job.project,
@@ -74,17 +91,15 @@ pub async fn enqueue(conn: &mut PgConnection, job: &NewJob, now: DateTime<Utc>) 
         job.payload,
         job.priority,
         job.dedup_key,
-        job.run_after,
         job.max_attempts,
-        now,
+        cause.chain.unwrap_or(id) as JobId,
+        cause.request_id,
+        WAKE_CHANNEL,
     )
     .fetch_optional(&mut *conn)
     .await?;
     match inserted {
-        Some(id) => {
-            sqlx::query!("select pg_notify($1, $2)", WAKE_CHANNEL, job.kind).execute(conn).await?;
-            Ok(id)
-        }
+        Some(_) => Ok(id),
         None => live_with_key(conn, job).await,
     }
 }
@@ -106,7 +121,7 @@ async fn live_with_key(conn: &mut PgConnection, job: &NewJob) -> Result<JobId, E
     })
 }
 
-/// Claims the next job of one of `kinds` whose time has come, or one whose lease ran out, for `lease`.
+/// Claims for `lease` up to `most` jobs of `kinds`: those whose lease ran out first, then the next whose time has come.
 ///
 /// # Errors
 /// [`Error::Database`] if the database refuses.
@@ -115,57 +130,52 @@ pub async fn claim(
     kinds: &[String],
     holder: &str,
     lease: TimeDelta,
-    due: DateTime<Utc>,
-    now: DateTime<Utc>,
-) -> Result<Option<Leased>, Error> {
-    let row = sqlx::query!(
+    most: i64,
+) -> Result<Vec<Leased>, Error> {
+    Ok(sqlx::query_as!(
+        Leased,
         r#"
-        with next as (
+        with lost as (
             select job_id from jobs
-            where kind = any($1)
-              and ((state = 'queued' and run_after <= $2) or (state = 'running' and lease_expires_at < $3))
+            where state = 'running' and kind = any($1) and lease_expires_at < now()
+            order by lease_expires_at limit $2
+            for update skip locked
+        ),
+        queued as (
+            select job_id from jobs
+            where state = 'queued' and kind = any($1) and run_after <= now()
             order by priority desc, run_after, job_id
-            limit 1
+            limit greatest($2 - (select count(*) from lost), 0)
             for update skip locked
         ),
         claimed as (
             update jobs
-            set state = 'running', attempts = attempts + 1, lease_token = $4, lease_holder = $5,
-                lease_expires_at = $3::timestamptz + $6::interval, started_at = $3, failure = null
-            from next
+            set state = 'running', attempts = attempts + 1, lease_token = gen_random_uuid(), lease_holder = $3,
+                lease_expires_at = clock_timestamp() + $4::interval, started_at = clock_timestamp(), failure = null
+            from (select job_id from lost union all select job_id from queued) next
             where jobs.job_id = next.job_id
-            returning jobs.job_id, project, kind, payload, attempts, max_attempts, lease_token
+            returning jobs.job_id, project, kind, payload, attempts, max_attempts, lease_token, chain_id, request_id
         ),
         said as (
             insert into job_logs (job_id, logged_at, line)
-            select job_id, $3, format('try %s of %s began in process %s', attempts, max_attempts, $5) from claimed
+            select job_id, clock_timestamp(), format('try %s of %s began in process %s', attempts, max_attempts, $3)
+            from claimed
         )
-        select job_id as "id: JobId", project, kind, payload, attempts, max_attempts,
-               lease_token as "token!: LeaseToken"
+        select job_id as "id!: JobId", project as "project!", kind as "kind!", payload as "payload!",
+               attempts as "attempts!", max_attempts as "max_attempts!", lease_token as "token!: LeaseToken",
+               coalesce(chain_id, job_id) as "chain!: JobId", request_id
         from claimed
         "#,
         kinds,
-        due,
-        now,
-        LeaseToken(uuid::Uuid::new_v4()) as LeaseToken,
+        most,
         holder,
         interval(lease),
     )
-    .fetch_optional(conn)
-    .await?;
-    Ok(row.map(|row| Leased {
-        id: row.id,
-        project: row.project,
-        kind: row.kind,
-        payload: row.payload,
-        attempts: row.attempts,
-        max_attempts: row.max_attempts,
-        token: row.token,
-    }))
+    .fetch_all(conn)
+    .await?)
 }
 
-/// Extends a lease and stores the latest progress. Answers whether the job should go on: false if the lease was lost
-/// or somebody asked to cancel it.
+/// Extends a lease and stores progress. `false` means: stop working, the lease is lost or the job should be cancelled.
 ///
 /// # Errors
 /// [`Error::Database`] if the database refuses.
@@ -174,17 +184,16 @@ pub async fn heartbeat(
     job: &Leased,
     progress: Option<&Value>,
     lease: TimeDelta,
-    now: DateTime<Utc>,
 ) -> Result<bool, Error> {
     let cancelled = sqlx::query_scalar!(
         r#"
-        update jobs set lease_expires_at = $3::timestamptz + $4::interval, progress = coalesce($5, progress)
+        update jobs
+        set lease_expires_at = clock_timestamp() + $3::interval, progress = coalesce($4, progress)
         where job_id = $1 and lease_token = $2
         returning cancel_requested
         "#,
         job.id as JobId,
         job.token as LeaseToken,
-        now,
         interval(lease),
         progress,
     )
@@ -193,38 +202,44 @@ pub async fn heartbeat(
     Ok(cancelled == Some(false))
 }
 
-/// Ends a job well. `false` if the lease had been lost: then somebody else does the work, and nothing was changed.
+/// Ends jobs well, each with its outcome. Answers those that were still held: of the others somebody else does the work, and
+/// nothing of them was changed.
 ///
 /// # Errors
 /// [`Error::Database`] if the database refuses.
-pub async fn succeed(
-    conn: &mut PgConnection,
-    job: &Leased,
-    outcome: &Value,
-    now: DateTime<Utc>,
-) -> Result<bool, Error> {
-    let done = sqlx::query!(
+pub async fn succeed(conn: &mut PgConnection, ended: &[(&Leased, &Value)]) -> Result<HashSet<JobId>, Error> {
+    let jobs: Vec<_> = ended.iter().map(|(job, _)| job.id.0).collect();
+    let tokens: Vec<_> = ended.iter().map(|(job, _)| job.token.0).collect();
+    let outcomes: Vec<Value> = ended.iter().map(|(_, outcome)| (*outcome).clone()).collect();
+    let held = sqlx::query_scalar!(
         r#"
-        with done as (
+        with ended as (
+            select * from unnest($1::uuid[], $2::uuid[], $3::jsonb[]) as ended (job_id, token, outcome)
+        ),
+        done as (
             update jobs
-            set state = 'succeeded', outcome = $3, finished_at = $4,
+            set state = 'succeeded', outcome = ended.outcome, finished_at = clock_timestamp(),
                 lease_token = null, lease_holder = null, lease_expires_at = null
-            where job_id = $1 and lease_token = $2
-            returning job_id
+            from ended
+            where jobs.job_id = ended.job_id and jobs.lease_token = ended.token
+            returning jobs.job_id
+        ),
+        said as (
+            insert into job_logs (job_id, logged_at, line) select job_id, clock_timestamp(), 'done' from done
         )
-        insert into job_logs (job_id, logged_at, line) select job_id, $4, 'done' from done
+        select job_id as "id!: JobId" from done
         "#,
-        job.id as JobId,
-        job.token as LeaseToken,
-        outcome,
-        now,
+        &jobs,
+        &tokens,
+        &outcomes,
     )
-    .execute(conn)
+    .fetch_all(conn)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(held.into_iter().collect())
 }
 
-/// Gives a job back after a failure: queued again at `retry_at`, or dead if its tries are used up or `retry_at` is `None`.
+/// Gives a job back after a failure: queued again `retry_in` from now, or dead if its tries are used up or that is `None`.
+/// `false` if the lease had been lost.
 ///
 /// # Errors
 /// [`Error::Database`] if the database refuses.
@@ -232,37 +247,35 @@ pub async fn fail(
     conn: &mut PgConnection,
     job: &Leased,
     failure: &str,
-    retry_at: Option<DateTime<Utc>>,
-    now: DateTime<Utc>,
+    retry_in: Option<TimeDelta>,
 ) -> Result<bool, Error> {
-    let retry_at = retry_at.filter(|_| job.attempts < job.max_attempts);
+    let retry_in = retry_in.filter(|_| job.attempts < job.max_attempts).map(interval);
     let done = sqlx::query!(
         r#"
         with done as (
             update jobs
-            set state = case when cancel_requested then 'cancelled' when $4::timestamptz is null then 'dead'
+            set state = case when cancel_requested then 'cancelled' when $4::interval is null then 'dead'
                              else 'queued' end,
-                run_after = coalesce($4, run_after), failure = $3,
-                finished_at = case when $4::timestamptz is null or cancel_requested then $5::timestamptz end,
+                run_after = coalesce(clock_timestamp() + $4::interval, run_after), failure = $3,
+                finished_at = case when $4::interval is null or cancel_requested then clock_timestamp() end,
                 lease_token = null, lease_holder = null, lease_expires_at = null
             where job_id = $1 and lease_token = $2
             returning job_id, state
         )
         insert into job_logs (job_id, logged_at, line)
-        select job_id, $5, format('%s; the job is %s', $3::text, state) from done
+        select job_id, clock_timestamp(), format('%s; the job is %s', $3::text, state) from done
         "#,
         job.id as JobId,
         job.token as LeaseToken,
         failure,
-        retry_at,
-        now,
+        retry_in,
     )
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)
 }
 
-fn interval(span: TimeDelta) -> sqlx::postgres::types::PgInterval {
+pub(crate) fn interval(span: TimeDelta) -> sqlx::postgres::types::PgInterval {
     let microseconds = span.num_microseconds().unwrap_or(i64::MAX);
     sqlx::postgres::types::PgInterval { months: 0, days: 0, microseconds }
 }

@@ -1,6 +1,6 @@
 //! Jobs as people see them: what is queued, what became of it, what it said; ending one, and trying one again.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::ids::JobId;
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -12,6 +12,10 @@ use crate::Error;
 pub struct JobRow {
     /// Which one.
     pub id: JobId,
+    /// The first job of the chain it belongs to.
+    pub chain: JobId,
+    /// The request that asked for it, as in the logs.
+    pub request_id: Option<String>,
     /// Names the handler.
     pub kind: String,
     /// `queued`, `running`, `succeeded`, `dead` or `cancelled`.
@@ -48,21 +52,20 @@ pub struct JobRow {
 ///
 /// # Errors
 /// [`Error::NotFound`] if no live job has that id.
-pub async fn cancel(conn: &mut PgConnection, id: JobId, now: DateTime<Utc>) -> Result<(), Error> {
+pub async fn cancel(conn: &mut PgConnection, id: JobId) -> Result<(), Error> {
     let done = sqlx::query!(
         r#"
         with asked as (
             update jobs
             set cancel_requested = true,
                 state = case when state = 'queued' then 'cancelled' else state end,
-                finished_at = case when state = 'queued' then $2::timestamptz end
+                finished_at = case when state = 'queued' then clock_timestamp() end
             where job_id = $1 and state in ('queued', 'running')
             returning job_id
         )
-        insert into job_logs (job_id, logged_at, line) select job_id, $2, 'asked to end' from asked
+        insert into job_logs (job_id, logged_at, line) select job_id, clock_timestamp(), 'asked to end' from asked
         "#,
         id as JobId,
-        now,
     )
     .execute(conn)
     .await?;
@@ -80,8 +83,9 @@ pub async fn get(conn: &mut PgConnection, id: JobId) -> Result<JobRow, Error> {
     sqlx::query_as!(
         JobRow,
         r#"
-        select job_id as "id: JobId", kind, state, payload, attempts, max_attempts, priority, run_after, lease_holder,
-               cancel_requested, progress, outcome, failure, created_at, started_at, finished_at
+        select job_id as "id: JobId", coalesce(chain_id, job_id) as "chain!: JobId", request_id, kind, state, payload,
+               attempts, max_attempts, priority, run_after, lease_holder, cancel_requested, progress, outcome, failure,
+               created_at, started_at, finished_at
         from jobs where job_id = $1
         "#,
         id as JobId,
@@ -102,6 +106,8 @@ pub async fn latest(conn: &mut PgConnection, project: &str, limit: i64) -> Resul
 /// Which jobs are wanted.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
+    /// Only those of the chain that begins with this one.
+    pub chain: Option<JobId>,
     /// Only those in this state.
     pub state: Option<String>,
     /// Only those of this kind.
@@ -120,10 +126,12 @@ pub async fn list(conn: &mut PgConnection, project: &str, wanted: &Wanted) -> Re
     Ok(sqlx::query_as!(
         JobRow,
         r#"
-        select job_id as "id: JobId", kind, state, payload, attempts, max_attempts, priority, run_after, lease_holder,
-               cancel_requested, progress, outcome, failure, created_at, started_at, finished_at
+        select job_id as "id: JobId", coalesce(chain_id, job_id) as "chain!: JobId", request_id, kind, state, payload,
+               attempts, max_attempts, priority, run_after, lease_holder, cancel_requested, progress, outcome, failure,
+               created_at, started_at, finished_at
         from jobs
         where project = $1 and ($2::text is null or state = $2) and ($3::text is null or kind = $3)
+          and ($6::uuid is null or chain_id = $6)
           and ($4::uuid is null
                or (created_at, job_id) < (select last.created_at, last.job_id from jobs last where last.job_id = $4))
         order by created_at desc, job_id desc limit $5
@@ -133,6 +141,7 @@ pub async fn list(conn: &mut PgConnection, project: &str, wanted: &Wanted) -> Re
         wanted.kind,
         wanted.after as Option<JobId>,
         wanted.limit,
+        wanted.chain as Option<JobId>,
     )
     .fetch_all(conn)
     .await?)
@@ -149,28 +158,108 @@ pub async fn counts(conn: &mut PgConnection) -> Result<Vec<(String, String, i64)
     Ok(rows.into_iter().map(|row| (row.kind, row.state, row.jobs)).collect())
 }
 
+/// The latest jobs that make or judge versions of a model, newest first.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn of_model(
+    conn: &mut PgConnection,
+    project: &str,
+    model: &str,
+    registered_model: &str,
+) -> Result<Vec<JobRow>, Error> {
+    Ok(sqlx::query_as!(
+        JobRow,
+        r#"
+        select job_id as "id: JobId", coalesce(chain_id, job_id) as "chain!: JobId", request_id, kind, state, payload,
+               attempts, max_attempts, priority, run_after, lease_holder, cancel_requested, progress, outcome, failure,
+               created_at, started_at, finished_at
+        from jobs
+        where project = $1
+          and ((kind in ('build-training-set', 'train') and payload ->> 'model' = $2)
+               or (kind = 'promote' and payload ->> 'registered_model' = $3))
+        order by created_at desc, job_id desc limit 60
+        "#,
+        project,
+        model,
+        registered_model,
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// The jobs of the chain that a job belongs to, oldest first.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn of_chain(conn: &mut PgConnection, member: JobId) -> Result<Vec<JobRow>, Error> {
+    Ok(sqlx::query_as!(
+        JobRow,
+        r#"
+        select job_id as "id: JobId", coalesce(chain_id, job_id) as "chain!: JobId", request_id, kind, state, payload,
+               attempts, max_attempts, priority, run_after, lease_holder, cancel_requested, progress, outcome, failure,
+               created_at, started_at, finished_at
+        from jobs
+        where job_id = $1 or chain_id = (select chain_id from jobs where job_id = $1)
+        order by created_at, job_id
+        "#,
+        member as JobId,
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// How long jobs of a kind have worked on a model within the last `per`, those at work included.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn worked_on(
+    conn: &mut PgConnection,
+    project: &str,
+    kind: &str,
+    model: &str,
+    per: TimeDelta,
+) -> Result<TimeDelta, Error> {
+    let seconds = sqlx::query_scalar!(
+        r#"
+        select coalesce(sum(extract(epoch from coalesce(finished_at, clock_timestamp()) - started_at)), 0)
+               ::double precision as "seconds!"
+        from jobs
+        where project = $1 and kind = $2 and payload ->> 'model' = $3 and started_at > clock_timestamp() - $4::interval
+        "#,
+        project,
+        kind,
+        model,
+        super::interval(per),
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(TimeDelta::milliseconds((seconds * 1e3) as i64))
+}
+
 /// One line of a job's log.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct LogLine {
-    /// When it was said, by the machine's clock.
+    /// When it was said, by Postgres's clock.
     pub logged_at: DateTime<Utc>,
     /// What was said.
     pub line: String,
 }
 
-/// Stores what a job said.
+/// Stores what a job said, each line so long ago.
 ///
 /// # Errors
 /// [`Error::Database`] if the database refuses.
-pub async fn say(conn: &mut PgConnection, id: JobId, lines: &[LogLine]) -> Result<(), Error> {
-    let (at, text): (Vec<_>, Vec<_>) = lines.iter().map(|line| (line.logged_at, line.line.clone())).unzip();
+pub async fn say(conn: &mut PgConnection, id: JobId, lines: &[(TimeDelta, String)]) -> Result<(), Error> {
+    let ages: Vec<_> = lines.iter().map(|(age, _)| super::interval(*age)).collect();
+    let text: Vec<_> = lines.iter().map(|(_, line)| line.clone()).collect();
     sqlx::query!(
         r#"
         insert into job_logs (job_id, logged_at, line)
-        select $1, at, line from unnest($2::timestamptz[], $3::text[]) as said (at, line)
+        select $1, clock_timestamp() - age, line from unnest($2::interval[], $3::text[]) as said (age, line)
         "#,
         id as JobId,
-        &at,
+        &ages,
         &text,
     )
     .execute(conn)
@@ -192,23 +281,18 @@ pub async fn logs(conn: &mut PgConnection, id: JobId) -> Result<Vec<LogLine>, Er
     .await?)
 }
 
-/// Queues a job that ended badly again from `due` on, with all its tries, and wakes the workers when the transaction commits.
+/// Queues a job that ended badly again, with all its tries, and wakes the workers when the transaction commits.
 ///
 /// # Errors
 /// [`Error::Conflict`] if it did not end badly, or another job of its key is live; [`Error::NotFound`].
-pub async fn retry(
-    conn: &mut PgConnection,
-    id: JobId,
-    due: DateTime<Utc>,
-    now: DateTime<Utc>,
-) -> Result<(), Error> {
+pub async fn retry(conn: &mut PgConnection, id: JobId) -> Result<(), Error> {
     let row = get(conn, id).await?;
     let conflict = |what: String| Error::Conflict { what };
     let queued = sqlx::query_scalar!(
         r#"
         with again as (
             update jobs failed
-            set state = 'queued', attempts = 0, run_after = $2, cancel_requested = false, started_at = null,
+            set state = 'queued', attempts = 0, run_after = clock_timestamp(), cancel_requested = false, started_at = null,
                 finished_at = null
             where job_id = $1 and state in ('dead', 'cancelled')
               and not exists (
@@ -218,13 +302,11 @@ pub async fn retry(
             returning job_id, kind
         ),
         said as (
-            insert into job_logs (job_id, logged_at, line) select job_id, $3, 'queued again by request' from again
+            insert into job_logs (job_id, logged_at, line) select job_id, clock_timestamp(), 'queued again by request' from again
         )
-        select pg_notify($4, kind)::text from again
+        select pg_notify($2, kind)::text from again
         "#,
         id as JobId,
-        due,
-        now,
         super::WAKE_CHANNEL,
     )
     .fetch_optional(conn)

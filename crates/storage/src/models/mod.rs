@@ -20,5 +20,5 @@ pub use registered::{
 pub use versions::{
     Added, NewVersion, Version, add_version, create_model_version, delete_version, delete_version_tag,
     find_version, latest_versions_of, load_versions, newest_of_run, set_version_description,
-    set_version_stage, set_version_tags, version_by_alias, versions_of,
+    set_version_stage, set_version_tags, version_by_alias, version_of_tagged_run, versions_of,
 };

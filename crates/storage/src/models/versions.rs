@@ -90,6 +90,31 @@ pub async fn create_model_version(
         .ok_or_else(|| Error::not_found(format!("model `{model}`")))
 }
 
+/// The version that a run with this tag made, if one did: `(model, version, run)`.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn version_of_tagged_run(
+    conn: &mut PgConnection,
+    project: &str,
+    key: &str,
+    value: &str,
+) -> Result<Option<(String, i32, String)>, Error> {
+    let row = sqlx::query!(
+        r#"
+        select v.model, v.version, v.run_id as "run_id!"
+        from run_tags t join model_versions v on v.project = t.project and v.run_id = t.run_id
+        where t.project = $1 and t.key = $2 and t.value = $3 order by v.version limit 1
+        "#,
+        project,
+        key,
+        value,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| (row.model, row.version, row.run_id)))
+}
+
 /// A version that was just added.
 #[derive(Clone, Copy, Debug)]
 pub struct Added {

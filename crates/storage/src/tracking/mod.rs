@@ -19,7 +19,7 @@ pub use run_contents::{
     Dataset, DatasetSummary, ModelLink, Role, add_datasets, datasets_of, delete_tag, link_models, log_params,
     set_tags, tag_of,
 };
-pub use runs::{create as create_run, finish as finish_run};
+pub use runs::{create as create_run, end_tagged as end_runs_tagged, finish as finish_run};
 
 /// A key and its value.
 pub type Pair = (String, String);

@@ -101,6 +101,34 @@ pub async fn finish(
     update(conn, project, run_id, Some(status), Some(end_ms), None).await
 }
 
+/// Ends the runs with this tag that are still open as killed: whoever opened them is gone.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn end_tagged(
+    conn: &mut PgConnection,
+    project: &str,
+    key: &str,
+    value: &str,
+    end_ms: i64,
+) -> Result<(), Error> {
+    sqlx::query!(
+        r#"
+        update runs set status = 'KILLED', end_ms = $4
+        from run_tags t
+        where t.project = $1 and t.key = $2 and t.value = $3
+          and runs.project = t.project and runs.run_id = t.run_id and runs.status = 'RUNNING'
+        "#,
+        project,
+        key,
+        value,
+        end_ms,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Changes what is given.
 ///
 /// # Errors

@@ -50,7 +50,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         log_if_ours(&self.0);
         let (status, code) = match self.0.remedy() {
-            Remedy::FixRequest | Remedy::SendLess | Remedy::ResolveConflict => {
+            Remedy::FixRequest | Remedy::SendLess | Remedy::SendInTime | Remedy::ResolveConflict => {
                 (StatusCode::BAD_REQUEST, "BAD_REQUEST")
             }
             Remedy::LookElsewhere => (StatusCode::NOT_FOUND, "RESOURCE_DOES_NOT_EXIST"),

@@ -40,17 +40,15 @@ pub(crate) fn schedule(context: &Context) {
 
 /// Enqueues a collection, of all projects: contents belong to none. Of several processes that do, one job comes.
 pub(crate) async fn enqueue(context: &Context) -> Result<(), storage::Error> {
-    let now = context.clock.now();
     let job = NewJob {
         project: context.config.project.clone(),
         kind: KIND.to_owned(),
         payload: json!({}),
         dedup_key: Some(KIND.to_owned()),
         priority: -1,
-        run_after: now,
         max_attempts: 5,
     };
-    storage::jobs::enqueue(&mut *context.db.acquire().await?, &job, now).await?;
+    storage::jobs::enqueue(&mut *context.db.acquire().await?, &job).await?;
     Ok(())
 }
 

@@ -87,7 +87,7 @@ impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         log_if_ours(&error);
         let code = match error.remedy() {
-            Remedy::FixRequest | Remedy::SendLess => Code::InvalidParameterValue,
+            Remedy::FixRequest | Remedy::SendLess | Remedy::SendInTime => Code::InvalidParameterValue,
             Remedy::LookElsewhere => Code::ResourceDoesNotExist,
             Remedy::AskPermission => Code::PermissionDenied,
             Remedy::ResolveConflict => Code::ResourceConflict,

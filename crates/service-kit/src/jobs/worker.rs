@@ -1,0 +1,151 @@
+//! One loop: claims as many jobs as it has hands free, and keeps the lease of each while its handler works.
+
+use std::sync::Arc;
+
+use storage::jobs::{Cause, Leased, caused_by};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::ends::Ends;
+use super::{Failure, Handlers, Job, Outcome};
+use crate::Context;
+use crate::problem::causes;
+
+pub(super) struct Worker {
+    context: Context,
+    kinds: Vec<String>,
+    handlers: Handlers,
+    at_once: usize,
+    holder: String,
+    ends: Ends,
+}
+
+impl Worker {
+    pub(super) fn new(context: &Context, handlers: Handlers, at_once: usize) -> Self {
+        Self {
+            context: context.clone(),
+            kinds: handlers.0.keys().cloned().collect(),
+            handlers,
+            at_once: at_once.max(1),
+            holder: format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple()),
+            ends: Ends::start(context),
+        }
+    }
+
+    pub(super) async fn run(self) {
+        let worker = Arc::new(self);
+        let knocks = worker.context.wake.knocks(&worker.context, &worker.kinds);
+        let mut hands = JoinSet::new();
+        while !worker.context.stop.is_cancelled() {
+            while hands.try_join_next().is_some() {}
+            let free = worker.at_once - hands.len();
+            if free == 0 {
+                tokio::select! {
+                    _ = hands.join_next() => {}
+                    () = worker.context.stop.cancelled() => {}
+                }
+                continue;
+            }
+            let claimed = worker.claim(free).await;
+            let all_there_was = claimed.len() < free;
+            for job in claimed {
+                hands.spawn(Arc::clone(&worker).work(job));
+            }
+            if all_there_was {
+                knocks.wait(&worker.context).await;
+            }
+        }
+        hands.join_all().await;
+    }
+
+    async fn claim(&self, most: usize) -> Vec<Leased> {
+        let claimed = async {
+            let mut conn = self.context.db.acquire().await?;
+            let (lease, most) = (self.context.config.jobs.lease(), most.try_into().unwrap_or(i64::MAX));
+            storage::jobs::claim(&mut conn, &self.kinds, &self.holder, lease, most).await
+        };
+        claimed.await.unwrap_or_else(|error: storage::Error| {
+            tracing::warn!(%error, causes = causes(&error), "no job could be claimed");
+            vec![]
+        })
+    }
+
+    #[tracing::instrument(name = "job", skip_all, fields(
+        job.id = %leased.id, job.kind = leased.kind, job.chain = %leased.chain, request.id = leased.request_id,
+    ))]
+    async fn work(self: Arc<Self>, leased: Leased) {
+        if leased.attempts > leased.max_attempts {
+            let lost =
+                Failure::last("every try ended without a word: the process was killed or lost its lease");
+            return self.ends.tell(leased, Err(lost)).await;
+        }
+        let job = Job { leased, cancelled: self.context.stop.child_token(), said: Arc::default() };
+        let handler = &self.handlers.0[&job.leased.kind];
+        let cause = Cause { request_id: job.leased.request_id.clone(), chain: Some(job.leased.chain) };
+        let here = tracing::Span::current();
+        // a task of its own, so that a panic is caught
+        let work =
+            tokio::spawn(tracing::Instrument::instrument(caused_by(cause, handler(job.clone())), here));
+        let ended = self.watch(&job, work).await;
+        self.last_word(&job).await;
+        self.ends.tell(job.leased, ended).await;
+    }
+
+    /// Keeps the lease while a handler works. One that was asked to end and does not is ended after a while.
+    async fn watch(
+        &self,
+        job: &Job,
+        mut work: JoinHandle<Result<Outcome, Failure>>,
+    ) -> Result<Outcome, Failure> {
+        let jobs = &self.context.config.jobs;
+        let (beat, grace) = (jobs.lease().to_std().unwrap_or_default() / 3, jobs.cancel_grace());
+        let overdue = async {
+            job.cancelled.cancelled().await;
+            tokio::time::sleep(grace).await;
+        };
+        tokio::pin!(overdue);
+        let mut ended_by_us = false;
+        let ended = loop {
+            tokio::select! {
+                ended = &mut work => break ended,
+                () = tokio::time::sleep(beat) => if !self.keep(job).await { job.cancelled.cancel() },
+                () = &mut overdue, if !ended_by_us => {
+                    ended_by_us = true;
+                    work.abort();
+                }
+            }
+        };
+        ended.unwrap_or_else(|error| {
+            Err(match ended_by_us {
+                true => {
+                    let seconds = grace.as_secs();
+                    Failure::last(format!("it was asked to end and went on for {seconds} s, so it was ended"))
+                }
+                false => Failure::passing(format!("the handler panicked: {error}")),
+            })
+        })
+    }
+
+    /// Stores what the handler said last, if anything.
+    async fn last_word(&self, job: &Job) {
+        let silent = {
+            let said = job.said();
+            said.progress.is_none() && said.lines.is_empty()
+        };
+        if !silent {
+            self.keep(job).await;
+        }
+    }
+
+    /// Extends the lease and stores what the handler said; false if the job should end.
+    async fn keep(&self, job: &Job) -> bool {
+        let Ok(mut conn) = self.context.db.acquire().await else { return true }; // the lease may outlast the outage
+        let (progress, lines) = job.said().take();
+        if !lines.is_empty()
+            && let Err(error) = storage::jobs::say(&mut conn, job.leased.id, &lines).await
+        {
+            tracing::warn!(%error, "what the job said could not be stored");
+        }
+        let lease = self.context.config.jobs.lease();
+        storage::jobs::heartbeat(&mut conn, &job.leased, progress.as_ref(), lease).await.unwrap_or(true)
+    }
+}
