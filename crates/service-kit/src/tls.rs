@@ -57,11 +57,11 @@ pub(crate) fn settings(config: &TlsConfig) -> Result<Option<Arc<ServerConfig>>, 
         .map_err(|error| unusable(certificate, error.to_string()))?;
     let key_der = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, error.to_string()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut settings = ServerConfig::builder_with_provider(provider)
+    let refused = |error: rustls::Error| unusable(certificate, error.to_string());
+    let versions = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map(|builder| builder.with_no_client_auth())
-        .and_then(|builder| builder.with_single_cert(chain, key_der))
-        .map_err(|error| unusable(certificate, error.to_string()))?;
+        .map_err(refused)?;
+    let mut settings = versions.with_no_client_auth().with_single_cert(chain, key_der).map_err(refused)?;
     settings.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Some(Arc::new(settings)))
 }

@@ -52,7 +52,7 @@ struct Flags {
 #[derive(Debug, Subcommand)]
 enum Action {
     #[command(flatten)]
-    Do(Deed),
+    Do(Box<Deed>),
     /// Look at the settings.
     #[command(subcommand)]
     Config(Settings),
@@ -213,7 +213,7 @@ fn explain(given: &Flags) -> Result<(), Failure> {
 async fn act(command: Command) -> Result<(), Failure> {
     match command.action {
         Action::Config(Settings::Explain) => explain(&command.flags), // also of settings that cannot be used
-        Action::Do(deed) => act_with(settings(command.flags)?, deed).await,
+        Action::Do(deed) => act_with(settings(command.flags)?, *deed).await,
     }
 }
 

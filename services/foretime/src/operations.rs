@@ -35,8 +35,11 @@ async fn collect(context: Context) -> Result<Outcome, Failure> {
 async fn back_up(context: Context, job: Job) -> Result<Outcome, Failure> {
     let to: BackupTo = job.payload()?;
     let folder = context.data_dir.join(FOLDER).join(&to.folder);
-    let name =
-        format!("{}-{}", context.machine_clock.now().format("%Y%m%dT%H%M%SZ"), job.leased.token.0.simple());
+    let name = format!(
+        "{}-{}",
+        context.machine_clock.now().format("%Y%m%dT%H%M%S%3fZ"),
+        job.leased.token.0.simple()
+    );
     let here = folder.join(&name);
     let taken = backup::take_from(&context.db, &context.config, &here).await;
     let taken = taken.map_err(|error| Failure::passing(error.to_string()))?;

@@ -201,7 +201,7 @@ async fn champion(
         trained_through: found.trained_through.0,
         evaluated_from: found.evaluated_from.0,
         evaluated_through: found.evaluated_through.0,
-        rows: found.overall.rows as u64,
+        rows: found.overall.rows,
         auc: found.overall.auc.map(|auc| auc.value),
         log_loss: found.overall.log_loss,
         ece: found.overall.ece,
@@ -260,7 +260,7 @@ fn waits_for(jobs: &[JobRow], schedules: &[Planned], monitors: &[&Monitor], mode
             ),
         };
     }
-    let training = schedules.iter().find_map(|planned| planned.next_training());
+    let training = schedules.iter().find_map(Planned::next_training);
     let by_incident: Vec<String> = monitors
         .iter()
         .filter(|monitor| watching(monitor, model).retrains)

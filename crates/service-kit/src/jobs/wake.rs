@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use sqlx::postgres::PgListener;
+use sqlx::postgres::{PgListener, PgNotification};
 use storage::jobs::WAKE_CHANNEL;
 use tokio::sync::Notify;
 
@@ -51,7 +51,7 @@ async fn listen(context: Context, wake: Wake) {
             loop {
                 // none: the connection was lost and made anew, and we know not what was missed
                 let heard = listener.try_recv().await?;
-                wake.tell(heard.as_ref().map(sqlx::postgres::PgNotification::payload));
+                wake.tell(heard.as_ref().map(PgNotification::payload));
             }
         };
         let ended: Result<(), sqlx::Error> = tokio::select! {
