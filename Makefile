@@ -12,7 +12,7 @@ export SQLX_OFFLINE ?= true
 ARGS ?=
 
 .PHONY: help setup demo test lint fmt sqlx dashboards dashboards-preview bench-registry bench-features bench-online \
-	bench-monitor bench-alarms
+	bench-monitor bench-alarms bench-serving
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,11 @@ BENCH_PYTHON ?= python3
 bench-online: ## ask for online features under load with wrk; ARGS=--feast puts Feast's server beside it
 	. .ci/env; cargo build --release --bin foretime
 	. .ci/env; "$(BENCH_PYTHON)" tests/bench/features/online.py "$$CARGO_TARGET_DIR/release/foretime" $(ARGS)
+
+bench-serving: ## ask a GPT about histories of 512 tokens, one client and sixteen, in batches and alone
+	@.ci/setup
+	. .ci/env; cargo build --release --bin foretime
+	. .ci/env; python3 tests/bench/serving/serving.py "$$CARGO_TARGET_DIR/release/foretime" $(ARGS)
 
 # ROWS of COLUMNS, reference and current; a million of fifty take 700 MB.
 BENCH_MONITOR_ROWS ?= 1000000

@@ -144,6 +144,9 @@ pub struct WorkerConfig {
     pub loaded_models: usize,
     /// How many texts of events are written at a time; past it, requests are told to come back.
     pub generations: usize,
+    /// Of one request in this many to a model with a GPT, how unexpected its histories were is logged (`surprise`, nats a
+    /// token); 0 logs none. It costs a pass of its own.
+    pub surprise_one_in: u64,
     /// How requests share passes through a model.
     pub batching: BatchingConfig,
 }
@@ -208,6 +211,7 @@ impl Default for Config {
                 flush_seconds: 5,
                 loaded_models: 8,
                 generations: 4,
+                surprise_one_in: 16,
                 batching: BatchingConfig {
                     queue: 256,
                     rows: 256,

@@ -53,6 +53,8 @@ impl Owned {
 pub(crate) enum Wants {
     /// Calibrated probabilities.
     Probabilities,
+    /// Those, and how unexpected each history was.
+    Surprise,
     /// Vectors of the histories.
     Vectors,
 }
@@ -61,6 +63,8 @@ pub(crate) enum Wants {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Said {
     pub(crate) probabilities: Vec<f64>,
+    /// In nats a token.
+    pub(crate) surprise: Vec<f64>,
     pub(crate) vectors: Vec<Vec<f32>>,
 }
 
@@ -157,11 +161,12 @@ impl Thread {
             shared = batch.len() > 1;
             self.metrics.waiting.with_label_values(&[&self.model]).sub(batch.len() as i64);
             let now = Instant::now();
-            let in_time = batch.into_iter().filter(|task| task.until > now); // the others were told already
-            let (likely, vectors): (Vec<Task>, Vec<Task>) =
-                in_time.partition(|task| task.wants == Wants::Probabilities);
-            self.answer(likely, Wants::Probabilities);
-            self.answer(vectors, Wants::Vectors);
+            // those that are late were told already
+            let mut in_time: Vec<Task> = batch.into_iter().filter(|task| task.until > now).collect();
+            for wants in [Wants::Probabilities, Wants::Surprise, Wants::Vectors] {
+                let alike = in_time.extract_if(.., |task| task.wants == wants).collect();
+                self.answer(alike, wants);
+            }
         }
     }
 
@@ -212,26 +217,32 @@ impl Thread {
     }
 
     fn said(&self, asked: &Owned, wants: Wants) -> Result<Said, Error> {
-        match wants {
-            Wants::Probabilities => {
-                Ok(Said { probabilities: self.servable.probabilities(asked.asked())?, ..Said::default() })
-            }
+        let probabilities = || self.servable.probabilities(asked.asked());
+        let history = || asked.history.as_ref().ok_or_else(|| Error::NoHistory(self.model.clone()));
+        let reader = || self.servable.reader(&self.model);
+        Ok(match wants {
+            Wants::Probabilities => Said { probabilities: probabilities()?, ..Said::default() },
+            Wants::Surprise => Said {
+                probabilities: probabilities()?,
+                surprise: reader()?.surprise(history()?, &asked.cutoffs)?,
+                ..Said::default()
+            },
             Wants::Vectors => {
-                let reader = self.servable.reader(&self.model)?;
-                let history = asked.history.as_ref().ok_or_else(|| Error::NoHistory(self.model.clone()))?;
-                Ok(Said { vectors: reader.vectors(history, &asked.cutoffs)?, ..Said::default() })
+                Said { vectors: reader()?.vectors(history()?, &asked.cutoffs)?, ..Said::default() }
             }
-        }
+        })
     }
 }
 
 /// Gives each request its rows.
 fn hand_out(tasks: Vec<Task>, said: Said) {
     let (mut probabilities, mut vectors) = (said.probabilities.into_iter(), said.vectors.into_iter());
+    let mut surprise = said.surprise.into_iter();
     for task in tasks {
         let rows = task.asked.rows();
         let part = Said {
             probabilities: probabilities.by_ref().take(rows).collect(),
+            surprise: surprise.by_ref().take(rows).collect(),
             vectors: vectors.by_ref().take(rows).collect(),
         };
         let _ = task.answer.send(Ok(part)); // who gave up waiting needs no answer
