@@ -26,6 +26,7 @@ mod mlflow_client;
 mod monitor;
 mod monitor_profiles;
 mod monitor_schedules;
+mod monitor_segments;
 mod monitor_told;
 mod object_store;
 mod offline_store;

@@ -26,6 +26,7 @@ pub mod resampling;
 pub mod ridge;
 pub mod rule;
 pub mod scoring;
+pub mod segments;
 pub mod sequential;
 mod venn_abers;
 

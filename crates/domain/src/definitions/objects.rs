@@ -454,6 +454,14 @@ pub struct Monitor {
     /// Fewer rows than this in a window give `insufficient data`.
     #[serde(default = "min_rows")]
     pub min_rows: u64,
+    /// Input columns whose values part the rows into segments, such as `carrier`: outcomes are judged in each of them too. A
+    /// number parts at the fifths of the training rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<String>,
+    /// How many segments to show of those that fare worst, looked for among all values of the watched columns and of pairs of
+    /// them; none if 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub worst_segments: u32,
     /// Bounds of one's own on named measures.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub thresholds: Vec<Threshold>,
@@ -575,6 +583,9 @@ fn min_rate_change() -> f64 {
 }
 fn min_rows() -> u64 {
     200
+}
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 fn recovery_windows() -> u32 {
     3
