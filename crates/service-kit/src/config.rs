@@ -159,7 +159,7 @@ pub struct BatchingConfig {
     pub queue: usize,
     /// How many rows one pass answers, at most; 1 answers each request alone.
     pub rows: usize,
-    /// How long a pass waits for more requests while several come at a time, in milliseconds. A lone one never waits.
+    /// How long a pass waits for requests whose features are still being fetched, in milliseconds. A lone one never waits.
     pub wait_milliseconds: u64,
     /// How long a request may wait for its answer, in milliseconds.
     pub deadline_milliseconds: u64,
@@ -215,7 +215,7 @@ impl Default for Config {
                 batching: BatchingConfig {
                     queue: 256,
                     rows: 256,
-                    wait_milliseconds: 2,
+                    wait_milliseconds: 10,
                     deadline_milliseconds: 10_000,
                 },
             },

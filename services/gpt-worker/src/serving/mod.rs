@@ -224,12 +224,13 @@ impl Worker {
     ) -> Result<Foretold, Error> {
         let began = Instant::now();
         bounded(rows.len())?;
+        let coming = serving.engine.announce();
         let question = self.question(&serving, rows).await?;
         let Question { asked, features, statuses, now } = question;
         let reads = serving.servable.learned.reader().is_some();
         let looked = reads && self.is_looked_at();
         let wants = if looked { Wants::Surprise } else { Wants::Probabilities };
-        let said = serving.engine.ask(asked, wants).await?;
+        let said = coming.ask(asked, wants).await?;
         let cutoff = domain::Cutoff(now);
         let predictions: Vec<_> =
             said.probabilities.iter().map(|p| prediction_log::answer(cutoff, *p)).collect();
