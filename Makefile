@@ -12,7 +12,7 @@ export SQLX_OFFLINE ?= true
 ARGS ?=
 
 .PHONY: help setup demo test lint fmt sqlx dashboards dashboards-preview bench-registry bench-features bench-online \
-	bench-monitor bench-alarms bench-jobs bench-operations soak
+	bench-monitor bench-alarms bench-jobs bench-operations bench-serving soak
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,11 @@ KILLS ?= 200
 soak: ## kill the closed loop at KILLS points of its way (200); about half an hour
 	@.ci/setup tests
 	. .ci/env; FORETIME_TEST_KILLS=$(KILLS) cargo test --workspace --test closing -- --nocapture
+
+bench-serving: ## ask a GPT about histories of 512 tokens, one client and sixteen, in batches and alone
+	@.ci/setup
+	. .ci/env; cargo build --release --bin foretime
+	. .ci/env; python3 tests/bench/serving/serving.py "$$CARGO_TARGET_DIR/release/foretime" $(ARGS)
 
 # ROWS of COLUMNS, reference and current; a million of fifty take 700 MB.
 BENCH_MONITOR_ROWS ?= 1000000

@@ -65,7 +65,7 @@ impl Reader<'_> {
         Ok(surprise)
     }
 
-    /// Writes on after one row's events; `told` hears each new token as it comes and may break off. Writing also ends where
+    /// Writes on after one row's latest events, as many as leave room for what is written, up to half of the context; `told` hears each new token as it comes and may break off. Writing also ends where
     /// the model says that no event follows.
     ///
     /// # Errors
@@ -77,7 +77,9 @@ impl Reader<'_> {
         sampling: &Sampling,
         told: &mut dyn FnMut(u32) -> ControlFlow<()>,
     ) -> Result<Generation, Error> {
-        let mut prompt = self.tokenizer.encode(history, 0, cutoff, self.gpt.config().context)?;
+        let context = self.gpt.config().context;
+        let room = sampling.max_tokens.min(context / 2); // the oldest events make way for what is written
+        let mut prompt = self.tokenizer.encode(history, 0, cutoff, (context + 1 - room).max(2))?;
         prompt.pop(); // how long ago the last event was: it ends a history
         let stop = sampling.stop.iter().copied().chain(self.tokenizer.ends()).collect();
         self.gpt.generate(&prompt, &Sampling { stop, ..sampling.clone() }, told)
@@ -187,5 +189,11 @@ mod tests {
         let plain = Sampling { stop: tokenizer.ends().collect(), ..sampling };
         let expected = gpt.generate(prompt, &plain, &mut |_| ControlFlow::Continue(())).unwrap();
         assert_eq!(written, expected);
+
+        let full = history(&[&["A", "B", "A", "B", "A", "B", "A", "B", "C"]]);
+        let greedy = Sampling { max_tokens: 4, temperature: 0.0, ..Sampling::default() };
+        let written =
+            reader.generate(&full, i64::MAX / 2, &greedy, &mut |_| ControlFlow::Continue(())).unwrap();
+        assert!(written.ended != crate::Ended::Context, "a full history leaves no room: {written:?}");
     }
 }

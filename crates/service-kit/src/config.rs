@@ -185,6 +185,9 @@ pub struct WorkerConfig {
     pub loaded_models: usize,
     /// How many texts of events are written at a time; past it, requests are told to come back.
     pub generations: usize,
+    /// Of one request in this many to a model with a GPT, how unexpected its histories were is logged (`surprise`, nats a
+    /// token); 0 logs none. It costs a pass of its own.
+    pub surprise_one_in: u64,
     /// How requests share passes through a model.
     pub batching: BatchingConfig,
 }
@@ -197,7 +200,7 @@ pub struct BatchingConfig {
     pub queue: usize,
     /// How many rows one pass answers, at most; 1 answers each request alone.
     pub rows: usize,
-    /// How long a pass waits for more requests while several come at a time, in milliseconds. A lone one never waits.
+    /// How long a pass waits for requests whose features are still being fetched, in milliseconds. A lone one never waits.
     pub wait_milliseconds: u64,
     /// How long a request may wait for its answer, in milliseconds.
     pub deadline_milliseconds: u64,
@@ -251,10 +254,11 @@ impl Default for Config {
                 flush_seconds: 5,
                 loaded_models: 8,
                 generations: 4,
+                surprise_one_in: 16,
                 batching: BatchingConfig {
                     queue: 256,
                     rows: 256,
-                    wait_milliseconds: 2,
+                    wait_milliseconds: 10,
                     deadline_milliseconds: 10_000,
                 },
             },

@@ -23,6 +23,7 @@ mod train;
 mod training_data;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use axum::Router;
 use axum::routing::post;
@@ -45,6 +46,8 @@ pub struct Worker {
     metrics: metrics::Metrics,
     models: serving::Models,
     generations: Arc<Semaphore>,
+    /// How many requests came, to look at one in so many.
+    asked: Arc<AtomicU64>,
     log: prediction_log::PredictionLog,
     catalogues: Catalogues,
     reader: Reader,
@@ -58,6 +61,7 @@ impl Worker {
             metrics: metrics::Metrics::of(context),
             models: context.shared(|_| serving::Models::default()),
             generations: Arc::new(Semaphore::new(context.config.worker.generations.max(1))),
+            asked: Arc::default(),
             log: prediction_log::PredictionLog::new(context),
             catalogues: Catalogues::of(context),
             reader: Reader::of(context),

@@ -164,6 +164,42 @@ mod tests {
     }
 
     #[test]
+    fn a_kind_that_reads_histories_wants_a_dataset_that_has_them() {
+        let text = r#"
+            [[source]]
+            name = "visits"
+            path = "visits.parquet"
+            columns = { id = "text", at = "time", x = "number" }
+            event_time = "at"
+            known_time = "at"
+            [[dataset]]
+            name = "visits"
+            spine = { source = "visits", keys = ["id"] }
+            horizon = "1h"
+            label = "x > 0"
+            split = { train_until = "2013-01-01T00:00:00Z", validation_until = "2013-02-01T00:00:00Z" }
+            [[model]]
+            name = "reader"
+            registered_model = "reader"
+            kind = "KIND"
+            dataset = "visits"
+            class_weights = [1.0, 0.0]
+            max_train_rows = 0
+        "#;
+        let said = |kind: &str| {
+            let mut all = crate::definitions::Definitions::default();
+            let file = crate::definitions::parse_file("m.toml", &text.replace("KIND", kind)).unwrap();
+            all.extend(file).unwrap();
+            crate::definitions::check(&all).unwrap_err().to_string()
+        };
+        for kind in ModelKind::ALL {
+            let said = said(&kind.to_string());
+            assert_eq!(said.contains("names no `history`"), kind.reads_histories(), "{said}");
+            assert!(said.contains("`class_weights`") && said.contains("`max_train_rows`"), "{said}");
+        }
+    }
+
+    #[test]
     fn kinds_are_written_as_they_are_shown() {
         for kind in ModelKind::ALL {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.to_string());

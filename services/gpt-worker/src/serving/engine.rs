@@ -2,9 +2,10 @@
 //! its part.
 //!
 //! The queue is bounded; past it a request is refused at once, and one that waited past its deadline is not computed any
-//! more. A lone client never waits for company: the thread lingers for more requests only after a batch that several shared.
+//! more. A pass waits for company only while somebody is known to be on the way, and not for long: a lone client never does.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,8 @@ impl Owned {
 pub(crate) enum Wants {
     /// Calibrated probabilities.
     Probabilities,
+    /// Those, and how unexpected each history was.
+    Surprise,
     /// Vectors of the histories.
     Vectors,
 }
@@ -61,6 +64,8 @@ pub(crate) enum Wants {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Said {
     pub(crate) probabilities: Vec<f64>,
+    /// In nats a token.
+    pub(crate) surprise: Vec<f64>,
     pub(crate) vectors: Vec<Vec<f32>>,
 }
 
@@ -79,6 +84,36 @@ pub(crate) struct Engine {
     queue: SyncSender<Task>,
     patience: Duration,
     metrics: Metrics,
+    coming: Arc<AtomicUsize>,
+}
+
+/// Somebody who will ask soon; whoever drops it does not.
+#[derive(Debug)]
+pub(crate) struct Coming<'a>(&'a Engine);
+
+impl Coming<'_> {
+    /// Asks now; no pass waits for this one any more.
+    ///
+    /// # Errors
+    /// As [`Engine::ask`].
+    pub(crate) async fn ask(self, asked: Owned, wants: Wants) -> Result<Said, Error> {
+        let engine = self.0;
+        let sent = engine.enqueue(asked, wants)?;
+        drop(self);
+        engine.answered(sent).await
+    }
+}
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        self.0.coming.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A request that was taken into the queue.
+struct Sent {
+    answered: oneshot::Receiver<Result<Said, Error>>,
+    until: Instant,
 }
 
 impl Engine {
@@ -95,7 +130,14 @@ impl Engine {
     ) -> Result<Self, Error> {
         let (queue, waiting) = sync_channel(settings.queue.max(1));
         let patience = Duration::from_millis(settings.deadline_milliseconds.max(1));
-        let engine = Self { model: model.to_owned(), queue, patience, metrics: metrics.clone() };
+        let coming = Arc::new(AtomicUsize::new(0));
+        let engine = Self {
+            model: model.to_owned(),
+            queue,
+            patience,
+            metrics: metrics.clone(),
+            coming: Arc::clone(&coming),
+        };
         let thread = Thread {
             model: model.to_owned(),
             servable: Arc::clone(servable),
@@ -103,10 +145,17 @@ impl Engine {
             linger: Duration::from_millis(settings.wait_milliseconds),
             metrics: metrics.clone(),
             carried: None,
+            coming,
         };
         let named = std::thread::Builder::new().name(format!("{model} v{version}"));
         named.spawn(move || thread.run(&waiting)).map_err(Error::NoThread)?;
         Ok(engine)
+    }
+
+    /// Says that somebody will ask soon: a pass that could wait for them does.
+    pub(crate) fn announce(&self) -> Coming<'_> {
+        self.coming.fetch_add(1, Ordering::Relaxed);
+        Coming(self)
     }
 
     /// Asks, together with whoever else asks now.
@@ -114,20 +163,31 @@ impl Engine {
     /// # Errors
     /// [`Error::Busy`] if too many wait already, [`Error::Late`] if the deadline passed, or what the model refused.
     pub(crate) async fn ask(&self, asked: Owned, wants: Wants) -> Result<Said, Error> {
+        self.announce().ask(asked, wants).await
+    }
+
+    fn rejected(&self, why: &str) {
+        self.metrics.rejected.with_label_values(&[&self.model, why]).inc();
+    }
+
+    fn enqueue(&self, asked: Owned, wants: Wants) -> Result<Sent, Error> {
         let (answer, answered) = oneshot::channel();
         let until = Instant::now() + self.patience;
-        let rejected = |why: &str| self.metrics.rejected.with_label_values(&[&self.model, why]).inc();
         self.metrics.waiting.with_label_values(&[&self.model]).inc();
         if let Err(refused) = self.queue.try_send(Task { asked, wants, until, answer }) {
             self.metrics.waiting.with_label_values(&[&self.model]).dec();
-            rejected("full");
+            self.rejected("full");
             return Err(match refused {
                 TrySendError::Full(_) => Error::Busy { model: self.model.clone() },
                 TrySendError::Disconnected(_) => Error::Gone { model: self.model.clone() },
             });
         }
+        Ok(Sent { answered, until })
+    }
+
+    async fn answered(&self, Sent { answered, until }: Sent) -> Result<Said, Error> {
         let late = || {
-            rejected("late");
+            self.rejected("late");
             Error::Late { model: self.model.clone(), milliseconds: self.patience.as_millis() as u64 }
         };
         match tokio::time::timeout_at(until.into(), answered).await {
@@ -147,33 +207,35 @@ struct Thread {
     metrics: Metrics,
     /// A request that did not fit into the batch before.
     carried: Option<Task>,
+    /// How many will ask soon.
+    coming: Arc<AtomicUsize>,
 }
 
 impl Thread {
     fn run(mut self, queue: &Receiver<Task>) {
-        let mut shared = false;
         while let Some(first) = self.carried.take().or_else(|| queue.recv().ok()) {
-            let batch = self.gather(first, queue, shared);
-            shared = batch.len() > 1;
+            let batch = self.gather(first, queue);
             self.metrics.waiting.with_label_values(&[&self.model]).sub(batch.len() as i64);
             let now = Instant::now();
-            let in_time = batch.into_iter().filter(|task| task.until > now); // the others were told already
-            let (likely, vectors): (Vec<Task>, Vec<Task>) =
-                in_time.partition(|task| task.wants == Wants::Probabilities);
-            self.answer(likely, Wants::Probabilities);
-            self.answer(vectors, Wants::Vectors);
+            // those that are late were told already
+            let mut in_time: Vec<Task> = batch.into_iter().filter(|task| task.until > now).collect();
+            for wants in [Wants::Probabilities, Wants::Surprise, Wants::Vectors] {
+                let alike = in_time.extract_if(.., |task| task.wants == wants).collect();
+                self.answer(alike, wants);
+            }
         }
     }
 
-    /// A request and what else waits, up to the bound on rows.
-    fn gather(&mut self, first: Task, queue: &Receiver<Task>, shared: bool) -> Vec<Task> {
-        let until = Instant::now() + if shared { self.linger } else { Duration::ZERO };
+    /// A request and what else waits or will soon, up to the bound on rows.
+    fn gather(&mut self, first: Task, queue: &Receiver<Task>) -> Vec<Task> {
+        let until = Instant::now() + self.linger;
         let mut rows = first.asked.rows();
         let mut batch = vec![first];
         while rows < self.most_rows {
             let next = match queue.try_recv() {
                 Ok(task) => task,
                 Err(TryRecvError::Disconnected) => break,
+                Err(TryRecvError::Empty) if self.coming.load(Ordering::Relaxed) == 0 => break,
                 Err(TryRecvError::Empty) => {
                     match queue.recv_timeout(until.saturating_duration_since(Instant::now())) {
                         Ok(task) => task,
@@ -212,26 +274,32 @@ impl Thread {
     }
 
     fn said(&self, asked: &Owned, wants: Wants) -> Result<Said, Error> {
-        match wants {
-            Wants::Probabilities => {
-                Ok(Said { probabilities: self.servable.probabilities(asked.asked())?, ..Said::default() })
-            }
+        let probabilities = || self.servable.probabilities(asked.asked());
+        let history = || asked.history.as_ref().ok_or_else(|| Error::NoHistory(self.model.clone()));
+        let reader = || self.servable.reader(&self.model);
+        Ok(match wants {
+            Wants::Probabilities => Said { probabilities: probabilities()?, ..Said::default() },
+            Wants::Surprise => Said {
+                probabilities: probabilities()?,
+                surprise: reader()?.surprise(history()?, &asked.cutoffs)?,
+                ..Said::default()
+            },
             Wants::Vectors => {
-                let reader = self.servable.reader(&self.model)?;
-                let history = asked.history.as_ref().ok_or_else(|| Error::NoHistory(self.model.clone()))?;
-                Ok(Said { vectors: reader.vectors(history, &asked.cutoffs)?, ..Said::default() })
+                Said { vectors: reader()?.vectors(history()?, &asked.cutoffs)?, ..Said::default() }
             }
-        }
+        })
     }
 }
 
 /// Gives each request its rows.
 fn hand_out(tasks: Vec<Task>, said: Said) {
     let (mut probabilities, mut vectors) = (said.probabilities.into_iter(), said.vectors.into_iter());
+    let mut surprise = said.surprise.into_iter();
     for task in tasks {
         let rows = task.asked.rows();
         let part = Said {
             probabilities: probabilities.by_ref().take(rows).collect(),
+            surprise: surprise.by_ref().take(rows).collect(),
             vectors: vectors.by_ref().take(rows).collect(),
         };
         let _ = task.answer.send(Ok(part)); // who gave up waiting needs no answer

@@ -17,6 +17,7 @@ mod question;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -26,11 +27,10 @@ use frames::as_of::Status;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use service_kit::openapi::Listed;
-use sqlx::PgConnection;
 
 pub(crate) use document::DOCUMENT;
 pub(crate) use engine::{Engine, Wants};
-pub(crate) use question::Question;
+pub(crate) use question::{Columns, Question};
 
 use crate::model_file::Servable;
 use crate::{Error, Worker, prediction_log};
@@ -105,6 +105,8 @@ pub(crate) struct Serving {
     pub(crate) version: i32,
     pub(crate) servable: Arc<Servable>,
     engine: Engine,
+    /// What its rows may bring, since which apply.
+    columns: Mutex<Option<(i64, Arc<Columns>)>>,
 }
 
 /// Loaded versions. What was asked for last stays.
@@ -168,8 +170,7 @@ impl Worker {
     /// # Errors
     /// [`Error::NothingServes`] or [`Error::NoSuchModel`] if there is none.
     pub(crate) async fn serving(&self, model: &str, which: &Which) -> Result<Arc<Serving>, Error> {
-        let mut conn = self.context.db.acquire().await?;
-        let version = self.version_of(&mut conn, model, which).await?;
+        let version = self.version_of(model, which).await?;
         if let Some(serving) = self.models.find(model, version) {
             return Ok(serving);
         }
@@ -177,6 +178,7 @@ impl Worker {
         if let Some(serving) = self.models.find(model, version) {
             return Ok(serving);
         }
+        let mut conn = self.context.db.acquire().await?;
         let folder = crate::record::folder_of(&mut conn, self.project(), model, version).await?;
         drop(conn);
         let folder = folder.map(|folder| self.context.data_dir.join(folder));
@@ -187,16 +189,24 @@ impl Worker {
         let servable = Arc::new(tokio::task::spawn_blocking(move || Servable::load(&folder)).await??);
         let engine =
             Engine::start(model, version, &servable, &self.context.config.worker.batching, &self.metrics)?;
-        let serving = Arc::new(Serving { model: model.to_owned(), version, servable, engine });
+        let columns = Mutex::default();
+        let serving = Arc::new(Serving { model: model.to_owned(), version, servable, engine, columns });
         self.models.keep(&serving, self.context.config.worker.loaded_models);
         Ok(serving)
     }
 
-    async fn version_of(&self, conn: &mut PgConnection, model: &str, which: &Which) -> Result<i32, Error> {
+    /// Whether the surprise of this request is to be computed: one request in so many.
+    fn is_looked_at(&self) -> bool {
+        let every = self.context.config.worker.surprise_one_in;
+        every > 0 && self.asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(every)
+    }
+
+    async fn version_of(&self, model: &str, which: &Which) -> Result<i32, Error> {
         match which {
             Which::Version(version) => Ok(*version),
             Which::Alias(alias) => {
-                let found = storage::models::alias_of(conn, self.project(), model, alias).await?;
+                let mut conn = self.context.db.acquire().await?;
+                let found = storage::models::alias_of(&mut conn, self.project(), model, alias).await?;
                 let (model, alias) = (model.to_owned(), alias.clone());
                 found.ok_or(Error::NothingServes { model, alias })
             }
@@ -214,16 +224,23 @@ impl Worker {
     ) -> Result<Foretold, Error> {
         let began = Instant::now();
         bounded(rows.len())?;
+        let coming = serving.engine.announce();
         let question = self.question(&serving, rows).await?;
         let Question { asked, features, statuses, now } = question;
-        let said = serving.engine.ask(asked, Wants::Probabilities).await?;
+        let reads = serving.servable.learned.reader().is_some();
+        let looked = reads && self.is_looked_at();
+        let wants = if looked { Wants::Surprise } else { Wants::Probabilities };
+        let said = coming.ask(asked, wants).await?;
         let cutoff = domain::Cutoff(now);
         let predictions: Vec<_> =
             said.probabilities.iter().map(|p| prediction_log::answer(cutoff, *p)).collect();
         let ids = predictions.iter().map(|prediction| prediction.id).collect();
         let (model, version) = (serving.model.as_str(), serving.version.to_string());
         self.metrics.predictions.with_label_values(&[model, &version]).inc_by(predictions.len() as u64);
-        let features = prediction_log::with_statuses(features, &statuses);
+        let mut features = prediction_log::with_statuses(features, &statuses);
+        if reads {
+            features = prediction_log::with_surprise(features, &said.surprise);
+        }
         if self.log.add((model.to_owned(), serving.version), features, predictions)? {
             self.log.flush().await?;
         }

@@ -1,6 +1,8 @@
 //! From a request's rows to what a model reads: features of this moment from the online store, those that the row brings
 //! itself over them, and its history.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use domain::definitions::{Dataset, Definitions, LastK, ValueType};
 use domain::online::Fetched;
@@ -91,16 +93,30 @@ fn last_k<'a>(
     Some((view.last_k.as_ref()?, |name: &str| source.columns.get(name).copied()))
 }
 
+impl Serving {
+    /// What rows may bring, under these definitions.
+    ///
+    /// # Errors
+    /// [`Error::Undefined`] if the dataset is gone, [`Error::Schema`] if it gives other features than the model knows.
+    fn columns(&self, catalogue: &Catalogue) -> Result<Arc<Columns>, Error> {
+        let held = || self.columns.lock().expect("no holder of this lock can panic");
+        if let Some((_, columns)) = held().as_ref().filter(|(epoch, _)| *epoch == catalogue.epoch) {
+            return Ok(Arc::clone(columns));
+        }
+        let columns = Arc::new(Columns::of(catalogue, dataset(catalogue, self)?)?);
+        self.servable.check_schema(&schema_fingerprint(&columns.features))?;
+        *held() = Some((catalogue.epoch, Arc::clone(&columns)));
+        Ok(columns)
+    }
+}
+
 impl Worker {
     /// What a version's dataset lets rows bring.
     ///
     /// # Errors
     /// [`Error::Undefined`] if the dataset is gone, [`Error::Schema`] if it gives other features than the model knows.
-    pub(crate) async fn columns(&self, serving: &Serving) -> Result<Columns, Error> {
-        let catalogue = self.catalogues.now(self.project()).await?;
-        let columns = Columns::of(&catalogue, dataset(&catalogue, serving)?)?;
-        serving.servable.check_schema(&schema_fingerprint(&columns.features))?;
-        Ok(columns)
+    pub(crate) async fn columns(&self, serving: &Serving) -> Result<Arc<Columns>, Error> {
+        serving.columns(&*self.catalogues.now(self.project()).await?)
     }
 
     /// Rows, ready for a version.
@@ -113,9 +129,8 @@ impl Worker {
         rows: &[Map<String, Value>],
     ) -> Result<Question, Error> {
         let catalogue = self.catalogues.now(self.project()).await?;
+        let columns = serving.columns(&catalogue)?;
         let dataset = dataset(&catalogue, serving)?;
-        let columns = Columns::of(&catalogue, dataset)?;
-        serving.servable.check_schema(&schema_fingerprint(&columns.features))?;
         columns.check(rows)?;
         let (definitions, views) = (&catalogue.definitions, &catalogue.views);
         let given = from_json(&named(rows, |key| columns.is_spine(key)), &columns.spine)?;
@@ -124,7 +139,7 @@ impl Worker {
         let micros = now.timestamp_micros();
         let asks = asks(definitions, views, dataset, &spine, micros)?;
         let fetched = if asks.iter().all(|ask| ask.keys.is_empty()) {
-            std::sync::Arc::new(Fetched::default())
+            Arc::new(Fetched::default())
         } else {
             self.reader.fetch(asks).await?
         };
