@@ -101,7 +101,8 @@ pub async fn finish(
     update(conn, project, run_id, Some(status), Some(end_ms), None).await
 }
 
-/// Ends the runs with this tag that are still open as killed: whoever opened them is gone.
+/// Ends the runs with this tag as killed, also those that had finished: whoever opened them is gone, and what they made was
+/// not told to anybody. Another run takes their place.
 ///
 /// # Errors
 /// [`Error::Database`] if the database refuses.
@@ -117,7 +118,7 @@ pub async fn end_tagged(
         update runs set status = 'KILLED', end_ms = $4
         from run_tags t
         where t.project = $1 and t.key = $2 and t.value = $3
-          and runs.project = t.project and runs.run_id = t.run_id and runs.status = 'RUNNING'
+          and runs.project = t.project and runs.run_id = t.run_id and runs.status in ('RUNNING', 'FINISHED')
         "#,
         project,
         key,
