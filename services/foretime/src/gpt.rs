@@ -135,22 +135,27 @@ enum Preset {
     C,
 }
 
+impl Preset {
+    fn sizes(self) -> ::gpt::measure::Preset {
+        match self {
+            Self::A => ::gpt::measure::Preset::A,
+            Self::B => ::gpt::measure::Preset::B,
+            Self::C => ::gpt::measure::Preset::C,
+        }
+    }
+}
+
 impl Size {
     fn config(&self) -> GptConfig {
-        let (layers, width, heads, context, vocabulary) = match self.preset {
-            Preset::A => (4, 128, 4, 256, 1024),
-            Preset::B => (6, 384, 6, 512, 4096),
-            Preset::C => (12, 768, 12, 512, 50_257),
-        };
+        let preset = self.preset.sizes().config();
         let gpt2 = GptConfig {
-            layers: self.layers.unwrap_or(layers),
-            width: self.width.unwrap_or(width),
-            heads: self.heads.unwrap_or(heads),
+            layers: self.layers.unwrap_or(preset.layers),
+            width: self.width.unwrap_or(preset.width),
+            heads: self.heads.unwrap_or(preset.heads),
             key_value_heads: self.key_value_heads,
-            context: self.context.unwrap_or(context),
-            vocabulary: self.vocabulary.unwrap_or(vocabulary),
-            positions: Positions::Learned,
-            ..GptConfig::default()
+            context: self.context.unwrap_or(preset.context),
+            vocabulary: self.vocabulary.unwrap_or(preset.vocabulary),
+            ..preset
         };
         if !self.modern {
             return gpt2;
@@ -160,12 +165,7 @@ impl Size {
     }
 
     fn batch(&self) -> usize {
-        let usual = match self.preset {
-            Preset::A => 16,
-            Preset::B => 8,
-            Preset::C => 1,
-        };
-        self.batch.unwrap_or(usual).max(1)
+        self.batch.unwrap_or(self.preset.sizes().sequences()).max(1)
     }
 }
 
@@ -212,6 +212,7 @@ enum Repeated {
     Train,
     TrainRecomputed,
     Forward,
+    Embed,
 }
 
 #[derive(Debug, Args)]
@@ -338,6 +339,7 @@ fn bench(asked: &Bench) -> Result<(), Failure> {
         Repeated::Train => Work::Train,
         Repeated::TrainRecomputed => Work::TrainRecomputed,
         Repeated::Forward => Work::Forward,
+        Repeated::Embed => Work::Embed,
     };
     let how = (asked.precision.kernels(), work);
     let seen: Measurement = measure(&asked.size.config(), how, asked.size.batch(), seconds(asked.seconds)?)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::IGNORED;
 use super::host::{floats, read, read2};
-use super::product::{Packed, Precision, View};
+use super::product::{Packed, Precision, Start, View};
 use super::simd::{exp_shifted, vectorised};
 
 /// Rows that one task sums: fixed, so that sums do not depend on the thread count.
@@ -130,7 +130,7 @@ impl HeadLoss {
         let parts = hidden.chunks(rows * width).zip(self.targets.chunks(rows)).enumerate();
         for (part, (hidden, targets)) in parts {
             let logits = &mut logits[..targets.len() * vocabulary];
-            packed.multiply(View::new(hidden, targets.len(), width), logits, false);
+            packed.multiply(View::new(hidden, targets.len(), width), logits, Start::Zero);
             f(part * rows, hidden, logits, targets);
         }
     }
@@ -144,9 +144,9 @@ impl HeadLoss {
             turn_into_slopes(logits, targets, vocabulary, scale);
             let (dz, rows) = (View::new(logits, targets.len(), vocabulary), targets.len());
             let out = &mut dhidden[before * width..(before + rows) * width];
-            packed.multiply(dz, out, false);
+            packed.multiply(dz, out, Start::Zero);
             let hidden = Packed::new(View::new(hidden, rows, width), self.precision);
-            hidden.multiply(dz.transposed(), &mut dscorer, before > 0);
+            hidden.multiply(dz.transposed(), &mut dscorer, Start::Out);
         });
         (dhidden, dscorer)
     }

@@ -37,8 +37,8 @@ pub enum Kernels {
     Reference,
     /// Our own forward and backward passes: CPU and f32 only.
     Fused,
-    /// As fused, but the factors of matrix products with weights are rounded to bf16 where the processor multiplies
-    /// them; weights, activations and sums stay f32.
+    /// As fused, but the factors of matrix products are rounded to bf16 where the processor multiplies them; weights,
+    /// activations and sums stay f32.
     FusedBf16,
 }
 
@@ -149,12 +149,12 @@ impl Kernels {
     /// # Errors
     /// If shapes do not fit.
     pub fn causal_attention(self, qkv: &Tensor, heads: usize, offsets: &Arc<[usize]>) -> Result<Tensor> {
-        let head = qkv.dim(1)? / 3 / heads;
         match self {
-            Self::Fused | Self::FusedBf16 if attention::supports(head) => {
-                qkv.apply_op1(attention::CausalAttention { heads, offsets: Arc::clone(offsets) })
+            Self::Reference => reference::causal_attention(qkv, heads, offsets),
+            Self::Fused | Self::FusedBf16 => {
+                let (offsets, precision) = (Arc::clone(offsets), self.precision());
+                qkv.apply_op1(attention::CausalAttention { heads, offsets, precision })
             }
-            _ => reference::causal_attention(qkv, heads, offsets),
         }
     }
 
