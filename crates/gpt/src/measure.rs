@@ -137,11 +137,11 @@ pub fn use_threads(threads: usize) -> Result<(), Error> {
 fn run(gpt: &Gpt, batch: &Batch, work: Work, optimizer: &mut AdamW) -> Result<(), Error> {
     let gradients = match work {
         Work::Forward => {
-            gpt.hidden(batch, &mut Noise::off())?;
+            gpt.states(batch)?;
             return Ok(());
         }
         Work::Embed => {
-            let hidden = gpt.hidden(batch, &mut Noise::off())?;
+            let hidden = gpt.states(batch)?;
             hidden.reshape((batch.sequences(), gpt.config().context, gpt.config().width))?.mean(1)?;
             return Ok(());
         }

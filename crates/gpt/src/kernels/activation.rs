@@ -24,6 +24,23 @@ vectorised! {
     }
 }
 
+/// GELU of every element, in parallel.
+pub(crate) fn gelu_all(x: &[f32], out: &mut [f32]) {
+    out.par_chunks_mut(ELEMENTS_PER_TASK)
+        .zip(x.par_chunks(ELEMENTS_PER_TASK))
+        .for_each(|(out, x)| gelu(x, out));
+}
+
+vectorised! {
+    /// slope ← slope·GELU′(x).
+    pub(crate) fn gelu_slope(x: &[f32], slope: &mut [f32]) {
+        for (slope, &x) in slope.iter_mut().zip(x) {
+            let t = tanh(ROOT * (x + CUBIC * x * x * x));
+            *slope *= 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * ROOT * (1.0 + 3.0 * CUBIC * x * x);
+        }
+    }
+}
+
 vectorised! {
     fn gelu_backward(x: &[f32], dy: &[f32], dx: &mut [f32]) {
         for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
@@ -42,9 +59,7 @@ impl CustomOp1 for Gelu {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = floats(x, layout)?;
         let mut out = vec![0f32; x.len()];
-        out.par_chunks_mut(ELEMENTS_PER_TASK)
-            .zip(x.par_chunks(ELEMENTS_PER_TASK))
-            .for_each(|(out, x)| gelu(x, out));
+        gelu_all(x, &mut out);
         Ok((CpuStorage::F32(out), layout.shape().clone()))
     }
 
@@ -84,7 +99,14 @@ vectorised! {
 }
 
 impl Dropout {
-    fn apply(&self, x: &[f32]) -> Vec<f32> {
+    /// x ← x·mask for the elements from `first` on.
+    pub(crate) fn drop_in_place(&self, x: &mut [f32], first: usize) {
+        for (i, x) in x.iter_mut().enumerate() {
+            *x *= keep(self.rate, self.key, first + i);
+        }
+    }
+
+    pub(crate) fn apply(&self, x: &[f32]) -> Vec<f32> {
         let mut out = vec![0f32; x.len()];
         out.par_chunks_mut(ELEMENTS_PER_TASK)
             .zip(x.par_chunks(ELEMENTS_PER_TASK))

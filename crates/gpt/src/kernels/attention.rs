@@ -126,6 +126,8 @@ fn padded(heard: usize) -> usize {
 vectorised! {
     /// Turns a row of scores into exp(scale·(score − highest)) for the first `heard`, 0 for the others; returns their sum.
     fn exponentiate(row: &mut [f32], heard: usize, scale: f32) -> f32 {
+        let (row, future) = row.split_at_mut(padded(heard));
+        future.fill(0.0);
         row[heard..].fill(f32::NEG_INFINITY);
         let top = max(row);
         for value in row.iter_mut() {
@@ -141,6 +143,7 @@ vectorised! {
     fn slope(weights: &mut [f32], slopes: &mut [f32], heard: usize, scale: f32) {
         let inverse = 1.0 / exponentiate(weights, heard, scale);
         slopes[heard..].fill(0.0);
+        let (weights, slopes) = (&mut weights[..padded(heard)], &mut slopes[..padded(heard)]);
         let mean = dot(weights, slopes) * inverse;
         for (weight, slope) in weights.iter_mut().zip(slopes.iter_mut()) {
             *weight *= inverse;
@@ -167,20 +170,18 @@ impl CausalAttention {
     }
 
     /// `[tokens, 3·d]` → `[tokens, d]`.
-    pub(crate) fn forward(&self, qkv: &[f32], d: usize) -> Vec<f32> {
+    pub(crate) fn forward(&self, qkv: &[f32], d: usize, out: &mut [f32]) {
         let e = d / self.heads;
         let parts = self.each_head(|rows, head| {
             let mut out = vec![0f32; rows.len() * e];
             self.head(qkv, d, &rows, head).attend(&mut out);
             out
         });
-        let mut out = vec![0f32; qkv.len() / 3];
-        self.scatter(&parts, e, 1, &mut out);
-        out
+        self.scatter(&parts, e, 1, out);
     }
 
     /// qkv `[tokens, 3·d]`, ∂out `[tokens, d]` → ∂qkv.
-    pub(crate) fn backward(&self, qkv: &[f32], dout: &[f32], d: usize) -> Vec<f32> {
+    pub(crate) fn backward(&self, qkv: &[f32], dout: &[f32], d: usize, dqkv: &mut [f32]) {
         let e = d / self.heads;
         let parts = self.each_head(|rows, head| {
             let mut part = vec![0f32; 3 * rows.len() * e];
@@ -188,9 +189,7 @@ impl CausalAttention {
             self.head(qkv, d, &rows, head).attend_backward(dout, &mut part);
             part
         });
-        let mut dqkv = vec![0f32; qkv.len()];
-        self.scatter(&parts, e, 3, &mut dqkv);
-        dqkv
+        self.scatter(&parts, e, 3, dqkv);
     }
 
     /// Calls `f` with each sequence's rows and each head, in parallel; results in order of sequence, then head.
@@ -225,13 +224,15 @@ impl CustomOp1 for CausalAttention {
 
     fn cpu_fwd(&self, qkv: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (tokens, packed) = layout.shape().dims2()?;
-        let out = self.forward(floats(qkv, layout)?, packed / 3);
+        let mut out = vec![0f32; tokens * packed / 3];
+        self.forward(floats(qkv, layout)?, packed / 3, &mut out);
         Ok((CpuStorage::F32(out), Shape::from((tokens, packed / 3))))
     }
 
     fn bwd(&self, qkv: &Tensor, _out: &Tensor, dout: &Tensor) -> Result<Option<Tensor>> {
         let d = qkv.dim(1)? / 3;
-        let dqkv = read2(qkv, dout, |qkv, dout| self.backward(qkv, dout, d))?;
+        let mut dqkv = vec![0f32; qkv.elem_count()];
+        read2(qkv, dout, |qkv, dout| self.backward(qkv, dout, d, &mut dqkv))?;
         Ok(Some(Tensor::from_vec(dqkv, qkv.shape(), qkv.device())?))
     }
 }

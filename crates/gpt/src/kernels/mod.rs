@@ -3,13 +3,13 @@
 //! [`Kernels::Reference`] composes candle's differentiable operations and runs on any device; [`Kernels::Fused`] is our
 //! own forward and backward code for the CPU. Tests hold the fused ones to the reference and to finite differences.
 
-mod activation;
-mod attention;
+pub(crate) mod activation;
+pub(crate) mod attention;
 pub(crate) mod cached;
 pub(crate) mod host;
 mod linear;
-mod loss;
-mod norm;
+pub(crate) mod loss;
+pub(crate) mod norm;
 mod periodic;
 pub(crate) mod product;
 mod reference;
@@ -48,7 +48,7 @@ impl Kernels {
         if device.is_cpu() { Self::Fused } else { Self::Reference }
     }
 
-    fn precision(self) -> Precision {
+    pub(crate) fn precision(self) -> Precision {
         if self == Self::FusedBf16 { Precision::Bf16 } else { Precision::F32 }
     }
 

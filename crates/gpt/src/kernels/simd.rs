@@ -77,6 +77,19 @@ pub(crate) fn sin_turns(turns: f32) -> f32 {
     a + a * s * p
 }
 
+/// The lanes folded in halves: a short chain instead of one as long as there are lanes.
+#[inline(always)]
+fn fold(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] = join(lanes[i], lanes[i + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
 /// Σ xᵢ.
 #[inline(always)]
 pub(crate) fn sum(x: &[f32]) -> f32 {
@@ -88,7 +101,7 @@ pub(crate) fn sum(x: &[f32]) -> f32 {
             *lane += value;
         }
     }
-    lanes.iter().sum::<f32>() + rest.iter().sum::<f32>()
+    fold(lanes, |a, b| a + b) + rest.iter().sum::<f32>()
 }
 
 /// Σ xᵢ·yᵢ.
@@ -102,7 +115,7 @@ pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 {
             lanes[lane] += a[lane] * b[lane];
         }
     }
-    lanes.iter().sum::<f32>() + rest
+    fold(lanes, |a, b| a + b) + rest
 }
 
 /// max xᵢ, −∞ for none.
@@ -116,7 +129,8 @@ pub(crate) fn max(x: &[f32]) -> f32 {
             *lane = if value > *lane { value } else { *lane };
         }
     }
-    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
+    let most = |a: f32, b: f32| if a > b { a } else { b };
+    rest.iter().copied().fold(fold(lanes, most), most)
 }
 
 /// y += a·x.

@@ -9,6 +9,7 @@ mod block;
 mod config;
 mod decode;
 mod generate;
+mod step;
 mod storage;
 
 use candle_core::backprop::GradStore;
@@ -34,6 +35,7 @@ pub struct Gpt {
     blocks: Vec<Block>,
     norm: Norm,
     head: Option<Tensor>, // [vocabulary, width], unless tied
+    pool: step::Pool,
 }
 
 impl Gpt {
@@ -74,7 +76,8 @@ impl Gpt {
         let norm = block::new_norm(&config, &mut parameters, "transformer.ln_f", kernels)?;
         let mut own_head = || parameters.normal("lm_head.weight", (config.vocabulary, width), deviation);
         let head = if config.tied { None } else { Some(own_head()?) };
-        Ok(Self { config, kernels, parameters, tokens, positions, blocks, norm, head })
+        let pool = step::Pool::default();
+        Ok(Self { config, kernels, parameters, tokens, positions, blocks, norm, head, pool })
     }
 
     /// The sizes.
@@ -150,6 +153,9 @@ impl Gpt {
         share: f64,
         recompute: bool,
     ) -> Result<(f64, GradStore), Error> {
+        if let Some(done) = self.step_by_hand(batch, noise, share, recompute)? {
+            return Ok(done);
+        }
         if recompute {
             return self.gradients_recomputed(batch, noise, share);
         }

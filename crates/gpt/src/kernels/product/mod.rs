@@ -72,6 +72,10 @@ impl<'a> View<'a> {
         Self { values, rows, columns, row: step, column: 1 }
     }
 
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
     /// Some of the rows.
     ///
     /// # Panics

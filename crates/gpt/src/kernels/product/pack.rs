@@ -221,6 +221,24 @@ mod x86 {
         ((1u32 << count.min(16)) - 1) as __mmask16
     }
 
+    /// The first lanes of a vector. Masked stores are slow: whole and half vectors are stored without one.
+    ///
+    /// # Safety
+    /// `to` can be written for so many numbers.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    #[expect(unsafe_code, reason = "a vector store through a pointer")]
+    unsafe fn store(to: *mut i32, lanes: __mmask16, x: __m512i) {
+        // SAFETY: the caller's.
+        unsafe {
+            match lanes {
+                0xffff => _mm512_storeu_si512(to.cast(), x),
+                0x00ff => _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(x)),
+                _ => _mm512_mask_storeu_epi32(to, lanes, x),
+            }
+        }
+    }
+
     /// Panics unless all that a filling touches is in bounds.
     fn check(from: &Lines<'_>, width: usize, terms: usize, out_length: usize) {
         let Lines { values, line_step, depth_step, lines, depth } = *from;
@@ -281,7 +299,7 @@ mod x86 {
             // SAFETY: the masks keep within both slices.
             unsafe {
                 let pairs = pairs_along(values.as_ptr().add(at), left);
-                _mm512_mask_storeu_epi32(out.as_mut_ptr().add(at / 2).cast(), first(left.div_ceil(2)), pairs);
+                store(out.as_mut_ptr().add(at / 2).cast(), first(left.div_ceil(2)), pairs);
             }
         }
     }
@@ -309,8 +327,10 @@ mod x86 {
     fn pairs_across(a: __m512, b: __m512) -> __m512i {
         // SAFETY: both vector types are 512 plain bits.
         let halves = unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(b, a)) };
-        let (a, b) = (_mm512_castsi512_si256(halves), _mm512_extracti64x4_epi64::<1>(halves));
-        _mm512_or_si512(_mm512_cvtepu16_epi32(a), _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(b)))
+        let sixteens = _mm512_set1_epi32(16 << 16);
+        let order = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        let both = _mm512_or_si512(order, _mm512_slli_epi32::<16>(order)); // (i, i)
+        _mm512_permutexvar_epi16(_mm512_add_epi16(both, sixteens), halves) // (i, i + 16)
     }
 
     /// # Safety
@@ -325,7 +345,8 @@ mod x86 {
                 unsafe {
                     let read = first(from.lines.saturating_sub(line));
                     let x = _mm512_maskz_loadu_ps(read, values.wrapping_add(p * from.depth_step + line));
-                    _mm512_mask_storeu_ps(out.add(p * width + line), first(width - line), x);
+                    let to = out.add(p * width + line).cast();
+                    store(to, first(width - line), _mm512_castps_si512(x));
                 }
             }
         }
@@ -347,7 +368,7 @@ mod x86 {
                     let a = _mm512_maskz_loadu_ps(read, start);
                     let b = _mm512_maskz_loadu_ps(second, start.wrapping_add(from.depth_step));
                     let to = out.add(at * width + line).cast();
-                    _mm512_mask_storeu_epi32(to, first(width - line), pairs_across(a, b));
+                    store(to, first(width - line), pairs_across(a, b));
                 }
             }
         }
@@ -372,7 +393,7 @@ mod x86 {
                     // SAFETY: depth p + at is in the panel, and the mask keeps within its width.
                     unsafe {
                         let to = out.as_mut_ptr().add((p + at) * width + line).cast();
-                        _mm512_mask_storeu_epi32(to, first(width - line), row);
+                        store(to, first(width - line), row);
                     }
                 }
             }
@@ -398,7 +419,7 @@ mod x86 {
                     // SAFETY: this pair is in the panel, and the mask keeps within its width.
                     unsafe {
                         let to = out.as_mut_ptr().add(at * width + line).cast();
-                        _mm512_mask_storeu_epi32(to, first(width - line), row);
+                        store(to, first(width - line), row);
                     }
                 }
             }

@@ -191,6 +191,20 @@ mod x86 {
         };
     }
 
+    /// Masked stores are slow: whole vectors are stored whole.
+    ///
+    /// # Safety
+    /// The lanes of `part` can be written.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    #[expect(unsafe_code, reason = "a vector store through a pointer")]
+    unsafe fn store16(to: *mut f32, part: __mmask16, sum: __m512) {
+        // SAFETY: the caller's.
+        unsafe {
+            if part == u16::MAX { _mm512_storeu_ps(to, sum) } else { _mm512_mask_storeu_ps(to, part, sum) }
+        }
+    }
+
     /// The lanes of vector j that are among the columns.
     #[inline(always)]
     fn lanes16(columns: usize, j: usize) -> __mmask16 {
@@ -210,7 +224,7 @@ mod x86 {
         |a, b| _mm512_add_ps(a, b),
         lanes16,
         |from, part| _mm512_maskz_loadu_ps(part, from),
-        |to, part, sum| _mm512_mask_storeu_ps(to, part, sum)
+        |to, part, sum| store16(to, part, sum)
     );
 
     inner_loop!(
@@ -230,7 +244,7 @@ mod x86 {
         |a, b| _mm512_add_ps(a, b),
         lanes16,
         |from, part| _mm512_maskz_loadu_ps(part, from),
-        |to, part, sum| _mm512_mask_storeu_ps(to, part, sum)
+        |to, part, sum| store16(to, part, sum)
     );
 
     /// −1 in each lane of vector j that is among the columns.
