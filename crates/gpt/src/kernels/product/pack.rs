@@ -102,7 +102,7 @@ impl Fill for u32 {
         for (row, out) in out.chunks_exact_mut(pairs).enumerate() {
             let from = Lines { values: &values[row * step..], line_step: 0, depth_step: 1, lines: 1, depth };
             #[cfg(target_arch = "x86_64")]
-            if x86::round_row(&from.values[..depth], out) {
+            if x86::round_row(&from.values[..depth], step, out) {
                 continue;
             }
             interleave(from, 1, out);
@@ -122,6 +122,41 @@ pub(super) fn widths<T: Tile>(columns: usize) -> impl Iterator<Item = usize> {
     })
 }
 
+/// Panels that one task fills together.
+const TOGETHER: usize = 16;
+
+/// Depths after which filling turns to the next panel, where lines are neighbours in memory: so memory is read row by row.
+const ROWS_AT_ONCE: usize = 16;
+
+/// Factors of no more numbers are packed by the thread that asks: sharing them out costs more.
+const SMALL: usize = 1 << 15;
+
+/// A panel to be filled: its first line, its width, and where it goes.
+type Empty<'a, N> = (usize, usize, &'a mut [N]);
+
+/// Fills neighbouring panels with lines of a factor whose element (line, depth) is at line·`steps.0` + depth·`steps.1`.
+fn fill_together<N: Fill>(
+    values: &[f32],
+    steps: (usize, usize),
+    (lines, depth): (usize, usize),
+    panels: &mut [Empty<'_, N>],
+) {
+    let at_once = if steps.0 == 1 { ROWS_AT_ONCE } else { depth };
+    for from in (0..depth).step_by(at_once) {
+        for (first, width, out) in panels.iter_mut() {
+            let part = Lines {
+                values: &values[*first * steps.0 + from * steps.1..],
+                line_step: steps.0,
+                depth_step: steps.1,
+                lines: (*width).min(lines - *first),
+                depth: at_once.min(depth - from),
+            };
+            let start = from / N::TERMS * *width;
+            N::fill(part, *width, &mut out[start..start + part.depth.div_ceil(N::TERMS) * *width]);
+        }
+    }
+}
+
 /// The panels of one block of depth of a right factor `[k, n]`, one after the other.
 pub(super) fn panels<T: Tile>(b: View<'_>, from: usize) -> Vec<T::Number> {
     let depth = BLOCK.min(b.rows - from);
@@ -134,26 +169,15 @@ pub(super) fn panels<T: Tile>(b: View<'_>, from: usize) -> Vec<T::Number> {
         parts.push((first, width, part));
         (rest, first) = (others, first + width);
     }
-    let fill = |(first, width, out): (usize, usize, &mut [T::Number])| {
-        let lines = Lines {
-            values: &b.values[from * b.row + first * b.column..],
-            line_step: b.column,
-            depth_step: b.row,
-            lines: width.min(b.columns - first),
-            depth,
-        };
-        T::Number::fill(lines, width, out);
-    };
+    let values = &b.values[(from * b.row).min(b.values.len())..];
+    let fill = |parts: &mut [_]| fill_together(values, (b.column, b.row), (b.columns, depth), parts);
     if b.columns * depth > SMALL {
-        parts.into_par_iter().for_each(fill);
+        parts.par_chunks_mut(TOGETHER).for_each(fill);
     } else {
-        parts.into_iter().for_each(fill);
+        fill(&mut parts);
     }
     out
 }
-
-/// Factors of no more numbers are packed by the thread that asks: sharing them out costs more.
-const SMALL: usize = 1 << 15;
 
 /// Some rows of a left factor, over one block of depth, strip by strip of a tile's height.
 pub(super) struct Strips<'a, T: Tile> {
@@ -174,17 +198,10 @@ impl<'a, T: Tile> Strips<'a, T> {
         let whole = (first_packed > 0).then(|| T::Number::rows(start, a.row, first_packed * T::ROWS, depth));
         let strips = rows.div_ceil(T::ROWS);
         let mut packed = vec![T::Number::default(); (strips - first_packed) * T::ROWS * terms];
-        for (at, out) in packed.chunks_exact_mut(T::ROWS * terms).enumerate() {
-            let row = (first_packed + at) * T::ROWS;
-            let lines = Lines {
-                values: &start[row * a.row..],
-                line_step: a.row,
-                depth_step: a.column,
-                lines: T::ROWS.min(rows - row),
-                depth,
-            };
-            T::Number::fill(lines, T::ROWS, out);
-        }
+        let others = packed.chunks_exact_mut(T::ROWS * terms).enumerate();
+        let mut others: Vec<_> =
+            others.map(|(at, out)| ((first_packed + at) * T::ROWS, T::ROWS, out)).collect();
+        fill_together(start, (a.row, a.column), (rows, depth), &mut others);
         Self { whole, packed, first_packed, depth: terms }
     }
 
@@ -275,8 +292,8 @@ mod x86 {
         true
     }
 
-    /// One row to pairs of bf16, if the processor can.
-    pub(super) fn round_row(values: &[f32], out: &mut [u32]) -> bool {
+    /// One row to pairs of bf16, if the processor can; the next rows start `step` later each.
+    pub(super) fn round_row(values: &[f32], step: usize, out: &mut [u32]) -> bool {
         if !(has!("avx512f") && has!("avx512bw") && has!("avx512bf16")) {
             return false;
         }
@@ -284,7 +301,7 @@ mod x86 {
         #[expect(unsafe_code, reason = "bounds are asserted once, outside the loop")]
         // SAFETY: the lengths were just asserted, and the processor has the instructions.
         unsafe {
-            round(values, out);
+            round(values, step, out);
         }
         true
     }
@@ -293,9 +310,12 @@ mod x86 {
     /// `out` holds half as many numbers, rounded up.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     #[expect(unsafe_code, reason = "vector loads and stores through pointers")]
-    unsafe fn round(values: &[f32], out: &mut [u32]) {
+    unsafe fn round(values: &[f32], step: usize, out: &mut [u32]) {
         for at in (0..values.len()).step_by(32) {
             let left = values.len() - at;
+            let ahead = values.as_ptr().wrapping_add(2 * step + at).cast();
+            _mm_prefetch::<_MM_HINT_T0>(ahead);
+            _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64));
             // SAFETY: the masks keep within both slices.
             unsafe {
                 let pairs = pairs_along(values.as_ptr().add(at), left);
