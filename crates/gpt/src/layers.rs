@@ -197,6 +197,11 @@ impl Linear {
         Ok(self.weight.dims2()?)
     }
 
+    /// From now on another implementation computes.
+    pub(crate) fn use_kernels(&mut self, kernels: Kernels) {
+        self.kernels = kernels;
+    }
+
     /// Weight and bias, unless there is a low-rank change.
     pub(crate) fn tensors(&self) -> Option<(&Tensor, &Tensor)> {
         self.adapter.is_none().then_some((&self.weight, &self.bias))
@@ -260,6 +265,11 @@ impl Norm {
             Some(bias) => Ok(self.kernels.layer_norm(x, &self.weight, bias)?),
             None => Ok(self.kernels.rms_norm(x, &self.weight)?),
         }
+    }
+
+    /// From now on another implementation computes.
+    pub(crate) fn use_kernels(&mut self, kernels: Kernels) {
+        self.kernels = kernels;
     }
 
     /// Scale and shift, if it is a layer norm.

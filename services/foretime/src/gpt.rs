@@ -169,24 +169,30 @@ impl Size {
     }
 }
 
-// Which implementation computes.
+// Which implementation computes. No doc comment, as above.
 #[derive(Debug, Args)]
-struct Precision {
+struct Implementation {
     /// Composed operations instead of our kernels.
-    #[arg(long, conflicts_with = "bf16")]
-    reference: bool,
-    /// Round the factors of matrix products to bf16 where the processor multiplies them.
     #[arg(long)]
-    bf16: bool,
+    reference: bool,
+    /// The numbers that matrix products multiply; `bf16` is f32 where the processor does not multiply them.
+    #[arg(long, default_value = "f32")]
+    precision: Precision,
 }
 
-impl Precision {
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Precision {
+    F32,
+    Bf16,
+}
+
+impl Implementation {
     fn kernels(&self) -> Kernels {
-        match (self.reference, self.bf16) {
-            (true, _) => Kernels::Reference,
-            (false, true) => Kernels::FusedBf16,
-            (false, false) => Kernels::Fused,
-        }
+        let kernels = if self.reference { Kernels::Reference } else { Kernels::Fused };
+        kernels.with_precision(match self.precision {
+            Precision::F32 => ::gpt::Precision::F32,
+            Precision::Bf16 => ::gpt::Precision::Bf16,
+        })
     }
 }
 
@@ -195,7 +201,7 @@ pub(crate) struct Bench {
     #[command(flatten)]
     size: Size,
     #[command(flatten)]
-    precision: Precision,
+    implementation: Implementation,
     /// What to repeat.
     #[arg(long, default_value = "train")]
     work: Repeated,
@@ -220,7 +226,7 @@ pub(crate) struct PlanOptions {
     #[command(flatten)]
     size: Size,
     #[command(flatten)]
-    precision: Precision,
+    implementation: Implementation,
     /// Tokens of the whole run, such as `1e9`.
     #[arg(long, default_value_t = 1e8)]
     tokens: f64,
@@ -341,7 +347,7 @@ fn bench(asked: &Bench) -> Result<(), Failure> {
         Repeated::Forward => Work::Forward,
         Repeated::Embed => Work::Embed,
     };
-    let how = (asked.precision.kernels(), work);
+    let how = (asked.implementation.kernels(), work);
     let seen: Measurement = measure(&asked.size.config(), how, asked.size.batch(), seconds(asked.seconds)?)?;
     println!("{}", json!(seen));
     Ok(())
@@ -349,7 +355,7 @@ fn bench(asked: &Bench) -> Result<(), Failure> {
 
 /// Prints what a training run will take.
 pub(crate) fn plan(asked: &PlanOptions) -> Result<(), Failure> {
-    let (config, kernels) = (asked.size.config(), asked.precision.kernels());
+    let (config, kernels) = (asked.size.config(), asked.implementation.kernels());
     let time = seconds(asked.seconds)?;
     let plan = Plan::new(&config, asked.size.batch(), asked.tokens as u64, kernels, time)?;
     let gib = |bytes: usize| bytes as f64 / 1024f64.powi(3);

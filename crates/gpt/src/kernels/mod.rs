@@ -20,7 +20,7 @@ pub(crate) mod simd;
 use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor};
-use product::Precision;
+pub use product::Precision;
 
 pub(crate) use rotary::Turns;
 
@@ -46,6 +46,16 @@ impl Kernels {
     /// The fast one where it runs.
     pub fn for_device(device: &Device) -> Self {
         if device.is_cpu() { Self::Fused } else { Self::Reference }
+    }
+
+    /// The same implementation, multiplying numbers of this precision; the reference has only one.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        match (self, precision) {
+            (Self::Reference, _) => Self::Reference,
+            (_, Precision::F32) => Self::Fused,
+            (_, Precision::Bf16) => Self::FusedBf16,
+        }
     }
 
     pub(crate) fn precision(self) -> Precision {

@@ -126,6 +126,14 @@ impl Block {
         (plain && learns).then_some(parts)
     }
 
+    /// From now on another implementation computes.
+    pub(super) fn use_kernels(&mut self, kernels: Kernels) {
+        self.linears_mut().into_iter().for_each(|(_, linear)| linear.use_kernels(kernels));
+        self.before_attention.use_kernels(kernels);
+        self.before_mlp.use_kernels(kernels);
+        (self.attention.kernels, self.mlp.kernels, self.kernels) = (kernels, kernels, kernels);
+    }
+
     /// From now on only adapters get gradients.
     pub(super) fn freeze(&mut self) {
         self.linears_mut().into_iter().for_each(|(_, linear)| linear.freeze());

@@ -21,7 +21,7 @@ pub use decode::Decoder;
 pub use generate::{Ended, Generation, Sampling};
 
 use crate::layers::{Linear, Noise, Norm, Parameters};
-use crate::{Error, Kernels};
+use crate::{Error, Kernels, Precision};
 use block::{Block, DEVIATION, Pass};
 
 /// A GPT with its weights.
@@ -93,6 +93,14 @@ impl Gpt {
     /// The implementation that computes.
     pub fn kernels(&self) -> Kernels {
         self.kernels
+    }
+
+    /// From now on matrix products multiply numbers of this precision. Weights stay what they are.
+    pub fn use_precision(&mut self, precision: Precision) {
+        let kernels = self.kernels.with_precision(precision);
+        self.blocks.iter_mut().for_each(|block| block.use_kernels(kernels));
+        self.norm.use_kernels(kernels);
+        self.kernels = kernels;
     }
 
     /// The final hidden state of every token, `[tokens, width]`.

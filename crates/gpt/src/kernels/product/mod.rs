@@ -14,6 +14,7 @@ mod tile;
 use std::sync::OnceLock;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use pack::Strips;
 pub(super) use tile::Tile;
@@ -22,10 +23,12 @@ use tile::{Number, Target};
 /// Depth of one pass over k: a panel of it fits the first-level cache.
 const BLOCK: usize = 256;
 
-/// The numbers that are multiplied; sums are f32 in both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Precision {
-    /// 24 bits.
+/// The numbers that are multiplied in matrix products; sums, weights and activations are f32 in both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// 24 bits. The default: the same bits on every machine.
+    #[default]
     F32,
     /// 8 bits, rounded to nearest even, where the processor multiplies them; f32 elsewhere.
     Bf16,
