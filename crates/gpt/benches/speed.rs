@@ -30,13 +30,8 @@ fn main() {
             for (precision, kernels) in chosen(&PRECISIONS, &named) {
                 let seen = measure(&preset.config(), (kernels, work), preset.sequences(), time);
                 let seen = seen.expect("the presets fit");
-                println!(
-                    "{size} {job:<10} {precision:<4} {:>9.0} tokens/s {:>9.0} tokens/cpu-s {:>6.1} GF/s {:>6} MB",
-                    seen.tokens_per_second,
-                    seen.tokens_per_cpu_second.unwrap_or(f64::NAN),
-                    seen.flops_per_second / 1e9,
-                    seen.peak_memory_bytes.unwrap_or(0) / 1_000_000
-                );
+                let seen = serde_json::to_string(&seen).expect("numbers are written");
+                println!("{size} {job} {precision} {seen}");
             }
         }
     }
