@@ -2,6 +2,7 @@
 
 mod architecture;
 mod artifacts;
+mod backtests;
 mod backup;
 mod bad_input;
 mod dashboards;
@@ -25,11 +26,15 @@ mod mlflow_client;
 mod monitor;
 mod monitor_profiles;
 mod monitor_schedules;
+mod monitor_segments;
 mod monitor_told;
 mod object_store;
 mod offline_store;
 mod openapi;
+mod planted;
+mod published;
 mod registry;
 mod registry_rooms;
+mod serving;
 mod tokens;
 mod watched;

@@ -59,6 +59,10 @@ async fn each_role_may_do_what_the_ones_before_it_may_and_more() {
     let (_, refused) = ask(&platform, &tokens[0], Method::PUT, DEFINITIONS, some_definitions()).await;
     let detail = refused["detail"].as_str().unwrap();
     assert_eq!(detail, "a reader asks as a reader, who may not change this; ask with the token of a writer");
+    let create = "/api/2.0/mlflow/registered-models/create";
+    let (status, refused) = ask(&platform, &tokens[0], Method::POST, create, json!({ "name": "m" })).await;
+    assert_eq!((status, &refused["error_code"]), (403.try_into().unwrap(), &json!("PERMISSION_DENIED")));
+    assert_eq!(refused["message"], detail, "in MLflow's shape on MLflow's path: {refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

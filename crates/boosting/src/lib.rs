@@ -13,5 +13,5 @@ mod model;
 mod recipe;
 
 pub use error::Error;
-pub use model::Boosting;
+pub use model::{Boosting, Judging};
 pub use recipe::Recipe;

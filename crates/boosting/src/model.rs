@@ -43,11 +43,14 @@ impl std::fmt::Debug for Boosting {
     }
 }
 
+/// Rows that say when to stop: the table, its labels, and how much each row counts, if not equally.
+pub type Judging<'a> = (&'a Table, &'a [f64], Option<&'a [f64]>);
+
 impl Boosting {
     /// Trains on rows with labels 0 and 1 and, if given, weights of at least 0.
     ///
-    /// With a validation set and `early_stopping_rounds`, the number of trees is the one with the least
-    /// log-loss there. Without, it is `iterations`. Missing numbers (NaN), infinities, columns that are
+    /// With a validation set (rows, labels, and weights if given) and `early_stopping_rounds`, the number of trees is the
+    /// one with the least log-loss there. Without, it is `iterations`. Missing numbers (NaN), infinities, columns that are
     /// constant or all missing are fine. The progress of a run cannot be watched: the library has no callback.
     /// # Errors
     /// Whatever [`Error`] names, before training starts; [`Error::Library`] only for what we did not foresee.
@@ -55,7 +58,7 @@ impl Boosting {
         train: &Table,
         labels: &[f64],
         weights: Option<&[f64]>,
-        validation: Option<(&Table, &[f64])>,
+        validation: Option<Judging<'_>>,
         recipe: &Recipe,
     ) -> Result<Self, Error> {
         recipe.check()?;
@@ -68,12 +71,13 @@ impl Boosting {
         let mut booster = booster(recipe, columns.len());
         match validation {
             None => booster.fit(&matrix, labels, &weights, None),
-            Some((table, truth)) => {
+            Some((table, truth, judging)) => {
                 check_rows("validation table", table, truth)?;
                 let held_out = columns.encode(table)?;
                 let held_out = Matrix::new(&held_out, table.rows(), columns.len());
-                let even = vec![1.0; table.rows()];
-                booster.fit(&matrix, labels, &weights, Some(vec![(held_out, truth, &even)]))
+                let judging = judging.map_or_else(|| vec![1.0; table.rows()], <[f64]>::to_vec);
+                same_length("validation weights", judging.len(), table.rows())?;
+                booster.fit(&matrix, labels, &weights, Some(vec![(held_out, truth, &judging)]))
             }
         }
         .map_err(Error::Library)?;

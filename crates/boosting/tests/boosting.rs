@@ -137,7 +137,7 @@ fn early_stopping_keeps_the_number_of_trees_that_did_best_on_later_rows() {
     let (table, labels) = flights(0..1500);
     let (later, truth) = flights(1500..2500);
     let recipe = Recipe { iterations: 300, early_stopping_rounds: Some(10), ..small() };
-    let stopped = Boosting::train(&table, &labels, None, Some((&later, &truth)), &recipe).unwrap();
+    let stopped = Boosting::train(&table, &labels, None, Some((&later, &truth, None)), &recipe).unwrap();
     assert!((1..290).contains(&stopped.trees()), "{} trees", stopped.trees());
     let full = Boosting::train(&table, &labels, None, None, &recipe).unwrap();
     assert_eq!(full.trees(), 300);
@@ -217,7 +217,7 @@ fn tables_that_do_not_fit_are_refused_by_name() {
     let twice = vec![("x".to_owned(), Column::Number(vec![1.0, 2.0])); 2];
     assert_eq!(train(&Table::new(2, twice).unwrap(), &[0.0, 1.0]), "two columns are named `x`");
     let (rows, labels) = flights(0..100);
-    let unfit = Boosting::train(&rows, &labels, None, Some((&empty, &[])), &small()).unwrap_err();
+    let unfit = Boosting::train(&rows, &labels, None, Some((&empty, &[], None)), &small()).unwrap_err();
     assert_eq!(unfit.to_string(), "the validation table has no rows");
 }
 

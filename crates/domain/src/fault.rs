@@ -15,8 +15,10 @@ pub enum Remedy {
     SendLess,
     /// There is no room to keep what the request brings: make some, then send it again (507).
     MakeRoom,
-    /// The request comes too early or too often: send it again (503).
+    /// The request comes too early: send it again (503).
     RetryLater,
+    /// More requests come than can be answered: send fewer at a time, this one again in a moment (429).
+    SlowDown,
     /// Nothing a caller can do: it is ours to mend (500).
     ReportBug,
 }

@@ -60,6 +60,19 @@ impl Column {
         }
     }
 
+    /// The rows of several columns, one after the other; `None` if they do not hold the same kind of value.
+    pub fn concat(columns: &[&Self]) -> Option<Self> {
+        if columns.iter().all(|column| matches!(column, Self::Category { .. })) {
+            let texts = columns.iter().flat_map(|column| (0..column.len()).map(|row| column.category(row)));
+            return Some(Self::from_text(texts));
+        }
+        let numbers = columns.iter().map(|column| match column {
+            Self::Number(values) => Some(values.as_slice()),
+            Self::Category { .. } => None,
+        });
+        Some(Self::Number(numbers.collect::<Option<Vec<_>>>()?.concat()))
+    }
+
     /// A category column from text; levels are numbered in order of first appearance.
     pub fn from_text<'a>(values: impl IntoIterator<Item = Option<&'a str>>) -> Self {
         let mut known = std::collections::HashMap::new();
@@ -117,6 +130,29 @@ impl Table {
         }
     }
 
+    /// The rows of several tables, one after the other, under the first one's columns; `None` if one lacks a column or holds
+    /// another kind of value there.
+    pub fn concat(tables: &[&Self]) -> Option<Self> {
+        let first = tables.first()?;
+        if tables.len() == 1 {
+            return Some((*first).clone());
+        }
+        let column = |(name, _): &(String, Column)| {
+            let parts = tables.iter().map(|table| table.column(name)).collect::<Option<Vec<_>>>()?;
+            Some((name.clone(), Column::concat(&parts)?))
+        };
+        let columns = first.columns.iter().map(column).collect::<Option<_>>()?;
+        Some(Self { rows: tables.iter().map(|table| table.rows).sum(), columns })
+    }
+
+    /// The same table with more columns after its own.
+    ///
+    /// # Errors
+    /// [`RaggedTable`] if one of them has another number of rows.
+    pub fn with(&self, more: impl IntoIterator<Item = (String, Column)>) -> Result<Self, RaggedTable> {
+        Self::new(self.rows, self.columns.iter().cloned().chain(more).collect())
+    }
+
     /// The number of rows.
     pub fn rows(&self) -> usize {
         self.rows
@@ -157,6 +193,23 @@ pub struct History {
 }
 
 impl History {
+    /// No event for so many rows.
+    pub fn none(rows: usize) -> Self {
+        Self { offsets: vec![0; rows + 1], times: vec![], fields: Table::default() }
+    }
+
+    /// The rows of several histories, one after the other; `None` if their fields differ.
+    pub fn concat(histories: &[&Self]) -> Option<Self> {
+        let mut offsets = vec![0];
+        for history in histories {
+            let (before, first) = (*offsets.last()?, *history.offsets.first()?);
+            offsets.extend(history.offsets[1..].iter().map(|offset| before + offset - first));
+        }
+        let fields: Vec<&Table> = histories.iter().map(|history| &history.fields).collect();
+        let times = histories.iter().flat_map(|history| history.times.iter().copied()).collect();
+        Some(Self { offsets, times, fields: Table::concat(&fields)? })
+    }
+
     /// The number of rows (not of events).
     pub fn rows(&self) -> usize {
         self.offsets.len().saturating_sub(1)
@@ -201,6 +254,31 @@ mod tests {
         let taken = history.take(&[2, 0]);
         assert_eq!(taken.offsets, [0, 1, 3]);
         assert_eq!(taken.times, [30, 10, 20]);
+    }
+
+    #[test]
+    fn tables_and_histories_of_several_requests_are_one_after_the_other() {
+        let table = |codes: &[Option<&str>]| {
+            let carriers = Column::from_text(codes.iter().copied());
+            let numbers = Column::Number(vec![codes.len() as f64; codes.len()]);
+            Table::new(codes.len(), vec![("c".into(), carriers), ("n".into(), numbers)]).unwrap()
+        };
+        let (first, second) = (table(&[Some("UA"), None]), table(&[Some("AA"), Some("UA"), Some("B6")]));
+        let both = Table::concat(&[&first, &second]).unwrap();
+        let seen: Vec<_> = (0..5).map(|row| both.column("c").unwrap().category(row)).collect();
+        assert_eq!(seen, [Some("UA"), None, Some("AA"), Some("UA"), Some("B6")]);
+        assert_eq!(both.take(&[2, 3, 4]).column("n"), second.column("n"));
+        let other = Table::new(1, vec![("c".into(), Column::Number(vec![1.0]))]).unwrap();
+        assert_eq!(Table::concat(&[&first, &other]), None);
+        let history = |offsets: Vec<usize>, fields: &Table| History {
+            times: (0..fields.rows() as i64).collect(),
+            offsets,
+            fields: fields.clone(),
+        };
+        let joined =
+            History::concat(&[&history(vec![0, 2], &first), &history(vec![0, 0, 3], &second)]).unwrap();
+        assert_eq!(joined.offsets, [0, 2, 2, 5]);
+        assert_eq!(joined.take(&[2]).times, [0, 1, 2]);
     }
 
     #[test]

@@ -39,6 +39,16 @@ impl Exact {
         column
     }
 
+    /// A column of vectors of `width` numbers; one of another length is null.
+    pub fn vectors<'a>(width: u16, vectors: impl IntoIterator<Item = &'a [f32]>) -> Self {
+        let mut column = Self::new(ValueType::Vector(width));
+        for vector in vectors {
+            let bytes: Vec<u8> = vector.iter().flat_map(|number| number.to_le_bytes()).collect();
+            column.push(Some(&bytes));
+        }
+        column
+    }
+
     /// The type.
     pub fn kind(&self) -> ValueType {
         self.kind

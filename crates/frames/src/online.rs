@@ -1,11 +1,14 @@
 //! Online features of a dataset: which rows a request needs, and what they make of it. The kernels are the offline ones.
 
-use domain::definitions::{Dataset, Definitions, Shape, ViewVersion, ViewVersions};
-use domain::online::{Ask, Fetched, OnlineRow};
+use domain::definitions::{Dataset, Definitions, FeatureView, Shape, ViewVersion, ViewVersions};
+use domain::online::{Ask, Fetched, OnlineRow, OnlineRows};
+use domain::tabular::History;
 
 use crate::Error;
-use crate::assemble::{Assembled, assemble, needed};
+use crate::assemble::{Assembled, assemble, needed, schema_of};
 use crate::frame::{Frame, Values};
+use crate::groups::{Groups, Question};
+use crate::history::last_k;
 use crate::keys::Keys;
 use crate::payload::Decoder;
 use crate::source_file::conform;
@@ -67,6 +70,38 @@ pub fn features(
         let version = version_of(versions, &needed.view.name)?;
         rows_of(&needed.schema, version, asked, fetched)
     })
+}
+
+/// The history of every key that a view of shape `last_k` has online at `now`, and the key columns, one row a key. A key whose
+/// events are all too old, or that was deleted, is left out.
+///
+/// # Errors
+/// [`Error::Unreadable`] if the view has no `last_k`, or a stored row does not fit it.
+pub fn all_histories(
+    definitions: &Definitions,
+    versions: &ViewVersions,
+    view: &FeatureView,
+    online: &OnlineRows,
+    now: i64,
+) -> Result<(Frame, History), Error> {
+    let missing = || Error::unreadable("definitions", format!("view `{}` has no `last_k`", view.name));
+    let last = view.last_k.as_ref().ok_or_else(missing)?;
+    let schema = schema_of(definitions, view)?;
+    let version = version_of(versions, &view.name)?;
+    let decoder = Decoder::new(&schema.keys, &schema.values, &version.revisions);
+    let stored: Vec<&OnlineRow> = online.rows().iter().collect();
+    let rows = ViewRows::from_online(&schema, &decoder, online, &stored)?;
+    let keys = rows.keys(&schema)?;
+    let groups = Groups::new(&keys, rows.moments());
+    let distinct = keys.distinct();
+    let questions: Vec<Question<'_>> =
+        distinct.iter().map(|key| Question { key: Some(key), cutoff: now, as_of: now }).collect();
+    let exclusive = view.boundary == domain::definitions::Boundary::Exclusive;
+    let (history, known) = last_k(&groups, &rows.frame, &questions, last, exclusive)?;
+    let found: Vec<usize> = (0..distinct.len()).filter(|&key| known[key].is_some()).collect();
+    let names = found.iter().map(|&key| distinct[key].as_slice());
+    let named = Frame::new(found.len(), crate::keys::decode(&schema.keys, names)?);
+    Ok((named, history.take(&found)))
 }
 
 /// The rows of the keys that are asked for, out of what was fetched for many.

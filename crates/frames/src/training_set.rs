@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use domain::definitions::{Dataset, Definitions, Format, Object, Source};
+use domain::definitions::{Dataset, Definitions, Format, Object, Source, ValueType};
 use domain::split::Window;
 use domain::tabular::{History, Table};
 use domain::{Cutoff, LabelTime};
@@ -330,10 +330,17 @@ fn manifest(dataset: &Dataset, spine: &Spine, assembled: &Assembled) -> Manifest
         leak_audit,
         status_rates,
         windows: window_statistics(dataset, spine, assembled),
-        schema_fingerprint: hash(&json!(schema)),
+        schema_fingerprint: schema_fingerprint(&assembled.features.schema()),
         schema,
         spine_sha256: spine.sha256.clone(),
     }
+}
+
+/// A hash of columns' names and types, in order.
+pub fn schema_fingerprint(schema: &[(String, ValueType)]) -> String {
+    let named: Vec<(&str, String)> =
+        schema.iter().map(|(name, kind)| (name.as_str(), kind.to_string())).collect();
+    hash(&json!(named))
 }
 
 fn named_rates(rates: BTreeMap<String, BTreeMap<Status, f64>>) -> BTreeMap<String, BTreeMap<String, f64>> {

@@ -27,6 +27,7 @@ pub mod model;
 pub mod optimizer;
 pub mod pretrain;
 mod quantiles;
+pub mod reader;
 pub mod tabular;
 pub mod tokenizer;
 
@@ -41,5 +42,6 @@ pub use model::{
     Activation, Batch, Decoder, Ended, Generation, Gpt, GptConfig, NormKind, Positions, Sampling,
 };
 pub use pretrain::{PretrainRecipe, Pretraining, Progress};
+pub use reader::Reader;
 pub use tabular::TabularEncoder;
-pub use tokenizer::{EventField, EventSpec, EventTokenizer, FieldKind};
+pub use tokenizer::{EventField, EventSpec, EventTokenizer, FieldKind, Meaning};

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use candle_core::{Device, Tensor};
 use gpt::Kernels;
 use gpt::layers::Parameters;
-use gpt::tabular::Cross;
+use gpt::tabular::{Cross, Piecewise};
 
 fn golden() -> HashMap<String, Tensor> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/plr_dcn_ref.safetensors");
@@ -56,4 +56,19 @@ fn cross_layers_of_full_and_of_low_rank_are_those_of_dcn_v2() {
         assert!(gap(&cross(&golden, 0, kernels), &golden["cross"]) < 1e-5);
         assert!(gap(&cross(&golden, 8, kernels), &golden["cross_lr"]) < 1e-5);
     }
+}
+
+#[test]
+fn piecewise_embeddings_begin_as_those_of_rtdl() {
+    let golden = golden(); // of version B, whose pieces begin at 0
+    let mut parameters = Parameters::new(&Device::Cpu, 0);
+    let layer = Piecewise::new(&mut parameters, 5, 4, 8).unwrap();
+    let named = [
+        ("tower.numbers.pieces", "ple.linear.weight"),
+        ("tower.numbers.linear", "ple.linear0.weight"),
+        ("tower.numbers.bias", "ple.linear0.bias"),
+    ];
+    parameters.load(&named.map(|(ours, theirs)| (ours.to_owned(), golden[theirs].clone())).into()).unwrap();
+    let ours = layer.forward(&golden["x"]).unwrap();
+    assert!(gap(&ours, &golden["ple"].flatten_from(1).unwrap()) < 1e-5);
 }

@@ -140,6 +140,26 @@ pub struct WorkerConfig {
     pub log_rows: usize,
     /// The longest that a logged prediction waits for its file, in seconds.
     pub flush_seconds: u64,
+    /// How many model versions are kept in memory; beyond it the one that was asked for longest ago is let go.
+    pub loaded_models: usize,
+    /// How many texts of events are written at a time; past it, requests are told to come back.
+    pub generations: usize,
+    /// How requests share passes through a model.
+    pub batching: BatchingConfig,
+}
+
+/// How requests share passes through a model.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchingConfig {
+    /// How many requests may wait for a model; past it, they are told to come back.
+    pub queue: usize,
+    /// How many rows one pass answers, at most; 1 answers each request alone.
+    pub rows: usize,
+    /// How long a pass waits for more requests while several come at a time, in milliseconds. A lone one never waits.
+    pub wait_milliseconds: u64,
+    /// How long a request may wait for its answer, in milliseconds.
+    pub deadline_milliseconds: u64,
 }
 
 /// Online features.
@@ -182,7 +202,19 @@ impl Default for Config {
             },
             log: LogConfig { filter: "info,sqlx=warn,tower_http=warn".to_owned(), json: false },
             jobs: JobsConfig { lease_seconds: 30, poll_seconds: 5, cancel_grace_seconds: 30 },
-            worker: WorkerConfig { device: "cpu".to_owned(), log_rows: 10_000, flush_seconds: 5 },
+            worker: WorkerConfig {
+                device: "cpu".to_owned(),
+                log_rows: 10_000,
+                flush_seconds: 5,
+                loaded_models: 8,
+                generations: 4,
+                batching: BatchingConfig {
+                    queue: 256,
+                    rows: 256,
+                    wait_milliseconds: 2,
+                    deadline_milliseconds: 10_000,
+                },
+            },
             artifacts: ArtifactsConfig {
                 url: None,
                 endpoint: None,

@@ -1,4 +1,4 @@
-//! The HTTP surface around a service's own routes: `/metrics`, `/healthz`, `/readyz`, `/health`, limits, tokens, request metrics.
+//! The HTTP surface around a service's own routes: `/metrics`, `/healthz`, `/readyz`, `/health`, `/version`, limits, tokens, request metrics.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -73,6 +73,9 @@ pub fn surface(context: &Context, routes: Router) -> Router {
         .layer(SetRequestIdLayer::new(request_id, MakeRequestUuid))
 }
 
+/// The MLflow release whose behaviour this is: what its clients of tracking and of serving ask any process.
+const MLFLOW_VERSION: &str = "3.17.2";
+
 fn operations(context: &Context) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
@@ -80,6 +83,7 @@ fn operations(context: &Context) -> Router {
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route("/health", get(health))
+        .route("/version", get(|| async { MLFLOW_VERSION }))
         .merge(crate::jobs::routes::routes())
         .merge(crate::auth::routes::routes())
         .with_state(context.clone())

@@ -36,6 +36,7 @@ pub fn status_of(remedy: Remedy) -> StatusCode {
         Remedy::SendLess => StatusCode::PAYLOAD_TOO_LARGE,
         Remedy::MakeRoom => StatusCode::INSUFFICIENT_STORAGE,
         Remedy::RetryLater => StatusCode::SERVICE_UNAVAILABLE,
+        Remedy::SlowDown => StatusCode::TOO_MANY_REQUESTS,
         Remedy::ReportBug => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -77,7 +78,7 @@ impl IntoResponse for Problem {
         }
         let mut response =
             (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(document)).into_response();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
         }
         response

@@ -87,6 +87,18 @@ pub fn estimate(
     Ok(Estimate { value, band })
 }
 
+/// The value of [`estimate`] alone, without the draws behind its band.
+///
+/// # Errors
+/// As [`estimate`].
+pub fn expected(metric: Metric, probabilities: &[f64]) -> Result<f64, Error> {
+    check::at_least(1, probabilities.len(), "rows")?;
+    check::all(probabilities, "probabilities", "in [0, 1]", |p| (0.0..=1.0).contains(&p))?;
+    let (even, order) = (vec![1.0; probabilities.len()], descending(probabilities));
+    expectation(metric, probabilities, &even, &order, &|row| probabilities[row])
+        .ok_or(Error::Undefined { what: "the metric" })
+}
+
 fn descending(probabilities: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..probabilities.len()).collect();
     order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
@@ -142,6 +154,7 @@ mod tests {
         let mut generator = Generator::from_seed(5);
         let p: Vec<f64> = (0..4_000).map(|_| generator.uniform()).collect();
         let found = estimate(Metric::Auc, &p, None, &mut generator).unwrap();
+        assert_eq!(expected(Metric::Auc, &p).unwrap(), found.value);
         let inside = (0..200)
             .filter(|_| {
                 let labels: Vec<bool> = p.iter().map(|&p| generator.uniform() < p).collect();

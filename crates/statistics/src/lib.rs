@@ -23,8 +23,10 @@ pub mod profile;
 pub mod random;
 pub mod ranking;
 pub mod resampling;
+pub mod ridge;
 pub mod rule;
 pub mod scoring;
+pub mod segments;
 pub mod sequential;
 mod venn_abers;
 

@@ -75,6 +75,8 @@ pub struct ServedWindow {
 /// A prediction and what came true.
 #[derive(Clone, Copy, Debug)]
 pub struct Scored {
+    /// Which one.
+    pub prediction: PredictionId,
     /// The moment it was made for.
     pub cutoff: DateTime<Utc>,
     /// What was answered.
@@ -260,7 +262,7 @@ pub async fn scored(
     Ok(sqlx::query_as!(
         Scored,
         r#"
-        select p.cutoff, p.probability, l.outcome
+        select p.prediction_id as "prediction: PredictionId", p.cutoff, p.probability, l.outcome
         from predictions p join labels l using (project, prediction_id)
         where p.project = $1 and p.registered_model = $2 and p.version = $3 and p.cutoff >= $4 and p.cutoff < $5
         order by p.cutoff, p.prediction_id

@@ -14,6 +14,7 @@ mod error;
 mod feast;
 mod ingest;
 mod intake;
+mod intake_file;
 mod materialize;
 mod metrics;
 mod online;
@@ -131,10 +132,11 @@ pub fn start(context: &Context) {
     let store = FeatureStore::of(context);
     parity::start(&store);
     sweep::start(&store);
-    let erasing = store.clone();
+    let (erasing, taking) = (store.clone(), store.clone());
     let (merging, retaining) = (context.clone(), context.clone());
     let handlers = Handlers::default()
         .on(JOB_KIND, move |job| training::build(store.clone(), job))
+        .on(intake_file::JOB_KIND, move |job| intake_file::run(taking.clone(), job))
         .on(erase::JOB_KIND, move |job| erase::run(erasing.clone(), job))
         .on(compact::JOB_KIND, move |job| compact::run(merging.clone(), job))
         .on(compact::RETAIN_KIND, move |job| compact::run_retention(retaining.clone(), job));

@@ -9,6 +9,7 @@ use feature_store::sources::QueryRows;
 use serde_json::json;
 use service_kit::{Config, provenance, shutdown, telemetry};
 
+use crate::backtest::{self, Backtest, Optimism};
 use crate::client::{Client, definition_files};
 use crate::dataset::{self, Dataset};
 use crate::demo::{self, DemoOptions};
@@ -71,6 +72,10 @@ enum Action {
         #[arg(long)]
         promote: bool,
     },
+    /// Walk a model's path from an origin that moves on, and print what each fold came to.
+    Backtest(Backtest),
+    /// Print what a random split would have claimed of a model, beside the later truth.
+    Optimism(Optimism),
     /// Look at, fill, read and erase the features of a running Foretime.
     #[command(subcommand)]
     Features(Features),
@@ -199,6 +204,8 @@ async fn act(command: Command) -> Result<(), Failure> {
         Action::Features(features) => features::run(&Client::of(&config)?, features).await,
         Action::Ingest(ingest) => push(&config, ingest).await,
         Action::Train { model, promote } => train(&config, &model, promote).await,
+        Action::Backtest(asked) => backtest::run(&Client::of(&config)?, &asked).await,
+        Action::Optimism(asked) => backtest::optimism(&Client::of(&config)?, &asked).await,
         Action::Dataset(dataset) => dataset::run(&config, dataset).await,
         Action::Monitor(asked) => monitor::run(&config, asked).await,
         Action::Jobs(asked) => jobs::run(&Client::of(&config)?, asked).await,
@@ -317,15 +324,10 @@ async fn push_query(
 
 async fn train(config: &Config, model: &str, promote: bool) -> Result<(), Failure> {
     let client = Client::of(config)?;
-    let definitions = client.json(reqwest::Method::GET, "/v1/definitions", None).await?;
-    let found = definitions["model"].as_array().into_iter().flatten().find(|body| body["name"] == model);
-    let dataset = found.and_then(|body| body["dataset"].as_str());
-    let dataset =
-        dataset.ok_or_else(|| Failure(format!("there is no model `{model}`; apply its definition first")))?;
-    let set = client.work("/v1/training-sets", &json!({ "dataset": dataset }), |_| {}).await?;
-    let request = json!({ "model": model, "training_set": set["training_set"], "promote": promote });
+    let set = backtest::training_set(&client, model).await?;
+    let request = json!({ "model": model, "training_set": set, "promote": promote });
     let trained = client.work("/v1/training-jobs", &request, |_| {}).await?;
-    println!("run {} on training set {}", trained["run_id"], set["training_set"]);
+    println!("run {} on training set {set}", trained["run_id"]);
     println!("{}", trained["evaluation"]["overall"]);
     Ok(())
 }

@@ -4,6 +4,7 @@
 //!
 //! Invariants: this is the only crate that knows more than one service; commands talk to a running Foretime over HTTP.
 
+mod backtest;
 pub mod backup;
 pub mod cli;
 mod client;

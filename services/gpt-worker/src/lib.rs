@@ -6,27 +6,36 @@
 //! Invariants: a model is judged only on rows later than everything it learned from; a calibrator serves only if a later
 //! window says that it helps; every answer is logged with the exact version that gave it.
 
+mod backtest;
 mod calibrate;
 mod error;
 mod kinds;
 mod metrics;
 mod model_file;
 mod optimism;
-mod predict;
+mod path;
 mod prediction_log;
+mod publish;
 mod record;
 mod requests;
+mod serving;
 mod train;
 mod training_data;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::routing::post;
+pub use backtest::{BACKTEST_JOB, Backtest};
 pub use error::Error;
 pub use optimism::{OPTIMISM_JOB, Optimism};
+pub use publish::{PUBLISH_JOB, PublishEmbeddings};
 use service_kit::Context;
 use service_kit::catalogue::Catalogues;
 use service_kit::jobs::Handlers;
 use service_kit::online::Reader;
+use service_kit::openapi::{Listed, describe};
+use tokio::sync::Semaphore;
 pub use train::{TRAIN_JOB, Train};
 
 /// The worker's routes and the state behind them.
@@ -34,7 +43,8 @@ pub use train::{TRAIN_JOB, Train};
 pub struct Worker {
     context: Context,
     metrics: metrics::Metrics,
-    champions: predict::Champions,
+    models: serving::Models,
+    generations: Arc<Semaphore>,
     log: prediction_log::PredictionLog,
     catalogues: Catalogues,
     reader: Reader,
@@ -46,7 +56,8 @@ impl Worker {
         Self {
             context: context.clone(),
             metrics: metrics::Metrics::of(context),
-            champions: predict::Champions::default(),
+            models: context.shared(|_| serving::Models::default()),
+            generations: Arc::new(Semaphore::new(context.config.worker.generations.max(1))),
             log: prediction_log::PredictionLog::new(context),
             catalogues: Catalogues::of(context),
             reader: Reader::of(context),
@@ -55,23 +66,34 @@ impl Worker {
 
     /// The worker's routes.
     pub fn router(&self) -> Router {
-        Router::new()
-            .route("/v1/training-jobs", post(requests::train))
-            .route("/v1/optimism-reports", post(requests::optimism))
-            .route("/v1/predict", post(predict::predict))
-            .route("/v1/prediction-log/flush", post(predict::flush))
-            .with_state(self.clone())
+        describe(&self.context, serving::DOCUMENT);
+        serving::routes().router.merge(jobs().router).merge(serving::foreign()).with_state(self.clone())
+    }
+
+    fn project(&self) -> &str {
+        &self.context.config.project
     }
 
     /// Starts the job loop and the prediction log's clock.
     pub fn start(&self) {
-        let (train, optimism) = (self.clone(), self.clone());
+        let [train, optimism, backtest, publish] = [(); 4].map(|()| self.clone());
         let handlers = Handlers::default()
             .on(TRAIN_JOB, move |job| train::handle(train.clone(), job))
-            .on(OPTIMISM_JOB, move |job| optimism::handle(optimism.clone(), job));
+            .on(OPTIMISM_JOB, move |job| optimism::handle(optimism.clone(), job))
+            .on(BACKTEST_JOB, move |job| backtest::handle(backtest.clone(), job))
+            .on(PUBLISH_JOB, move |job| publish::handle(publish.clone(), job));
         service_kit::jobs::start(&self.context, handlers);
         self.log.start();
     }
+}
+
+/// Asking for work; `openapi.json` describes it.
+fn jobs() -> Listed<Worker> {
+    Listed::default()
+        .route("/v1/training-jobs", post(requests::train))
+        .route("/v1/optimism-reports", post(requests::optimism))
+        .route("/v1/backtests", post(requests::backtest))
+        .route("/v1/embedding-jobs", post(requests::publish))
 }
 
 /// Prepares a process that trains: freed memory is kept for the next step instead of going back to the system.

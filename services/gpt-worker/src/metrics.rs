@@ -1,8 +1,8 @@
 //! What the worker measures.
 
-use prometheus::{HistogramVec, IntCounterVec, Registry};
+use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec, Registry};
 use service_kit::Context;
-use service_kit::metrics::{counter, histogram};
+use service_kit::metrics::{counter, gauge, histogram};
 
 /// What the worker measures.
 #[derive(Clone, Debug)]
@@ -13,6 +13,12 @@ pub(crate) struct Metrics {
     pub(crate) predict_seconds: HistogramVec,
     /// How long training took, by model.
     pub(crate) training_seconds: HistogramVec,
+    /// Rows that shared a pass, by model.
+    pub(crate) batch_rows: HistogramVec,
+    /// Requests that wait, by model.
+    pub(crate) waiting: IntGaugeVec,
+    /// Requests that were not answered, by model and why: `full` or `late`.
+    pub(crate) rejected: IntCounterVec,
 }
 
 impl Metrics {
@@ -21,7 +27,7 @@ impl Metrics {
         context.shared(Self::register)
     }
 
-    fn register(registry: &Registry) -> Self {
+    pub(crate) fn register(registry: &Registry) -> Self {
         let metrics = Self {
             predictions: counter(
                 "foretime_predictions_total",
@@ -40,10 +46,25 @@ impl Metrics {
                 &["model"],
                 vec![1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0],
             ),
+            batch_rows: histogram(
+                "foretime_predict_batch_rows",
+                "Rows that shared one pass through a model.",
+                &["model"],
+                vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1_024.0],
+            ),
+            waiting: gauge("foretime_predict_queue_requests", "Requests that wait for a model.", &["model"]),
+            rejected: counter(
+                "foretime_predict_rejected_total",
+                "Requests that a model had no time for, by why.",
+                &["model", "why"],
+            ),
         };
         registry.register(Box::new(metrics.predictions.clone())).ok();
         registry.register(Box::new(metrics.predict_seconds.clone())).ok();
         registry.register(Box::new(metrics.training_seconds.clone())).ok();
+        registry.register(Box::new(metrics.batch_rows.clone())).ok();
+        registry.register(Box::new(metrics.waiting.clone())).ok();
+        registry.register(Box::new(metrics.rejected.clone())).ok();
         metrics
     }
 }

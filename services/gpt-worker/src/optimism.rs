@@ -13,7 +13,7 @@ use service_kit::judging::scores;
 use statistics::Generator;
 use statistics::calibrators::sigmoid;
 
-use crate::kinds::Learned;
+use crate::kinds::{Lesson, learn};
 use crate::training_data::{TrainingData, at_least, sample};
 use crate::{Error, Worker};
 
@@ -79,11 +79,9 @@ fn judge(
 ) -> Result<Scores, Error> {
     let train = data.rows(sample(train, data.model.max_train_rows, data.model.seed));
     let (validation, test) = (data.rows(validation), data.rows(test));
-    let stream = data.dataset.history.as_ref().and_then(|name| data.definitions.event_stream(name));
-    let learned = Learned::train(&data.model, stream, &train, &validation, &mut |_| {
-        std::ops::ControlFlow::Continue(())
-    })?;
-    let odds = learned.log_odds(&test.table, test.history.as_ref(), &test.cutoffs)?;
-    let probabilities: Vec<f64> = odds.into_iter().map(sigmoid).collect();
+    let lesson = Lesson::new(&data.model, data.stream(), &train, &validation)?;
+    let learned = learn(&lesson, &mut |_| std::ops::ControlFlow::Continue(()))?;
+    let odds = learned.log_odds(test.asked())?;
+    let probabilities: Vec<f64> = odds.into_iter().map(|odds| sigmoid(odds - lesson.prior_shift())).collect();
     Ok(scores(&probabilities, &test.labels)?)
 }

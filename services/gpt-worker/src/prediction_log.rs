@@ -13,6 +13,7 @@ use service_kit::Context;
 use storage::predictions::{NewLog, Prediction};
 
 use crate::Error;
+use crate::serving::Statuses;
 
 /// Answers of one version on their way to a file.
 #[derive(Debug)]
@@ -123,6 +124,15 @@ impl PredictionLog {
         tx.commit().await?;
         Ok(())
     }
+}
+
+/// The features with what became of each row's question to each view, as `status__VIEW`.
+pub(crate) fn with_statuses(mut features: Frame, statuses: &Statuses) -> Frame {
+    for (view, of_rows) in &statuses.0 {
+        let named = Values::text(of_rows.iter().map(|status| Some(status.name())));
+        features.set(format!("status__{view}"), named);
+    }
+    features
 }
 
 /// A new answer at `cutoff`.

@@ -174,20 +174,19 @@ fn owned(pairs: &[(&str, String)]) -> Vec<(String, String)> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
 }
 
-/// The version under an alias, and its model's folder relative to the data directory.
-pub(crate) async fn served(
+/// The folder of a version's model, relative to the data directory; `None` if there is no such version or it was not trained
+/// here.
+pub(crate) async fn folder_of(
     conn: &mut PgConnection,
     project: &str,
     model: &str,
-    alias: &str,
-) -> Result<Option<(i32, String)>, Error> {
-    let Some(number) = storage::models::alias_of(conn, project, model, alias).await? else { return Ok(None) };
-    let version = storage::models::find_version(conn, project, model, number).await?;
-    let Some(run_id) = version.and_then(|version| version.run_id) else { return Ok(None) };
+    version: i32,
+) -> Result<Option<String>, Error> {
+    let found = storage::models::find_version(conn, project, model, version).await?;
+    let Some(run_id) = found.and_then(|version| version.run_id) else { return Ok(None) };
     let evidence = storage::model_evidence::find(conn, project, &run_id).await?;
-    let folder = evidence.and_then(|evidence| {
+    Ok(evidence.and_then(|evidence| {
         let (folder, _) = evidence.reference_path.rsplit_once('/')?;
         Some(folder.to_owned())
-    });
-    Ok(folder.map(|folder| (number, folder)))
+    }))
 }

@@ -1,15 +1,20 @@
-//! Asking for work: training jobs and optimism reports are enqueued here and done by the job loop.
+//! Asking for work: what takes long is enqueued here and done by the job loop.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use domain::ids::{JobId, TrainingSetId};
+use domain::split::RollingOrigin;
+use domain::{Cutoff, Horizon};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service_kit::{JsonBody, Problem};
 use storage::jobs::NewJob;
 
-use crate::{Error, OPTIMISM_JOB, Optimism, TRAIN_JOB, Train, Worker};
+use crate::{
+    BACKTEST_JOB, Backtest, Error, OPTIMISM_JOB, Optimism, PUBLISH_JOB, PublishEmbeddings, TRAIN_JOB, Train,
+    Worker,
+};
 
 /// A model to train.
 #[derive(Deserialize)]
@@ -59,18 +64,63 @@ pub(crate) async fn optimism(
     enqueue(&worker, OPTIMISM_JOB, &request.model, request.training_set, json!(payload)).await
 }
 
+/// A model to backtest.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BacktestRequest {
+    model: String,
+    training_set: TrainingSetId,
+    folds: usize,
+    test: Horizon,
+    validation: Horizon,
+    #[serde(default)]
+    train: Option<Horizon>,
+}
+
+/// Folds of one backtest, at most.
+const MOST_FOLDS: usize = 200;
+
+pub(crate) async fn backtest(
+    State(worker): State<Worker>,
+    JsonBody(request): JsonBody<BacktestRequest>,
+) -> Answer {
+    let BacktestRequest { model, training_set, folds, test, validation, train } = request;
+    let origin = RollingOrigin { folds, test, validation, train };
+    origin.folds(Cutoff::default()).map_err(|error| Error::BadRequest(error.to_string()))?;
+    if folds > MOST_FOLDS {
+        return Err(Error::BadRequest(format!("`folds` is {folds}; at most {MOST_FOLDS} are walked")).into());
+    }
+    let project = worker.context.config.project.clone();
+    let payload = Backtest { project, model: model.clone(), training_set, origin };
+    enqueue(&worker, BACKTEST_JOB, &model, training_set, json!(payload)).await
+}
+
+pub(crate) async fn publish(
+    State(worker): State<Worker>,
+    JsonBody(request): JsonBody<PublishEmbeddings>,
+) -> Answer {
+    crate::publish::check(&worker, &request).await?;
+    promise(&worker, PUBLISH_JOB, json!(request)).await
+}
+
 /// Enqueues work on a model, after it was looked up: a misspelt name is refused now, not by the job.
 async fn enqueue(worker: &Worker, kind: &str, model: &str, set: TrainingSetId, payload: Value) -> Answer {
-    let context = &worker.context;
-    let project = context.config.project.as_str();
-    let mut tx = context.db.begin().await.map_err(storage::Error::from)?;
-    let definitions = storage::definitions::load(&mut tx, project).await?;
+    let project = worker.project();
+    let mut conn = worker.context.db.acquire().await.map_err(storage::Error::from)?;
+    let definitions = storage::definitions::load(&mut conn, project).await?;
     if definitions.model(model).is_none() {
         return Err(Error::Undefined { kind: "model", name: model.to_owned() }.into());
     }
-    storage::training_sets::get(&mut tx, project, set).await?;
+    storage::training_sets::get(&mut conn, project, set).await?;
+    drop(conn);
+    promise(worker, kind, payload).await
+}
+
+async fn promise(worker: &Worker, kind: &str, payload: Value) -> Answer {
+    let context = &worker.context;
+    let mut tx = context.db.begin().await.map_err(storage::Error::from)?;
     let job = NewJob {
-        project: project.to_owned(),
+        project: worker.project().to_owned(),
         kind: kind.to_owned(),
         payload,
         dedup_key: None,

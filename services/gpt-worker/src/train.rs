@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use domain::evaluation::{CalibratorChoice, Evaluation};
 use domain::ids::TrainingSetId;
-use domain::split::Window;
 use domain::{Cutoff, LabelTime};
 use frames::Values;
 use frames::assemble::frame_of;
@@ -14,14 +13,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service_kit::jobs::{Failure, Job, Outcome};
 use service_kit::judging::{by_month, diagram, scores};
-use statistics::calibrators::sigmoid;
 use storage::jobs::NewJob;
 
-use crate::calibrate::choose;
-use crate::kinds::{Learned, Step};
-use crate::model_file::{Card, Servable};
+use crate::kinds::Step;
+use crate::model_file::Servable;
+use crate::path::{Walked, walk};
 use crate::record::Run;
-use crate::training_data::{Rows, TrainingData, at_least, sample};
+use crate::training_data::{Rows, TrainingData, sample};
 use crate::{Error, Worker};
 
 /// The job kind that trains a model.
@@ -129,57 +127,15 @@ fn train(
     relative: &str,
     on_step: &mut dyn FnMut(&Step) -> ControlFlow<()>,
 ) -> Result<Trained, Error> {
-    let windows = data.windows();
-    let train_places = data.places(&windows, Window::Train);
-    let mut fitting_places = data.places(&windows, Window::Validation);
-    let test_places = data.places(&windows, Window::Test);
-    at_least("training", &train_places, 200)?;
-    at_least("validation", &fitting_places, 100)?;
-    at_least("test", &test_places, 100)?;
-    // The earlier half stops training early and fits the calibrator; the later half says whether the calibrator helps.
-    let judging_places = fitting_places.split_off(fitting_places.len() / 2);
-    let trained_through = train_places
-        .iter()
-        .chain(&fitting_places)
-        .chain(&judging_places)
-        .map(|&row| data.set.label_times[row])
-        .max();
-    let train = data.rows(sample(train_places, data.model.max_train_rows, data.model.seed));
-    let (fitting, judging, test) =
-        (data.rows(fitting_places), data.rows(judging_places), data.rows(test_places));
-    let stream = data.dataset.history.as_ref().and_then(|name| data.definitions.event_stream(name));
-    let mut curve = Vec::new();
-    let learned = Learned::train(&data.model, stream, &train, &fitting, &mut |step| {
-        let go_on = on_step(&step);
-        if step.step % 10 == 0 || step.validation_loss.is_some() || step.step == step.steps {
-            curve.push(step);
-        }
-        go_on
-    })?;
-    let raw = |rows: &Rows| learned_probabilities(&learned, rows);
-    let (calibrator, choice) = choose(
-        data.model.calibrator,
-        (&raw(&fitting)?, &fitting.labels),
-        (&raw(&judging)?, &judging.labels),
-    )?;
-    let card = Card::new(
-        data.model.kind,
-        data.dataset.name.clone(),
-        data.manifest.schema_fingerprint.clone(),
-        calibrator,
-    );
-    let importance = learned.importance();
-    let servable = Servable { card, learned };
+    let places = data.places_of(&data.windows())?;
+    let trained_through = places.trained_through(data);
+    let (windows, test) = places.rows(data);
+    let Walked { mut servable, choice, curve } = walk(data, &windows, on_step)?;
+    let importance = servable.learned.importance();
     servable.save(folder)?;
-    let reference = Reference::write(data, &servable, &train, folder)?;
-    let trained_through = trained_through.and_then(LabelTime::from_micros).unwrap_or_default();
+    let reference = Reference::write(data, &servable, &windows.train, folder)?;
     let evaluation = judge(data, &servable, &test, choice, trained_through, folder, relative, &reference)?;
-    Ok(Trained { evaluation, curve, importance, train_rows: train.places.len() })
-}
-
-fn learned_probabilities(learned: &Learned, rows: &Rows) -> Result<Vec<f64>, Error> {
-    let odds = learned.log_odds(&rows.table, rows.history.as_ref(), &rows.cutoffs)?;
-    Ok(odds.into_iter().map(sigmoid).collect())
+    Ok(Trained { evaluation, curve, importance, train_rows: windows.train.places.len() })
 }
 
 /// The training rows that monitors compare with.
@@ -200,7 +156,7 @@ impl Reference {
         let rate =
             train.labels.iter().filter(|label| **label).count() as f64 / train.labels.len().max(1) as f64;
         let rows = data.rows(sample(train.places.clone(), Some(REFERENCE_ROWS), data.model.seed));
-        let probabilities = servable.probabilities(&rows.table, rows.history.as_ref(), &rows.cutoffs)?;
+        let probabilities = servable.probabilities(rows.asked())?;
         let mut frame = frame_of(&rows.table);
         frame.set("probability", Values::Number(probabilities));
         frame.set("cutoff", Values::Time(rows.cutoffs));
@@ -220,7 +176,7 @@ fn judge(
     relative: &str,
     reference: &Reference,
 ) -> Result<Evaluation, Error> {
-    let probabilities = servable.probabilities(&test.table, test.history.as_ref(), &test.cutoffs)?;
+    let probabilities = servable.probabilities(test.asked())?;
     let judged = Judged {
         rows: test.places.iter().map(|&row| data.set.rows[row].clone()).collect(),
         cutoffs: test.cutoffs.clone(),

@@ -1,6 +1,6 @@
 //! A training set in memory, cut by time.
 
-use domain::definitions::{Dataset, Definitions, Model, Split};
+use domain::definitions::{Dataset, Definitions, EventStream, Model, Split};
 use domain::ids::TrainingSetId;
 use domain::split::Window;
 use domain::tabular::{History, Table};
@@ -10,6 +10,7 @@ use service_kit::Context;
 use statistics::Generator;
 
 use crate::Error;
+use crate::path::Windows;
 
 /// Everything a training run needs.
 pub(crate) struct TrainingData {
@@ -22,7 +23,37 @@ pub(crate) struct TrainingData {
     pub(crate) split: Split,
 }
 
+/// Which rows are for what.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    pub(crate) train: Vec<usize>,
+    pub(crate) fitting: Vec<usize>,
+    pub(crate) judging: Vec<usize>,
+    pub(crate) test: Vec<usize>,
+}
+
+impl Places {
+    /// The newest outcome that training, early stopping and calibration see.
+    pub(crate) fn trained_through(&self, data: &TrainingData) -> LabelTime {
+        let seen = self.train.iter().chain(&self.fitting).chain(&self.judging);
+        let newest = seen.map(|&row| data.set.label_times[row]).max();
+        newest.and_then(LabelTime::from_micros).unwrap_or_default()
+    }
+
+    /// The rows to learn and calibrate with, at most as many as the model says, and those to judge on.
+    pub(crate) fn rows(self, data: &TrainingData) -> (Windows, Rows) {
+        let train = sample(self.train, data.model.max_train_rows, data.model.seed);
+        let windows = Windows {
+            train: data.rows(train),
+            fitting: data.rows(self.fitting),
+            judging: data.rows(self.judging),
+        };
+        (windows, data.rows(self.test))
+    }
+}
+
 /// Some rows of a training set.
+#[derive(Clone, Debug)]
 pub(crate) struct Rows {
     pub(crate) places: Vec<usize>,
     pub(crate) table: Table,
@@ -83,17 +114,40 @@ impl TrainingData {
         Ok(Self { id, definitions, model, dataset, manifest, set, split })
     }
 
-    /// Where each row belongs.
+    /// How histories become tokens, if the dataset has any.
+    pub(crate) fn stream(&self) -> Option<&EventStream> {
+        self.dataset.history.as_ref().and_then(|name| self.definitions.event_stream(name))
+    }
+
+    /// Which rows are for what, each window in order of time.
+    ///
+    /// # Errors
+    /// [`Error::TooFewRows`] names the window.
+    pub(crate) fn places_of(&self, windows: &[Window]) -> Result<Places, Error> {
+        let train = self.places(windows, Window::Train);
+        let mut fitting = self.places(windows, Window::Validation);
+        let test = self.places(windows, Window::Test);
+        at_least("training", &train, 200)?;
+        at_least("validation", &fitting, 100)?;
+        at_least("test", &test, 100)?;
+        // The earlier half stops training early and fits the calibrator; the later half says whether the calibrator helps.
+        let judging = fitting.split_off(fitting.len() / 2);
+        Ok(Places { train, fitting, judging, test })
+    }
+
+    /// Where each row belongs under the split.
     pub(crate) fn windows(&self) -> Vec<Window> {
-        (0..self.set.rows.len())
-            .map(|row| {
-                let cutoff = Cutoff::from_micros(self.set.cutoffs[row]);
-                let label_time = LabelTime::from_micros(self.set.label_times[row]);
-                cutoff
-                    .zip(label_time)
-                    .map_or(Window::Purged, |(cutoff, label)| self.split.window(cutoff, label))
-            })
-            .collect()
+        self.windows_by(|cutoff, label| self.split.window(cutoff, label))
+    }
+
+    /// Where each row belongs under a rule.
+    pub(crate) fn windows_by(&self, rule: impl Fn(Cutoff, LabelTime) -> Window) -> Vec<Window> {
+        let window = |row: usize| {
+            let cutoff = Cutoff::from_micros(self.set.cutoffs[row]);
+            let label_time = LabelTime::from_micros(self.set.label_times[row]);
+            cutoff.zip(label_time).map_or(Window::Purged, |(cutoff, label)| rule(cutoff, label))
+        };
+        (0..self.set.rows.len()).map(window).collect()
     }
 
     /// The rows of one window, in order of time.

@@ -15,7 +15,7 @@ pub enum Error {
     #[error("a measure could not be computed")]
     Statistics(#[from] statistics::Error),
     /// The definition names a column that the model does not read.
-    #[error("monitor `{monitor}` watches column `{column}`, which version {version} of the model does not read; it reads: {}", known.join(", "))]
+    #[error("monitor `{monitor}` names column `{column}`, which version {version} of the model does not read; it reads: {}", known.join(", "))]
     UnknownColumn {
         /// The monitor.
         monitor: String,

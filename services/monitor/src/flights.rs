@@ -108,6 +108,7 @@ fn late_arrivals() -> (Vec<Vec<Scored>>, f64) {
     let mut days = vec![Vec::new(); 61];
     for &row in flown.iter().filter(|&&row| (start..end).contains(&departures[row])) {
         days[((departures[row] - start) / 86_400_000_000) as usize].push(Scored {
+            prediction: domain::ids::PredictionId::new(),
             cutoff: DateTime::from_timestamp_micros(departures[row]).unwrap(),
             probability: rate,
             outcome: delays[row] > 15.0,

@@ -26,6 +26,7 @@ mod reference;
 mod reports;
 mod run;
 mod schedule;
+mod segments;
 mod silences;
 mod telling;
 

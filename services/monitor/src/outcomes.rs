@@ -61,6 +61,14 @@ fn worth(series: &[f64]) -> f64 {
     effective_sample_size(series).unwrap_or(series.len() as f64)
 }
 
+/// How many independent rows one of these is worth, in (0, 1].
+pub(crate) fn worth_of_a_row(scored: &[Scored]) -> f64 {
+    match scored.len() {
+        0 => 1.0,
+        rows => (Rows::of(scored).n_eff / rows as f64).clamp(f64::MIN_POSITIVE, 1.0),
+    }
+}
+
 /// Labelled predictions in the order of their cutoffs.
 struct Rows {
     probabilities: Vec<f64>,
@@ -310,6 +318,7 @@ fn blank(kind: &'static str, measure: &str, rows: &Rows) -> Finding {
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, TimeDelta, Utc};
+    use domain::ids::PredictionId;
 
     use super::*;
 
@@ -321,6 +330,7 @@ mod tests {
         let start: DateTime<Utc> = "2013-11-01T00:00:00Z".parse().unwrap();
         let mut generator = Generator::from_seed(seed);
         let row = |i: usize| Scored {
+            prediction: PredictionId::new(),
             cutoff: start + TimeDelta::minutes(i as i64),
             probability: promised,
             outcome: generator.uniform() < rate,
@@ -394,6 +404,7 @@ mod tests {
         let start: DateTime<Utc> = "2013-11-01T00:00:00Z".parse().unwrap();
         let mut scored = |knows: bool| -> Vec<Scored> {
             let row = |&probability: &f64| Scored {
+                prediction: PredictionId::new(),
                 cutoff: start,
                 probability,
                 outcome: generator.uniform() < if knows { probability } else { 0.5 },

@@ -164,7 +164,7 @@ fn watched_columns<'a>(
     version: i32,
 ) -> Result<Vec<String>, Error> {
     let inputs: Vec<String> = known.filter(|name| *name != SCORE).cloned().collect();
-    let mut named = monitor.columns.iter().chain(&monitor.ignore);
+    let mut named = monitor.columns.iter().chain(&monitor.ignore).chain(&monitor.segments);
     if let Some(unknown) = named.find(|column| !inputs.contains(column)) {
         return Err(Error::UnknownColumn {
             monitor: monitor.name.clone(),

@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::outcomes::{self, Step};
 use crate::profiles::{self, Hours};
 use crate::reference::{self, Reference};
+use crate::segments;
 use crate::telling::Teller;
 
 /// Labels are judged once this share of a window's predictions has one, or once the window is this old.
@@ -225,7 +226,7 @@ impl Run<'_> {
 
     async fn judge_labels(
         &self,
-        reference: &Reference,
+        reference: &Arc<Reference>,
         windows: &[ServedWindow],
         until: DateTime<Utc>,
     ) -> Result<usize, Error> {
@@ -238,7 +239,11 @@ impl Run<'_> {
         Ok(due.len())
     }
 
-    async fn outcomes(&self, reference: &Reference, window: &ServedWindow) -> Result<Vec<Finding>, Error> {
+    async fn outcomes(
+        &self,
+        reference: &Arc<Reference>,
+        window: &ServedWindow,
+    ) -> Result<Vec<Finding>, Error> {
         let (project, model, version) = (&self.project, &self.monitor.model, window.version);
         let length = self.monitor.window.delta();
         let (start, end) = (window.start, window.start + length);
@@ -248,15 +253,44 @@ impl Run<'_> {
         let rates =
             storage::monitors::label_rates(&mut conn, project, &self.monitor.name, model, version, start)
                 .await?;
+        let parted = self.segments(reference);
+        let logs = match parted.is_nothing() {
+            true => Vec::new(),
+            false => storage::predictions::logs(&mut conn, project, model, version, from, end).await?,
+        };
         drop(conn);
         let earlier: Vec<Step> = rates.into_iter().map(|(rate, n_eff)| Step { rate, n_eff }).collect();
         let bounds = self.outcome_bounds();
-        let expected = reference.expected;
+        let (reference, data_dir) = (Arc::clone(reference), self.context.data_dir.clone());
         let judge = move || {
             let own = trailing.partition_point(|row| row.cutoff < start);
-            outcomes::judge(&trailing[own..], &trailing, &earlier, expected, bounds)
+            let mut findings =
+                outcomes::judge(&trailing[own..], &trailing, &earlier, reference.expected, bounds)?;
+            if !parted.is_nothing() {
+                let worth = outcomes::worth_of_a_row(&trailing);
+                let span = segments::Span { scored: &trailing, start, worth };
+                findings.extend(segments::judge(
+                    &data_dir,
+                    &logs,
+                    span,
+                    &parted,
+                    &reference.profiles,
+                    bounds,
+                )?);
+            }
+            Ok(findings)
         };
         tokio::task::spawn_blocking(judge).await?
+    }
+
+    /// Which columns part the rows: those declared, and for the search the watched ones.
+    fn segments(&self, reference: &Reference) -> segments::Wanted {
+        let watched = reference.yardsticks.keys().filter(|name| *name != crate::SCORE);
+        segments::Wanted {
+            declared: self.monitor.segments.clone(),
+            searched: watched.cloned().collect(),
+            worst: self.monitor.worst_segments as usize,
+        }
     }
 
     fn outcome_bounds(&self) -> outcomes::Bounds {
@@ -312,6 +346,9 @@ impl Run<'_> {
     }
 
     fn show_one(&self, monitor: &str, finding: &Finding) {
+        if !finding.column.is_empty() && !matches!(finding.kind, "input" | "score") {
+            return; // of a segment: too many for gauges
+        }
         let (metrics, column) = (self.metrics, finding.column.as_str());
         let set = |gauge: prometheus::Gauge, value: Option<f64>| {
             value.into_iter().for_each(|value| gauge.set(value));

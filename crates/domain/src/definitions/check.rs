@@ -2,7 +2,8 @@
 
 use super::objects::{Aggregate, Object, Shape};
 use super::{
-    Dataset, DefinitionError, Definitions, FeatureView, Invalid, Located, Source, ValueType, window_feature,
+    Dataset, DefinitionError, Definitions, FeatureView, Invalid, Located, Model, Source, ValueType,
+    window_feature,
 };
 use crate::expression::{Expression, Type, type_of};
 use crate::words::did_you_mean;
@@ -42,7 +43,7 @@ fn misfits(all: &Definitions, located: &Located) -> Vec<String> {
             None => refer("feature_view", &stream.view),
         },
         Object::Dataset(dataset) => check_dataset(all, dataset),
-        Object::Model(model) => refer("dataset", &model.dataset),
+        Object::Model(model) => check_model(all, model),
         Object::Monitor(monitor) => {
             let retrain = monitor.on_incident.iter().flat_map(|action| refer("model", &action.retrain));
             let channels = monitor.channels.iter().flat_map(|name| refer("channel", name));
@@ -55,6 +56,19 @@ fn misfits(all: &Definitions, located: &Located) -> Vec<String> {
             super::Action::Monitor(monitor) => refer("monitor", monitor),
         },
     }
+}
+
+fn check_model(all: &Definitions, model: &Model) -> Vec<String> {
+    let mut said = reference(all, "dataset", &model.dataset);
+    let history = all.dataset(&model.dataset).map(|dataset| dataset.history.is_some());
+    if model.kind.reads_histories() && history == Some(false) {
+        said.push(format!(
+            "kind `{}` reads histories, and dataset `{}` names no `history`; name an event stream there",
+            model.kind, model.dataset
+        ));
+    }
+    said.extend(model.misfits());
+    said
 }
 
 fn reference(all: &Definitions, kind: &str, name: &str) -> Vec<String> {

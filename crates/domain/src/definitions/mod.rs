@@ -5,6 +5,7 @@
 
 mod channel;
 mod check;
+mod model;
 mod objects;
 mod parse;
 mod plan;
@@ -13,6 +14,7 @@ mod versions;
 
 pub use channel::{Channel, Email, MailTls, Target};
 pub use check::{check, dataset_columns, spine_columns};
+pub use model::{CalibratorKind, ClassWeights, Model, ModelKind, Rolling, WeightRule};
 pub use objects::*;
 pub use parse::{Definitions, Located, parse_file};
 pub use plan::{Before, Change, ChangeKind, Stored, plan};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ValueType;
 use super::channel::Channel;
+use super::model::Model;
 use crate::gate::Gate;
 use crate::time::{Cutoff, Horizon};
 
@@ -407,79 +408,6 @@ pub struct Dataset {
     pub split: Split,
 }
 
-/// How a model learns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ModelKind {
-    /// Gradient-boosted trees.
-    Boosting,
-    /// A GPT over the history and a cross network over the columns, trained together.
-    JointFusion,
-}
-
-impl std::fmt::Display for ModelKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Boosting => "boosting",
-            Self::JointFusion => "joint-fusion",
-        })
-    }
-}
-
-/// Which calibrator is tried on the validation window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CalibratorKind {
-    /// None.
-    Identity,
-    /// One factor on the log-odds.
-    #[default]
-    Temperature,
-    /// A factor and an offset on the log-odds.
-    Platt,
-    /// A monotone step function.
-    Isotonic,
-    /// Three parameters on the two log-probabilities.
-    Beta,
-}
-
-/// A model to train.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Model {
-    /// Its name.
-    pub name: String,
-    /// The registered model that its versions belong to.
-    pub registered_model: String,
-    /// How it learns.
-    pub kind: ModelKind,
-    /// What it learns from.
-    pub dataset: String,
-    /// Settings of the kind.
-    #[serde(default)]
-    pub recipe: serde_json::Map<String, serde_json::Value>,
-    /// Which calibrator is tried; it serves only if a still later window says that it helps.
-    #[serde(default)]
-    pub calibrator: CalibratorKind,
-    /// At most this many training rows, sampled by seed.
-    pub max_train_rows: Option<usize>,
-    /// When retrained: the validation and test windows before now, in place of the dataset's fixed split.
-    pub rolling: Option<Rolling>,
-    /// The seed of everything random.
-    #[serde(default)]
-    pub seed: u64,
-}
-
-/// Windows counted back from now.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rolling {
-    /// The validation window, just before the test.
-    pub validation: Horizon,
-    /// The test window, up to now.
-    pub test: Horizon,
-}
-
 /// What a monitor does when an incident opens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -526,6 +454,14 @@ pub struct Monitor {
     /// Fewer rows than this in a window give `insufficient data`.
     #[serde(default = "min_rows")]
     pub min_rows: u64,
+    /// Input columns whose values part the rows into segments, such as `carrier`: outcomes are judged in each of them too. A
+    /// number parts at the fifths of the training rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<String>,
+    /// How many segments to show of those that fare worst, looked for among all values of the watched columns and of pairs of
+    /// them; none if 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub worst_segments: u32,
     /// Bounds of one's own on named measures.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub thresholds: Vec<Threshold>,
@@ -647,6 +583,9 @@ fn min_rate_change() -> f64 {
 }
 fn min_rows() -> u64 {
     200
+}
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 fn recovery_windows() -> u32 {
     3

@@ -88,6 +88,11 @@ impl GptClassifier {
         &self.curve
     }
 
+    /// The model that reads the sequences, adapters included.
+    pub fn gpt(&self) -> &Gpt {
+        self.body.gpt()
+    }
+
     /// The recipe it was trained with.
     pub fn recipe(&self) -> &ClassifierRecipe {
         &self.recipe

@@ -17,7 +17,7 @@ pub use train::{CurvePoint, FusionProgress, Stage};
 use crate::error::check_rows;
 use crate::layers::Noise;
 use crate::tabular::Encoded;
-use crate::{Batch, Error, EventTokenizer, Gpt, TabularEncoder};
+use crate::{Batch, Error, EventTokenizer, Gpt, Reader, TabularEncoder};
 use network::Network;
 
 /// What to learn from, or to judge with: row i of each belongs together.
@@ -63,6 +63,11 @@ pub struct JointFusion {
 }
 
 impl Backbone {
+    /// The two as a reader of histories.
+    pub fn reader(&self) -> Reader<'_> {
+        Reader { gpt: &self.gpt, tokenizer: &self.tokenizer }
+    }
+
     /// Refuses a model with fewer tokens than its tokenizer makes.
     fn check(&self) -> Result<(), Error> {
         let (known, made) = (self.gpt.config().vocabulary, self.tokenizer.vocabulary_size());
@@ -116,6 +121,11 @@ impl JointFusion {
     /// The stage whose weights were kept. [`Stage::Tabular`] means that the history did not help.
     pub fn stage(&self) -> Stage {
         self.curve.iter().rev().find(|point| point.best).map_or(Stage::Tabular, |point| point.stage)
+    }
+
+    /// What reads the history, if there is something.
+    pub fn backbone(&self) -> Option<&Backbone> {
+        self.backbone.as_ref()
     }
 
     /// The points of the training curve, in order.

@@ -110,6 +110,21 @@ impl TabularEncoder {
         self.categories.iter().map(CategoryColumn::codes).sum()
     }
 
+    /// The columns behind the numbers of a row, in order.
+    pub fn number_names(&self) -> impl Iterator<Item = &str> {
+        self.numbers.iter().map(|column| column.name.as_str())
+    }
+
+    /// The columns behind the missing indicators of a row, in order.
+    pub fn indicator_names(&self) -> impl Iterator<Item = &str> {
+        self.numbers.iter().filter(|column| column.sometimes_missing).map(|column| column.name.as_str())
+    }
+
+    /// The columns behind the codes of a row, in order.
+    pub fn category_names(&self) -> impl Iterator<Item = &str> {
+        self.categories.iter().map(|column| column.name.as_str())
+    }
+
     /// Encodes a table with the columns of the training table; other columns are ignored.
     ///
     /// # Errors

@@ -4,14 +4,29 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::encoder::TabularBatch;
-use super::{Cross, TabularEncoder};
+use super::{Cross, Piecewise, TabularEncoder};
 use crate::layers::{Linear, Noise, Parameters};
 use crate::{Error, Kernels};
+
+/// How a number becomes several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NumberEmbedding {
+    /// Periodic: ReLU(W·[cos 2πcx ‖ sin 2πcx] + b).
+    #[default]
+    Plr,
+    /// Piecewise linear over bins of equal mass.
+    Ple,
+}
 
 /// The sizes of the tower.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TowerConfig {
+    /// How numbers are embedded.
+    pub embedding: NumberEmbedding,
+    /// Bins per number, if they are embedded piecewise linearly.
+    pub bins: usize,
     /// Frequencies per number.
     pub frequencies: usize,
     /// σ of the frequencies' start, N(0, σ²): low ones give smooth functions.
@@ -35,6 +50,8 @@ pub struct TowerConfig {
 impl Default for TowerConfig {
     fn default() -> Self {
         Self {
+            embedding: NumberEmbedding::Plr,
+            bins: 16,
             frequencies: 12,
             frequency_scale: 0.1,
             number_width: 8,
@@ -50,21 +67,48 @@ impl Default for TowerConfig {
 
 /// Encoded rows → `[rows, width]`.
 ///
-/// Numbers pass through periodic embeddings (PLR: ReLU(W·[cos 2πcx ‖ sin 2πcx] + b), a map per feature) and also enter
-/// as they are; categories through a table of vectors.
+/// Numbers pass through embeddings (PLR: ReLU(W·[cos 2πcx ‖ sin 2πcx] + b), a map per feature; or [`Piecewise`]) and also
+/// enter as they are; categories through a table of vectors.
 ///
 /// # Source
 /// Gorishniy, Rubachev & Babenko (2022), "On embeddings for numerical features in tabular deep learning", §3.3; Wang et
 /// al. (2021), "DCN V2", figure 1 (b).
 #[derive(Debug)]
 pub struct Tower {
-    numbers: Option<Periodic>,
+    numbers: Option<Numbers>,
     categories: Option<Tensor>, // [codes, category width]
     cross: Cross,
     deep: Vec<Linear>,
     out: Linear,
     dropout: f64,
     kernels: Kernels,
+}
+
+#[derive(Debug)]
+enum Numbers {
+    Periodic(Periodic),
+    Piecewise(Piecewise),
+}
+
+impl Numbers {
+    fn new(parameters: &mut Parameters, numbers: usize, config: &TowerConfig) -> Result<Self, Error> {
+        Ok(match config.embedding {
+            NumberEmbedding::Plr => Self::Periodic(Periodic::new(parameters, numbers, config)?),
+            NumberEmbedding::Ple => {
+                Self::Piecewise(Piecewise::new(parameters, numbers, config.bins, config.number_width)?)
+            }
+        })
+    }
+
+    /// `[rows, numbers]` → `[rows, numbers · e]`.
+    fn forward(&self, x: &Tensor, kernels: Kernels) -> Result<Tensor, Error> {
+        match self {
+            Self::Periodic(Periodic { frequencies, weight, bias }) => {
+                Ok(kernels.periodic(x, frequencies, weight, bias)?)
+            }
+            Self::Piecewise(pieces) => pieces.forward(x),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -92,7 +136,7 @@ impl Periodic {
 
 impl TowerConfig {
     fn check(&self) -> Result<(), Error> {
-        let sizes = [self.frequencies, self.number_width, self.category_width, self.width];
+        let sizes = [self.frequencies, self.bins, self.number_width, self.category_width, self.width];
         if sizes.contains(&0) || self.deep.contains(&0) {
             return Err(Error::Recipe { reason: "every size of the tower is at least 1".into() });
         }
@@ -118,7 +162,7 @@ impl Tower {
         let (numbers, categories) = (encoder.numbers(), encoder.categories());
         let input =
             numbers * (config.number_width + 1) + encoder.indicators() + categories * config.category_width;
-        let periodic = (numbers > 0).then(|| Periodic::new(parameters, numbers, config)).transpose()?;
+        let embedded = (numbers > 0).then(|| Numbers::new(parameters, numbers, config)).transpose()?;
         let table = (encoder.codes(), config.category_width);
         let vectors =
             (categories > 0).then(|| parameters.normal("tower.categories", table, 0.1)).transpose()?;
@@ -135,7 +179,7 @@ impl Tower {
         let both = input + widths[widths.len() - 1];
         let out = Linear::uniform(parameters, "tower.out", (both, config.width), kernels)?;
         Ok(Self {
-            numbers: periodic,
+            numbers: embedded,
             categories: vectors,
             cross,
             deep,
@@ -159,9 +203,8 @@ impl Tower {
 
     fn input(&self, batch: &TabularBatch) -> Result<Tensor, Error> {
         let mut parts = Vec::with_capacity(4);
-        if let Some(periodic) = &self.numbers {
-            let Periodic { frequencies, weight, bias } = periodic;
-            parts.push(self.kernels.periodic(&batch.numbers, frequencies, weight, bias)?);
+        if let Some(numbers) = &self.numbers {
+            parts.push(numbers.forward(&batch.numbers, self.kernels)?);
             parts.push(batch.numbers.clone());
             parts.push(batch.missing.clone());
         }

@@ -7,12 +7,14 @@
 mod calendar;
 mod encode;
 mod fit;
+mod meaning;
 mod spec;
 
 use serde::{Deserialize, Serialize};
 
 use domain::tabular::History;
 
+pub use meaning::Meaning;
 pub use spec::{CalendarPart, EventField, EventSpec, FieldKind};
 
 use crate::Error;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -12,6 +13,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use domain::Clock;
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
 use sqlx::PgPool;
 use storage::audit::Entry;
 use storage::tokens::Token;
@@ -172,7 +174,7 @@ pub async fn require_token(State(guard): State<Guard>, mut request: Request, nex
     };
     let method = request.method().clone();
     if !may(principal.role, &method, &path) {
-        return refused(&principal, &method);
+        return refused(&principal, &method, &path);
     }
     let noted = is_audited(&method, &path).then(|| principal.clone());
     let request_id = request.headers().get("x-request-id").cloned();
@@ -185,11 +187,17 @@ pub async fn require_token(State(guard): State<Guard>, mut request: Request, nex
     response
 }
 
-fn refused(principal: &Principal, method: &Method) -> Response {
+/// In the words of the protocol that was spoken: MLflow's clients read an error code.
+fn refused(principal: &Principal, method: &Method, path: &str) -> Response {
     let what = if method == Method::GET { "see this" } else { "change this" };
     let needed = if principal.role == Role::Reader && method != Method::GET { "writer" } else { "admin" };
     let role = principal.role.as_str();
-    Problem::from(Forbidden { who: principal.shown().to_owned(), role, what, needed }).into_response()
+    let forbidden = Forbidden { who: principal.shown().to_owned(), role, what, needed };
+    if is_mlflows(path) {
+        let answer = json!({ "error_code": "PERMISSION_DENIED", "message": forbidden.to_string() });
+        return (StatusCode::FORBIDDEN, Json(answer)).into_response();
+    }
+    Problem::from(forbidden).into_response()
 }
 
 /// The name in basic authentication.

@@ -105,7 +105,10 @@ impl<E: Fault> From<E> for Failure {
         let message = if causes.is_empty() { fault.to_string() } else { format!("{fault}: {causes}") };
         Self {
             message,
-            retry: matches!(fault.remedy(), Remedy::RetryLater | Remedy::MakeRoom | Remedy::ReportBug),
+            retry: matches!(
+                fault.remedy(),
+                Remedy::RetryLater | Remedy::SlowDown | Remedy::MakeRoom | Remedy::ReportBug
+            ),
         }
     }
 }

@@ -86,11 +86,20 @@ pub async fn create_model_version(
     };
     add_version(conn, project, model, &new, now_ms)
         .await?
+        .map(|added| added.version)
         .ok_or_else(|| Error::not_found(format!("model `{model}`")))
 }
 
-/// Adds a version; answers its number, or `None` if there is no such model. The model's row stays locked until the
-/// transaction ends.
+/// A version that was just added.
+#[derive(Clone, Copy, Debug)]
+pub struct Added {
+    /// Its number.
+    pub version: i32,
+    /// What [`crate::webhooks::listened_to`] answers, in the same statement.
+    pub is_prompt_to_listeners: Option<bool>,
+}
+
+/// Adds a version; `None` if there is no such model. The model's row stays locked until the transaction ends.
 ///
 /// # Errors
 /// [`Error::Database`] if the database refuses.
@@ -100,9 +109,10 @@ pub async fn add_version(
     model: &str,
     new: &NewVersion<'_>,
     now_ms: i64,
-) -> Result<Option<i32>, Error> {
+) -> Result<Option<Added>, Error> {
     let (keys, values) = columns(new.tags);
-    Ok(sqlx::query_scalar!(
+    Ok(sqlx::query_as!(
+        Added,
         r#"
         with numbered as (
             update registered_models set last_version = last_version + 1, updated_ms = $10
@@ -118,7 +128,11 @@ pub async fn add_version(
             insert into model_version_tags (project, model, version, key, value)
             select $1, $2, version, key, value from added, unnest($11::text[], $12::text[]) as given (key, value)
         )
-        select version as "version!" from added
+        select version as "version!",
+               (select exists (select 1 from registered_model_tags
+                               where project = $1 and model = $2 and key = 'mlflow.prompt.is_prompt' and value = 'true')
+                where exists (select 1 from webhooks where project = $1 and status = 'ACTIVE')) as is_prompt_to_listeners
+        from added
         "#,
         project,
         model,

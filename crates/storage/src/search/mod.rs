@@ -1,5 +1,8 @@
 //! Searches whose conditions a user wrote: typed conditions in, one SQL statement a page out, every value bound.
 //!
+//! No search is kept as a prepared statement: after a few uses Postgres would plan it once for all values, and a plan that suits
+//! most metrics takes every row of the few that all runs have. Planning costs less than a third of a millisecond.
+//!
 //! Belongs here: which attributes a search knows, their columns, and the statement. Not here: the text grammar (`registry`).
 
 mod shapes;
@@ -186,7 +189,7 @@ pub async fn find(
     search: &Search,
 ) -> Result<Vec<Found>, Error> {
     let mut query = statement::page(shape, project, search)?;
-    let rows: Vec<Vec<Option<String>>> = query.build_query_scalar().fetch_all(conn).await?;
+    let rows: Vec<Vec<Option<String>>> = query.build_query_scalar().persistent(false).fetch_all(conn).await?;
     let found = |mut row: Vec<Option<String>>| {
         let place = row.split_off(1);
         Found { key: row.pop().flatten().unwrap_or_default(), place }
@@ -204,5 +207,9 @@ pub async fn count(
     project: &str,
     search: &Search,
 ) -> Result<i64, Error> {
-    Ok(statement::count(shape, project, search).build_query_scalar().fetch_one(conn).await?)
+    Ok(statement::count(shape, project, search)
+        .build_query_scalar()
+        .persistent(false)
+        .fetch_one(conn)
+        .await?)
 }

@@ -35,9 +35,6 @@ use serde_json::{Value, json};
 use crate::Registry;
 use refusal::{Code, Refusal};
 
-/// The MLflow release whose behaviour this is.
-const VERSION: &str = "3.17.2";
-
 type Answer = Result<Json<Value>, Refusal>;
 
 /// `{}`, which is what most writes answer.
@@ -47,7 +44,6 @@ fn done() -> Answer {
 
 pub(crate) fn routes() -> Router<Registry> {
     Router::new()
-        .route("/version", get(|| async { VERSION }))
         .route("/get-artifact", get(artifacts::get_of_run))
         .route("/model-versions/get-artifact", get(artifacts::get_of_version))
         .route("/presigned/{*path}", get(links::follow_to_read).put(links::follow_to_write))

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use service_kit::auth::Principal;
 use sqlx::PgConnection;
-use storage::models::{self, NewVersion, Version};
+use storage::models::{self, Added, NewVersion, Version};
 use storage::search::{self, Lifecycle, Search, VERSIONS};
 use storage::tracking::{self, Pair};
 
@@ -20,7 +20,7 @@ use super::sources::{self, Source};
 use super::written::{Written, WrittenAnswer};
 use super::{Answer, done, filter, logged_models, rules};
 use crate::aliases::{self, Ask};
-use crate::webhooks::Change;
+use crate::webhooks::{self, Change};
 use crate::{Error, Registry};
 
 /// The tag of a logged model that lists the versions it became.
@@ -44,20 +44,23 @@ pub(crate) async fn create(registry: Registry, input: Input) -> WrittenAnswer {
         tags: &tags,
     };
     let now_ms = registry.now_ms();
-    let number = models::add_version(&mut tx, registry.project(), name, &new, now_ms).await?;
-    let number = number.ok_or_else(|| Error::no_model(name))?;
+    let added = models::add_version(&mut tx, registry.project(), name, &new, now_ms).await?;
+    let Added { version: number, is_prompt_to_listeners } = added.ok_or_else(|| Error::no_model(name))?;
     if let Some(model_id) = &found.logged_model_id {
         note_registration(&registry, &mut tx, model_id, name, number).await?;
     }
-    let change = Change::Version {
-        name,
-        version: number,
-        source,
-        run_id: found.run_id.as_deref(),
-        tags: &tags,
-        description: new.description,
-    };
-    note(&registry, &mut tx, &change).await?;
+    if let Some(is_prompt) = is_prompt_to_listeners {
+        let run_id = found.run_id.as_deref();
+        let change = Change::Version {
+            name,
+            version: number,
+            source,
+            run_id,
+            tags: &tags,
+            description: new.description,
+        };
+        webhooks::tell(&registry.context, &mut tx, registry.project(), &change, is_prompt).await?;
+    }
     tx.commit().await?;
     Ok(written(&begun(name, number, &new, now_ms)))
 }

@@ -91,7 +91,7 @@ impl From<Error> for Refusal {
             Remedy::LookElsewhere => Code::ResourceDoesNotExist,
             Remedy::AskPermission => Code::PermissionDenied,
             Remedy::ResolveConflict => Code::ResourceConflict,
-            Remedy::RetryLater | Remedy::MakeRoom => Code::TemporarilyUnavailable,
+            Remedy::RetryLater | Remedy::SlowDown | Remedy::MakeRoom => Code::TemporarilyUnavailable,
             Remedy::ReportBug => Code::InternalError,
         };
         let message = match code {

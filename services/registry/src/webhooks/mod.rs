@@ -126,6 +126,17 @@ pub(crate) async fn note(
     let Some(is_prompt) = storage::webhooks::listened_to(conn, project, change.model()).await? else {
         return Ok(()); // nobody listens
     };
+    tell(context, conn, project, change, is_prompt).await
+}
+
+/// As [`note`], where it is known that somebody listens and whether the model is a prompt to them.
+pub(crate) async fn tell(
+    context: &Context,
+    conn: &mut PgConnection,
+    project: &str,
+    change: &Change<'_>,
+    is_prompt: bool,
+) -> Result<(), Error> {
     let (entity, action, data) = change.told(is_prompt);
     storage::webhooks::note(conn, project, entity, action, &data, context.clock.now()).await?;
     Ok(())

@@ -1,0 +1,191 @@
+//! What a GPT and its tokenizer make of histories without learning: vectors, surprise, and what may come next.
+
+use std::ops::ControlFlow;
+
+use candle_core::Tensor;
+use domain::tabular::History;
+
+use crate::layers::Noise;
+use crate::{Batch, Error, EventTokenizer, Generation, Gpt, Sampling};
+
+/// Tokens that are read at a time, at least one sequence.
+const TOKENS_AT_ONCE: usize = 8_192;
+
+/// A GPT and the tokenizer that it was trained with.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a> {
+    /// The model.
+    pub gpt: &'a Gpt,
+    /// Its tokenizer.
+    pub tokenizer: &'a EventTokenizer,
+}
+
+impl Reader<'_> {
+    /// Numbers in a vector.
+    pub fn width(&self) -> usize {
+        self.gpt.config().width
+    }
+
+    /// The final hidden state of each history's last token: `[rows][width]`.
+    ///
+    /// # Errors
+    /// [`Error::MissingColumn`] or [`Error::ColumnKind`] if the history does not have the tokenizer's fields,
+    /// [`Error::Rows`] if there is not one cutoff a row.
+    pub fn vectors(&self, history: &History, cutoffs: &[i64]) -> Result<Vec<Vec<f32>>, Error> {
+        let sequences = self.sequences(history, cutoffs)?;
+        let mut vectors = Vec::with_capacity(sequences.len());
+        for part in parts(&sequences) {
+            let batch = Batch::new(part.iter().map(Vec::as_slice))?;
+            vectors.extend(self.gpt.pooled(&batch, &mut Noise::off())?.to_vec2::<f32>()?);
+        }
+        Ok(vectors)
+    }
+
+    /// How unexpected each history was: the mean of −ln p(token | tokens before it), in nats a token.
+    ///
+    /// # Errors
+    /// As [`Reader::vectors`].
+    pub fn surprise(&self, history: &History, cutoffs: &[i64]) -> Result<Vec<f64>, Error> {
+        let sequences = self.sequences(history, cutoffs)?;
+        let mut surprise = Vec::with_capacity(sequences.len());
+        for part in parts(&sequences) {
+            let batch = Batch::new(part.iter().map(Vec::as_slice))?;
+            let logits = self.gpt.logits(&self.gpt.hidden(&batch, &mut Noise::off())?)?; // [tokens, vocabulary]
+            let normalizer = logits.log_sum_exp(1)?.to_vec1::<f32>()?;
+            let chosen = chosen(&logits, part)?;
+            let mut at = 0;
+            for sequence in part {
+                let told = sequence.len() - 1; // the first token is given
+                let nats: f64 =
+                    (at..at + told).map(|row| f64::from(normalizer[row]) - f64::from(chosen[row])).sum();
+                surprise.push(nats / told.max(1) as f64);
+                at += sequence.len();
+            }
+        }
+        Ok(surprise)
+    }
+
+    /// Writes on after one row's events; `told` hears each new token as it comes and may break off. Writing also ends where
+    /// the model says that no event follows.
+    ///
+    /// # Errors
+    /// As [`Reader::vectors`], and as [`Gpt::generate`].
+    pub fn generate(
+        &self,
+        history: &History,
+        cutoff: i64,
+        sampling: &Sampling,
+        told: &mut dyn FnMut(u32) -> ControlFlow<()>,
+    ) -> Result<Generation, Error> {
+        let mut prompt = self.tokenizer.encode(history, 0, cutoff, self.gpt.config().context)?;
+        prompt.pop(); // how long ago the last event was: it ends a history
+        let stop = sampling.stop.iter().copied().chain(self.tokenizer.ends()).collect();
+        self.gpt.generate(&prompt, &Sampling { stop, ..sampling.clone() }, told)
+    }
+
+    fn sequences(&self, history: &History, cutoffs: &[i64]) -> Result<Vec<Vec<u32>>, Error> {
+        self.tokenizer.encode_all(history, cutoffs, self.gpt.config().context)
+    }
+}
+
+/// The score of each token under the row before it; the last row of a sequence gets that of token 0, which nobody asks.
+fn chosen(logits: &Tensor, sequences: &[Vec<u32>]) -> Result<Vec<f32>, Error> {
+    let next = sequences.iter().flat_map(|sequence| sequence[1..].iter().copied().chain([0]));
+    let next: Vec<u32> = next.collect();
+    let rows = next.len();
+    let next = Tensor::from_vec(next, (rows, 1), logits.device())?;
+    Ok(logits.gather(&next, 1)?.squeeze(1)?.to_vec1::<f32>()?)
+}
+
+/// Runs of sequences of a bounded number of tokens.
+fn parts(sequences: &[Vec<u32>]) -> impl Iterator<Item = &[Vec<u32>]> {
+    let mut rest = sequences;
+    std::iter::from_fn(move || {
+        let mut tokens = 0;
+        let fit = rest.iter().take_while(|sequence| {
+            tokens += sequence.len();
+            tokens <= TOKENS_AT_ONCE
+        });
+        let count = fit.count().max(1).min(rest.len());
+        let (part, later) = rest.split_at(count);
+        rest = later;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use domain::tabular::{Column, Table};
+
+    use super::*;
+    use crate::{EventSpec, GptConfig};
+
+    fn history(letters: &[&[&str]]) -> History {
+        let events: Vec<&str> = letters.iter().flat_map(|row| row.iter().copied()).collect();
+        let kinds = Column::from_text(events.iter().map(|kind| Some(*kind)));
+        let mut offsets = vec![0];
+        offsets.extend(letters.iter().scan(0, |end, row| {
+            *end += row.len();
+            Some(*end)
+        }));
+        let times = (0..events.len() as i64).map(|event| event * 60_000_000).collect();
+        History { offsets, times, fields: Table::new(events.len(), vec![("kind".into(), kinds)]).unwrap() }
+    }
+
+    fn model() -> (Gpt, EventTokenizer) {
+        let spec: EventSpec =
+            serde_json::from_str(r#"{"fields":[{"name":"kind","kind":{"category":{"max_levels":4}}}]}"#)
+                .unwrap();
+        let tokenizer = EventTokenizer::fit(&spec, &history(&[&["A", "B", "C"]])).unwrap();
+        let vocabulary = tokenizer.vocabulary_size();
+        let config =
+            GptConfig { vocabulary, context: 8, width: 16, layers: 2, heads: 2, ..GptConfig::default() };
+        (Gpt::new(config, 5, &Device::Cpu).unwrap(), tokenizer)
+    }
+
+    #[test]
+    fn a_row_is_read_the_same_alone_and_among_others() {
+        let (gpt, tokenizer) = model();
+        let reader = Reader { gpt: &gpt, tokenizer: &tokenizer };
+        let all = history(&[&["A", "B"], &[], &["C", "A", "B", "A"]]);
+        let cutoffs = [i64::from(u32::MAX) * 1_000; 3];
+        let together = reader.vectors(&all, &cutoffs).unwrap();
+        let surprise = reader.surprise(&all, &cutoffs).unwrap();
+        assert_eq!((together.len(), together[0].len(), reader.width()), (3, 16, 16));
+        for row in 0..3 {
+            let one = all.take(&[row]);
+            let alone = reader.vectors(&one, &cutoffs[..1]).unwrap();
+            assert!(together[row].iter().zip(&alone[0]).all(|(a, b)| (a - b).abs() < 1e-5), "{row}");
+            assert!((surprise[row] - reader.surprise(&one, &cutoffs[..1]).unwrap()[0]).abs() < 1e-5);
+        }
+        // the mean loss of the batch is the mean over tokens that have a target
+        let sequences = tokenizer.encode_all(&all, &cutoffs, 8).unwrap();
+        let told: Vec<f64> = sequences.iter().map(|s| (s.len() - 1) as f64).collect();
+        let batch = Batch::new(sequences.iter().map(Vec::as_slice)).unwrap();
+        let loss = gpt.loss(&batch, &mut Noise::off()).unwrap().to_scalar::<f32>().unwrap();
+        let mean = surprise.iter().zip(&told).map(|(s, t)| s * t).sum::<f64>() / told.iter().sum::<f64>();
+        assert!((f64::from(loss) - mean).abs() < 1e-4, "{loss} {mean}");
+    }
+
+    #[test]
+    fn what_is_written_on_follows_the_events_and_ends_with_them() {
+        let (gpt, tokenizer) = model();
+        let reader = Reader { gpt: &gpt, tokenizer: &tokenizer };
+        let one = history(&[&["A", "B"]]);
+        let sampling = Sampling { max_tokens: 4, seed: 3, ..Sampling::default() };
+        let mut told = Vec::new();
+        let mut hear = |token: u32| {
+            told.push(token);
+            ControlFlow::Continue(())
+        };
+        let written = reader.generate(&one, i64::MAX / 2, &sampling, &mut hear).unwrap();
+        assert_eq!(written.tokens, told);
+        let ends = tokenizer.ends();
+        assert!(written.tokens[..written.tokens.len() - 1].iter().all(|token| !ends.contains(token)));
+        let prompt = &tokenizer.encode(&one, 0, i64::MAX / 2, 8).unwrap()[..3];
+        let plain = Sampling { stop: tokenizer.ends().collect(), ..sampling };
+        let expected = gpt.generate(prompt, &plain, &mut |_| ControlFlow::Continue(())).unwrap();
+        assert_eq!(written, expected);
+    }
+}
