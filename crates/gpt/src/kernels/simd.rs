@@ -43,7 +43,8 @@ const LANES: usize = 16;
 pub(crate) fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5·2²³: adding it rounds to an integer
     let x = x.clamp(-87.0, 88.0);
-    let n = x.mul_add(std::f32::consts::LOG2_E, ROUND) - ROUND;
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND); // its lowest bits are those of n
+    let n = shifted - ROUND;
     let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, x));
     let p = 1.987_569_1e-4_f32;
     let p = p.mul_add(r, 1.398_199_9e-3);
@@ -52,7 +53,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p.mul_add(r, 1.666_666_5e-1);
     let p = p.mul_add(r, 0.5);
     let y = (p * r).mul_add(r, r + 1.0);
-    y * f32::from_bits(((n as i32 + 127) as u32) << 23)
+    y * f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23)) // 2ⁿ, without a conversion that saturates
 }
 
 /// sin(2π·turns) to 2·10⁻⁷ absolute, for |turns| < 2²².
