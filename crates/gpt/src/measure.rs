@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::generator::Generator;
 use crate::layers::Noise;
+use crate::model::TOKENS;
 use crate::optimizer::{AdamW, AdamWConfig};
 use crate::{Batch, Error, Gpt, GptConfig, Kernels, Positions};
 
@@ -213,7 +214,8 @@ pub struct Plan {
     pub flops_per_token: f64,
     /// Bytes of weights, gradients and the two moments of AdamW.
     pub weights_bytes: usize,
-    /// Bytes of the activations of one step, about: 4·tokens·layers·(14·width + the insides of the MLP).
+    /// Bytes of the activations of one step, about: 4·tokens·layers·(14·width + the insides of the MLP), of the tokens that
+    /// go through the layers together.
     pub activation_bytes: usize,
     /// The same if activations are computed again on the way back.
     pub recomputed_activation_bytes: usize,
@@ -246,7 +248,8 @@ impl Plan {
         let seen = measure(&short, (kernels, Work::Train), few, time)?;
         let parameters = config.parameters();
         let flops = config.flops_per_token() * tokens as f64;
-        let (at_once, inside) = (sequences * config.context, 3 * config.inner());
+        let (whole, inside) = (sequences * config.context, 3 * config.inner());
+        let at_once = if config.steps_by_hand() { whole.min(TOKENS.max(config.context)) } else { whole };
         let block = 4 * at_once * (14 * config.width + inside);
         Ok(Self {
             parameters,

@@ -19,6 +19,7 @@ pub use batch::Batch;
 pub use config::{Activation, GptConfig, NormKind, Positions};
 pub use decode::Decoder;
 pub use generate::{Ended, Generation, Sampling};
+pub(crate) use step::TOKENS;
 
 use crate::layers::{Linear, Noise, Norm, Parameters};
 use crate::{Error, Kernels, Precision};

@@ -28,7 +28,7 @@ use crate::kernels::simd::add_scaled;
 use crate::layers::Noise;
 
 /// Tokens that go through the layers together.
-const TOKENS: usize = 1024;
+pub(crate) const TOKENS: usize = 1024;
 
 const NORM: LayerNorm = LayerNorm { epsilon: LAYER_NORM_EPSILON };
 

@@ -159,6 +159,7 @@ fn models_of_gpt2s_parts_take_the_way_by_hand_and_others_or_frozen_ones_do_not()
     let taken: Vec<bool> = variants().iter().map(|config| by_hand(&lively(config, Kernels::Fused))).collect();
     let expected = [true, true, false, false, false, false, false, false, false, true, false];
     assert_eq!(taken, expected);
+    assert!(variants().iter().map(GptConfig::steps_by_hand).eq(expected));
     let mut frozen = lively(&variants()[0], Kernels::Fused);
     frozen.freeze();
     assert!(!by_hand(&frozen) && !by_hand(&lively(&variants()[0], Kernels::Reference)));
