@@ -12,7 +12,7 @@ export SQLX_OFFLINE ?= true
 ARGS ?=
 
 .PHONY: help setup demo test lint fmt sqlx dashboards dashboards-preview bench-registry bench-features bench-online \
-	bench-monitor bench-alarms bench-jobs bench-operations bench-serving soak
+	bench-monitor bench-alarms bench-gpt bench-jobs bench-operations bench-serving soak
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -100,6 +100,16 @@ bench-monitor: ## compare two files of a million rows, beside Evidently and Nann
 	. .ci/env; cargo build --release --workspace --bins
 	@. .ci/env; tests/bench/monitor/bench "$$CARGO_TARGET_DIR/release/foretime" $(BENCH_MONITOR_DATA) $(BENCH_MONITOR_ROWS) $(BENCH_MONITOR_COLUMNS) $(BENCH_MONITOR_ROUNDS)
 	. .ci/env; cargo bench -p statistics --bench profiles
+
+# Rounds, and seconds of each measurement; PRESETS such as `a b` for less.
+BENCH_GPT_ROUNDS ?= 3
+BENCH_GPT_SECONDS ?= 8
+BENCH_GPT_PRESETS ?=
+
+bench-gpt: ## train and embed with GPTs of three sizes, beside PyTorch; half an hour, and 4.4 GB for PyTorch
+	@.ci/setup bench-gpt
+	. .ci/env; cargo build --release --bin foretime
+	@. .ci/env; python3 tests/bench/gpt/run.py "$$CARGO_TARGET_DIR/release/foretime" "$$foretime_cache/torch/bin/python" $(BENCH_GPT_ROUNDS) $(BENCH_GPT_SECONDS) $(BENCH_GPT_PRESETS)
 
 bench-alarms: ## write the ledger of false and true alarms of the monitors' rule; some twenty minutes
 	cargo bench -p statistics --bench alarms -- --out "$(CURDIR)/tests/bench/monitor/alarms.md"

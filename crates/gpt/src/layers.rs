@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use candle_core::{Device, Shape, Tensor, Var};
 
 use crate::generator::Generator;
+use crate::kernels::activation::Dropout;
 use crate::{Error, Kernels};
 
 /// The trainable tensors of a model, by name, in the order of their making.
@@ -196,6 +197,16 @@ impl Linear {
         Ok(self.weight.dims2()?)
     }
 
+    /// From now on another implementation computes.
+    pub(crate) fn use_kernels(&mut self, kernels: Kernels) {
+        self.kernels = kernels;
+    }
+
+    /// Weight and bias, unless there is a low-rank change.
+    pub(crate) fn tensors(&self) -> Option<(&Tensor, &Tensor)> {
+        self.adapter.is_none().then_some((&self.weight, &self.bias))
+    }
+
     /// Adds or takes away the low-rank change.
     pub(crate) fn adapt(&mut self, adapter: Option<LowRank>) {
         self.adapter = adapter;
@@ -256,6 +267,16 @@ impl Norm {
         }
     }
 
+    /// From now on another implementation computes.
+    pub(crate) fn use_kernels(&mut self, kernels: Kernels) {
+        self.kernels = kernels;
+    }
+
+    /// Scale and shift, if it is a layer norm.
+    pub(crate) fn layer_tensors(&self) -> Option<(&Tensor, &Tensor)> {
+        self.bias.as_ref().map(|bias| (&self.weight, bias))
+    }
+
     /// From now on the weights get no gradient.
     pub(crate) fn freeze(&mut self) {
         self.weight = self.weight.detach();
@@ -278,6 +299,12 @@ impl Noise {
     /// The dropout of one training step.
     pub fn of_step(seed: u64, step: usize) -> Self {
         Self { keys: Some(Generator::new(seed ^ 0x6472_6f70, step as u64)) }
+    }
+
+    /// The mask that [`Noise::drop`] would apply now, if any.
+    pub(crate) fn mask(&mut self, rate: f64) -> Option<Dropout> {
+        let keys = self.keys.as_mut().filter(|_| rate > 0.0)?;
+        Some(Dropout { rate: rate as f32, key: keys.bits() })
     }
 
     /// Drops elements at this rate, in training only.

@@ -36,7 +36,7 @@ pub use candle_core::Device;
 pub use classifier::{ClassifierData, ClassifierRecipe, GptClassifier, Pooling};
 pub use error::Error;
 pub use fusion::{Backbone, FusionData, FusionRecipe, JointFusion};
-pub use kernels::Kernels;
+pub use kernels::{Kernels, Precision};
 pub use lora::{LoraConfig, LoraGpt};
 pub use model::{
     Activation, Batch, Decoder, Ended, Generation, Gpt, GptConfig, NormKind, Positions, Sampling,

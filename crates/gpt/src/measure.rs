@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::generator::Generator;
 use crate::layers::Noise;
+use crate::model::TOKENS;
 use crate::optimizer::{AdamW, AdamWConfig};
 use crate::{Batch, Error, Gpt, GptConfig, Kernels, Positions};
 
@@ -22,6 +23,41 @@ pub enum Work {
     TrainRecomputed,
     /// The final hidden states of all tokens.
     Forward,
+    /// The same, and the mean over each sequence: an embedding.
+    Embed,
+}
+
+/// The sizes that are measured here and elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// 4 blocks of 128, vocabulary 1024, context 256, 16 sequences at a time.
+    A,
+    /// 6 blocks of 384, vocabulary 4096, context 512, 8 sequences.
+    B,
+    /// GPT-2: 12 blocks of 768, vocabulary 50257, context 512, 1 sequence.
+    C,
+}
+
+impl Preset {
+    /// The sizes of the model, with GPT-2's parts.
+    pub fn config(self) -> GptConfig {
+        let (layers, width, heads, context, vocabulary) = match self {
+            Self::A => (4, 128, 4, 256, 1024),
+            Self::B => (6, 384, 6, 512, 4096),
+            Self::C => (12, 768, 12, 512, 50_257),
+        };
+        let positions = Positions::Learned;
+        GptConfig { layers, width, heads, context, vocabulary, positions, ..GptConfig::default() }
+    }
+
+    /// Sequences at a time.
+    pub fn sequences(self) -> usize {
+        match self {
+            Self::A => 16,
+            Self::B => 8,
+            Self::C => 1,
+        }
+    }
 }
 
 /// What a measurement saw.
@@ -37,6 +73,8 @@ pub struct Measurement {
     pub step_seconds: f64,
     /// Tokens a second, by the median step.
     pub tokens_per_second: f64,
+    /// Tokens a second of processor time, of all threads together, where the system tells.
+    pub tokens_per_cpu_second: Option<f64>,
     /// Floating-point operations of the model a second, by the median step.
     pub flops_per_second: f64,
     /// The most memory this process ever held, where the system tells.
@@ -63,19 +101,23 @@ pub fn measure(
         Ok(started.elapsed().as_secs_f64())
     };
     step()?;
-    let (started, mut seconds) = (Instant::now(), vec![step()?]);
+    let (started, worked, mut seconds) = (Instant::now(), processor_seconds(), vec![step()?]);
     while started.elapsed() < time {
         seconds.push(step()?);
     }
+    let worked = worked.zip(processor_seconds()).map(|(before, after)| after - before);
     seconds.sort_by(f64::total_cmp);
     let (median, tokens) = (seconds[seconds.len() / 2], batch.tokens());
-    let flops = if work == Work::Forward { config.flops_per_token() / 3.0 } else { config.flops_per_token() };
+    let all = (tokens * seconds.len()) as f64;
+    let forward = matches!(work, Work::Forward | Work::Embed);
+    let flops = config.flops_per_token() / if forward { 3.0 } else { 1.0 };
     Ok(Measurement {
         parameters: gpt.parameters().count(),
         steps: seconds.len(),
         tokens_per_step: tokens,
         step_seconds: median,
         tokens_per_second: tokens as f64 / median,
+        tokens_per_cpu_second: worked.filter(|&worked| worked > 0.0).map(|worked| all / worked),
         flops_per_second: flops * tokens as f64 / median,
         peak_memory_bytes: peak_memory(),
     })
@@ -96,7 +138,12 @@ pub fn use_threads(threads: usize) -> Result<(), Error> {
 fn run(gpt: &Gpt, batch: &Batch, work: Work, optimizer: &mut AdamW) -> Result<(), Error> {
     let gradients = match work {
         Work::Forward => {
-            gpt.hidden(batch, &mut Noise::off())?;
+            gpt.states(batch)?;
+            return Ok(());
+        }
+        Work::Embed => {
+            let hidden = gpt.states(batch)?;
+            hidden.reshape((batch.sequences(), gpt.config().context, gpt.config().width))?.mean(1)?;
             return Ok(());
         }
         Work::Train | Work::TrainRecomputed => {
@@ -120,6 +167,14 @@ fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// Processor seconds of all threads so far, in ticks of 1/100, from `/proc/self/stat` (see proc_pid_stat(5)).
+fn processor_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let (_, after_name) = stat.rsplit_once(") ")?;
+    let ticks = |field: usize| after_name.split(' ').nth(field)?.parse::<f64>().ok();
+    Some((ticks(11)? + ticks(12)?) / 100.0) // utime and stime
 }
 
 impl GptConfig {
@@ -159,7 +214,8 @@ pub struct Plan {
     pub flops_per_token: f64,
     /// Bytes of weights, gradients and the two moments of AdamW.
     pub weights_bytes: usize,
-    /// Bytes of the activations of one step, about: 4·tokens·layers·(14·width + the insides of the MLP).
+    /// Bytes of the activations of one step, about: 4·tokens·layers·(14·width + the insides of the MLP), of the tokens that
+    /// go through the layers together.
     pub activation_bytes: usize,
     /// The same if activations are computed again on the way back.
     pub recomputed_activation_bytes: usize,
@@ -192,7 +248,8 @@ impl Plan {
         let seen = measure(&short, (kernels, Work::Train), few, time)?;
         let parameters = config.parameters();
         let flops = config.flops_per_token() * tokens as f64;
-        let (at_once, inside) = (sequences * config.context, 3 * config.inner());
+        let (whole, inside) = (sequences * config.context, 3 * config.inner());
+        let at_once = if config.steps_by_hand() { whole.min(TOKENS.max(config.context)) } else { whole };
         let block = 4 * at_once * (14 * config.width + inside);
         Ok(Self {
             parameters,

@@ -4,10 +4,11 @@
 
 mod muon;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Tensor, Var, bail};
+use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor, Var, bail};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -288,11 +289,18 @@ impl Slot {
         Ok(second.set(&squares)?)
     }
 
+    /// One pass over the four: a step is bound by memory.
     fn step_in_place(&self, second: &Var, gradient: &Tensor, update: Update) -> Result<(), Error> {
-        let Update { beta1, beta2, shrink, .. } = update;
-        self.first.as_tensor().inplace_op2(gradient, &FirstMoment { beta: beta1, shrink })?;
-        second.as_tensor().inplace_op2(gradient, &SecondMoment { beta: beta2, shrink })?;
-        Ok(self.var.as_tensor().inplace_op3(self.first.as_tensor(), second.as_tensor(), &Move(update))?)
+        let step = |m: &mut [f32], v: &mut [f32], x: &mut [f32]| {
+            host::read(gradient, |g| {
+                m.par_chunks_mut(ELEMENTS_PER_TASK)
+                    .zip(v.par_chunks_mut(ELEMENTS_PER_TASK))
+                    .zip(x.par_chunks_mut(ELEMENTS_PER_TASK))
+                    .zip(g.par_chunks(ELEMENTS_PER_TASK))
+                    .for_each(|(((m, v), x), g)| adamw(m, v, x, g, update));
+            })
+        };
+        Ok(write(&self.first, |m| write(second, |v| write(&self.var, |x| step(m, v, x))))?)
     }
 }
 
@@ -303,43 +311,19 @@ vectorised! {
 }
 
 fn sum_of_squares(x: &[f32]) -> f64 {
-    x.chunks(ELEMENTS_PER_TASK).map(|part| f64::from(squares(part))).sum()
-}
-
-struct FirstMoment {
-    beta: f32,
-    shrink: f32,
-}
-
-struct SecondMoment {
-    beta: f32,
-    shrink: f32,
-}
-
-struct Move(Update);
-
-vectorised! {
-    fn update_first(moment: &mut [f32], gradient: &[f32], beta: f32, shrink: f32) {
-        for (m, g) in moment.iter_mut().zip(gradient) {
-            *m = beta * *m + (1.0 - beta) * (g * shrink);
-        }
-    }
+    let parts: Vec<f64> = x.par_chunks(ELEMENTS_PER_TASK).map(|part| f64::from(squares(part))).collect();
+    parts.iter().sum() // in order, whichever thread was first
 }
 
 vectorised! {
-    fn update_second(moment: &mut [f32], gradient: &[f32], beta: f32, shrink: f32) {
-        for (v, g) in moment.iter_mut().zip(gradient) {
+    /// See [`AdamW`].
+    fn adamw(first: &mut [f32], second: &mut [f32], values: &mut [f32], gradient: &[f32], update: Update) {
+        let Update { beta1, beta2, shrink, keep, rate, unbias, epsilon } = update;
+        for (((m, v), x), g) in first.iter_mut().zip(second).zip(values).zip(gradient) {
             let g = g * shrink;
-            *v = beta * *v + (1.0 - beta) * (g * g);
-        }
-    }
-}
-
-vectorised! {
-    fn update_values(values: &mut [f32], first: &[f32], second: &[f32], update: Update) {
-        let Update { keep, rate, unbias, epsilon, .. } = update;
-        for ((x, m), v) in values.iter_mut().zip(first).zip(second) {
-            *x = *x * keep - rate * m / ((v * unbias).sqrt() + epsilon);
+            *m = beta1 * *m + (1.0 - beta1) * g;
+            *v = beta2 * *v + (1.0 - beta2) * (g * g);
+            *x = *x * keep - rate * *m / ((*v * unbias).sqrt() + epsilon);
         }
     }
 }
@@ -352,71 +336,25 @@ fn floats_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> candle_core::
     }
 }
 
-impl InplaceOp2 for FirstMoment {
+/// What is done once to the elements of a tensor.
+struct Write<F>(RefCell<Option<F>>);
+
+impl<F: FnOnce(&mut [f32]) -> candle_core::Result<()>> InplaceOp1 for Write<F> {
     fn name(&self) -> &'static str {
-        "adamw-first-moment"
+        "write"
     }
 
-    fn cpu_fwd(
-        &self,
-        moment: &mut CpuStorage,
-        layout: &Layout,
-        gradient: &CpuStorage,
-        gradient_layout: &Layout,
-    ) -> candle_core::Result<()> {
-        let (moment, gradient) = (floats_mut(moment, layout)?, host::floats(gradient, gradient_layout)?);
-        moment
-            .par_chunks_mut(ELEMENTS_PER_TASK)
-            .zip(gradient.par_chunks(ELEMENTS_PER_TASK))
-            .for_each(|(moment, gradient)| update_first(moment, gradient, self.beta, self.shrink));
-        Ok(())
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        match self.0.take() {
+            Some(write) => write(floats_mut(storage, layout)?),
+            None => Ok(()),
+        }
     }
 }
 
-impl InplaceOp2 for SecondMoment {
-    fn name(&self) -> &'static str {
-        "adamw-second-moment"
-    }
-
-    fn cpu_fwd(
-        &self,
-        moment: &mut CpuStorage,
-        layout: &Layout,
-        gradient: &CpuStorage,
-        gradient_layout: &Layout,
-    ) -> candle_core::Result<()> {
-        let (moment, gradient) = (floats_mut(moment, layout)?, host::floats(gradient, gradient_layout)?);
-        moment
-            .par_chunks_mut(ELEMENTS_PER_TASK)
-            .zip(gradient.par_chunks(ELEMENTS_PER_TASK))
-            .for_each(|(moment, gradient)| update_second(moment, gradient, self.beta, self.shrink));
-        Ok(())
-    }
-}
-
-impl InplaceOp3 for Move {
-    fn name(&self) -> &'static str {
-        "adamw-move"
-    }
-
-    fn cpu_fwd(
-        &self,
-        values: &mut CpuStorage,
-        layout: &Layout,
-        first: &CpuStorage,
-        first_layout: &Layout,
-        second: &CpuStorage,
-        second_layout: &Layout,
-    ) -> candle_core::Result<()> {
-        let values = floats_mut(values, layout)?;
-        let (first, second) = (host::floats(first, first_layout)?, host::floats(second, second_layout)?);
-        values
-            .par_chunks_mut(ELEMENTS_PER_TASK)
-            .zip(first.par_chunks(ELEMENTS_PER_TASK))
-            .zip(second.par_chunks(ELEMENTS_PER_TASK))
-            .for_each(|((values, first), second)| update_values(values, first, second, self.0));
-        Ok(())
-    }
+/// Calls `f` with the elements of a parameter or a moment, to be changed.
+fn write(tensor: &Tensor, f: impl FnOnce(&mut [f32]) -> candle_core::Result<()>) -> candle_core::Result<()> {
+    tensor.inplace_op1(&Write(RefCell::new(Some(f))))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::error::check_format;
 use crate::generator::Generator;
 use crate::layers::Noise;
 use crate::optimizer::{AdamW, AdamWConfig, Fall, Schedule};
-use crate::{Batch, Error, Gpt, GptConfig, files};
+use crate::{Batch, Error, Gpt, GptConfig, Precision, files};
 
 const FORMAT: u32 = 1;
 
@@ -49,6 +49,9 @@ pub struct PretrainRecipe {
     pub accumulate: usize,
     /// Compute activations again on the way back instead of keeping them: a third more time, far less memory.
     pub recompute: bool,
+    /// The numbers that matrix products multiply. `f32` gives the same weights on every machine; `bf16` is about half as
+    /// fast again where the processor multiplies them, and is f32 elsewhere.
+    pub precision: Precision,
 }
 
 impl Default for PretrainRecipe {
@@ -67,6 +70,7 @@ impl Default for PretrainRecipe {
             muon: false,
             accumulate: 1,
             recompute: false,
+            precision: Precision::F32,
         }
     }
 }
@@ -121,12 +125,13 @@ impl Pretraining {
     ///
     /// # Errors
     /// [`Error::Recipe`] if the recipe is impossible.
-    pub fn new(gpt: Gpt, recipe: PretrainRecipe) -> Result<Self, Error> {
+    pub fn new(mut gpt: Gpt, recipe: PretrainRecipe) -> Result<Self, Error> {
         let counts = [recipe.batch, recipe.validate_every, recipe.accumulate];
         if counts.contains(&0) || recipe.epochs.is_nan() || recipe.epochs <= 0.0 {
             let reason = "batch, epochs, validate_every and accumulate are more than 0".to_owned();
             return Err(Error::Recipe { reason });
         }
+        gpt.use_precision(recipe.precision);
         let config = AdamWConfig { decay: recipe.weight_decay, clip: recipe.clip, ..AdamWConfig::default() };
         let mut optimizer = AdamW::new(config, gpt.kernels());
         if recipe.muon {
@@ -378,6 +383,31 @@ mod tests {
                 assert!((a - b).abs() < 2e-4, "{accumulate} {recompute}: {a} {b}");
             }
         }
+    }
+
+    #[test]
+    fn a_run_in_bf16_learns_as_one_in_f32_does_and_resumes_in_the_same_bits_and_precision() {
+        let ended = |precision| {
+            let run = start(60);
+            let mut run = Pretraining::new(run.gpt, PretrainRecipe { precision, ..run.recipe }).unwrap();
+            run.run(&sequences(), None, &mut |_| ControlFlow::Continue(())).unwrap();
+            (run.mean_loss(&sequences()).unwrap(), run)
+        };
+        let ((exact, _), (rounded, straight)) = (ended(Precision::F32), ended(Precision::Bf16));
+        assert!((exact - rounded).abs() < 0.02 * exact, "{exact} {rounded}");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("checkpoint.safetensors");
+        let run = start(60);
+        let mut killed =
+            Pretraining::new(run.gpt, PretrainRecipe { precision: Precision::Bf16, ..run.recipe }).unwrap();
+        let stop =
+            |p: &Progress| if p.step == 30 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        killed.run(&sequences(), None, &mut { stop }).unwrap();
+        killed.save(&path).unwrap();
+        let mut resumed = Pretraining::resume(&path, &Device::Cpu).unwrap();
+        assert_eq!(resumed.gpt().kernels(), crate::Kernels::FusedBf16);
+        resumed.run(&sequences(), None, &mut |_| ControlFlow::Continue(())).unwrap();
+        assert_eq!(weights(&resumed), weights(&straight));
     }
 
     #[test]

@@ -135,22 +135,27 @@ enum Preset {
     C,
 }
 
+impl Preset {
+    fn sizes(self) -> ::gpt::measure::Preset {
+        match self {
+            Self::A => ::gpt::measure::Preset::A,
+            Self::B => ::gpt::measure::Preset::B,
+            Self::C => ::gpt::measure::Preset::C,
+        }
+    }
+}
+
 impl Size {
     fn config(&self) -> GptConfig {
-        let (layers, width, heads, context, vocabulary) = match self.preset {
-            Preset::A => (4, 128, 4, 256, 1024),
-            Preset::B => (6, 384, 6, 512, 4096),
-            Preset::C => (12, 768, 12, 512, 50_257),
-        };
+        let preset = self.preset.sizes().config();
         let gpt2 = GptConfig {
-            layers: self.layers.unwrap_or(layers),
-            width: self.width.unwrap_or(width),
-            heads: self.heads.unwrap_or(heads),
+            layers: self.layers.unwrap_or(preset.layers),
+            width: self.width.unwrap_or(preset.width),
+            heads: self.heads.unwrap_or(preset.heads),
             key_value_heads: self.key_value_heads,
-            context: self.context.unwrap_or(context),
-            vocabulary: self.vocabulary.unwrap_or(vocabulary),
-            positions: Positions::Learned,
-            ..GptConfig::default()
+            context: self.context.unwrap_or(preset.context),
+            vocabulary: self.vocabulary.unwrap_or(preset.vocabulary),
+            ..preset
         };
         if !self.modern {
             return gpt2;
@@ -160,33 +165,34 @@ impl Size {
     }
 
     fn batch(&self) -> usize {
-        let usual = match self.preset {
-            Preset::A => 16,
-            Preset::B => 8,
-            Preset::C => 1,
-        };
-        self.batch.unwrap_or(usual).max(1)
+        self.batch.unwrap_or(self.preset.sizes().sequences()).max(1)
     }
 }
 
-// Which implementation computes.
+// Which implementation computes. No doc comment, as above.
 #[derive(Debug, Args)]
-struct Precision {
+struct Implementation {
     /// Composed operations instead of our kernels.
-    #[arg(long, conflicts_with = "bf16")]
-    reference: bool,
-    /// Round the factors of matrix products to bf16 where the processor multiplies them.
     #[arg(long)]
-    bf16: bool,
+    reference: bool,
+    /// The numbers that matrix products multiply; `bf16` is f32 where the processor does not multiply them.
+    #[arg(long, default_value = "f32")]
+    precision: Precision,
 }
 
-impl Precision {
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Precision {
+    F32,
+    Bf16,
+}
+
+impl Implementation {
     fn kernels(&self) -> Kernels {
-        match (self.reference, self.bf16) {
-            (true, _) => Kernels::Reference,
-            (false, true) => Kernels::FusedBf16,
-            (false, false) => Kernels::Fused,
-        }
+        let kernels = if self.reference { Kernels::Reference } else { Kernels::Fused };
+        kernels.with_precision(match self.precision {
+            Precision::F32 => ::gpt::Precision::F32,
+            Precision::Bf16 => ::gpt::Precision::Bf16,
+        })
     }
 }
 
@@ -195,7 +201,7 @@ pub(crate) struct Bench {
     #[command(flatten)]
     size: Size,
     #[command(flatten)]
-    precision: Precision,
+    implementation: Implementation,
     /// What to repeat.
     #[arg(long, default_value = "train")]
     work: Repeated,
@@ -212,6 +218,7 @@ enum Repeated {
     Train,
     TrainRecomputed,
     Forward,
+    Embed,
 }
 
 #[derive(Debug, Args)]
@@ -219,7 +226,7 @@ pub(crate) struct PlanOptions {
     #[command(flatten)]
     size: Size,
     #[command(flatten)]
-    precision: Precision,
+    implementation: Implementation,
     /// Tokens of the whole run, such as `1e9`.
     #[arg(long, default_value_t = 1e8)]
     tokens: f64,
@@ -338,8 +345,9 @@ fn bench(asked: &Bench) -> Result<(), Failure> {
         Repeated::Train => Work::Train,
         Repeated::TrainRecomputed => Work::TrainRecomputed,
         Repeated::Forward => Work::Forward,
+        Repeated::Embed => Work::Embed,
     };
-    let how = (asked.precision.kernels(), work);
+    let how = (asked.implementation.kernels(), work);
     let seen: Measurement = measure(&asked.size.config(), how, asked.size.batch(), seconds(asked.seconds)?)?;
     println!("{}", json!(seen));
     Ok(())
@@ -347,7 +355,7 @@ fn bench(asked: &Bench) -> Result<(), Failure> {
 
 /// Prints what a training run will take.
 pub(crate) fn plan(asked: &PlanOptions) -> Result<(), Failure> {
-    let (config, kernels) = (asked.size.config(), asked.precision.kernels());
+    let (config, kernels) = (asked.size.config(), asked.implementation.kernels());
     let time = seconds(asked.seconds)?;
     let plan = Plan::new(&config, asked.size.batch(), asked.tokens as u64, kernels, time)?;
     let gib = |bytes: usize| bytes as f64 / 1024f64.powi(3);

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::host::{ELEMENTS_PER_TASK, floats, read, read2};
-use super::simd::{exp, tanh, vectorised};
+use super::simd::{exp, vectorised};
 use crate::generator::mix;
 
 /// GELU in its tanh form, as GPT-2 has it: x/2 · (1 + tanh(√(2/π)·(x + 0.044715·x³))).
@@ -16,10 +16,38 @@ pub(crate) struct Gelu;
 const ROOT: f32 = 0.797_884_6; // √(2/π)
 const CUBIC: f32 = 0.044_715;
 
+/// (GELU(x), GELU′(x)) from one exponential: with u = √(2/π)·(x + 0.044715·x³) and s = 1/(1 + e^(−2u)), GELU = x·s and
+/// GELU′ = s + 2·x·s·(1 − s)·u′.
+#[inline(always)]
+fn gelu_parts(x: f32) -> (f32, f32) {
+    let square = x * x;
+    let u = x * square.mul_add(ROOT * CUBIC, ROOT);
+    let s = 1.0 / (1.0 + exp(-2.0 * u));
+    let along = square.mul_add(3.0 * ROOT * CUBIC, ROOT); // u′
+    let y = x * s;
+    (y, (2.0 * y * along).mul_add(1.0 - s, s))
+}
+
 vectorised! {
     fn gelu(x: &[f32], out: &mut [f32]) {
         for (out, &x) in out.iter_mut().zip(x) {
-            *out = 0.5 * x * (1.0 + tanh(ROOT * (x + CUBIC * x * x * x)));
+            *out = gelu_parts(x).0;
+        }
+    }
+}
+
+/// GELU of every element, in parallel.
+pub(crate) fn gelu_all(x: &[f32], out: &mut [f32]) {
+    out.par_chunks_mut(ELEMENTS_PER_TASK)
+        .zip(x.par_chunks(ELEMENTS_PER_TASK))
+        .for_each(|(out, x)| gelu(x, out));
+}
+
+vectorised! {
+    /// slope ← slope·GELU′(x).
+    pub(crate) fn gelu_slope(x: &[f32], slope: &mut [f32]) {
+        for (slope, &x) in slope.iter_mut().zip(x) {
+            *slope *= gelu_parts(x).1;
         }
     }
 }
@@ -27,9 +55,7 @@ vectorised! {
 vectorised! {
     fn gelu_backward(x: &[f32], dy: &[f32], dx: &mut [f32]) {
         for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
-            let t = tanh(ROOT * (x + CUBIC * x * x * x));
-            let slope = 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * ROOT * (1.0 + 3.0 * CUBIC * x * x);
-            *dx = dy * slope;
+            *dx = dy * gelu_parts(x).1;
         }
     }
 }
@@ -42,9 +68,7 @@ impl CustomOp1 for Gelu {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = floats(x, layout)?;
         let mut out = vec![0f32; x.len()];
-        out.par_chunks_mut(ELEMENTS_PER_TASK)
-            .zip(x.par_chunks(ELEMENTS_PER_TASK))
-            .for_each(|(out, x)| gelu(x, out));
+        gelu_all(x, &mut out);
         Ok((CpuStorage::F32(out), layout.shape().clone()))
     }
 
@@ -84,7 +108,14 @@ vectorised! {
 }
 
 impl Dropout {
-    fn apply(&self, x: &[f32]) -> Vec<f32> {
+    /// x ← x·mask for the elements from `first` on.
+    pub(crate) fn drop_in_place(&self, x: &mut [f32], first: usize) {
+        for (i, x) in x.iter_mut().enumerate() {
+            *x *= keep(self.rate, self.key, first + i);
+        }
+    }
+
+    pub(crate) fn apply(&self, x: &[f32]) -> Vec<f32> {
         let mut out = vec![0f32; x.len()];
         out.par_chunks_mut(ELEMENTS_PER_TASK)
             .zip(x.par_chunks(ELEMENTS_PER_TASK))

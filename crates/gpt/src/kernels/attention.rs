@@ -1,6 +1,10 @@
-//! Causal self-attention over sequences stored end to end: no padding, and no time×time matrix kept.
+//! Causal self-attention over sequences stored end to end: no padding, and no time×time matrix.
 //!
-//! One task handles one head of one sequence. The backward pass computes the attention weights again, row by row.
+//! One task handles one head of one sequence, a block of queries at a time: their scores against all keys up to the last
+//! of them, the softmax, and the product with the values. The backward pass computes a block's weights again.
+//!
+//! # Source
+//! Dao et al. (2022), "FlashAttention", for computing weights again instead of keeping them.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -8,7 +12,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::host::{floats, read2};
-use super::simd::{add_scaled, dot, exp, max, sum, vectorised};
+use super::product::{Packed, Precision, Start, View};
+use super::simd::{dot, exp, max, sum, vectorised};
 
 /// qkv `[tokens, 3·d]` → `[tokens, d]`; head h uses columns h·e..(h+1)·e of each third, with e = d / heads.
 ///
@@ -16,201 +21,133 @@ use super::simd::{add_scaled, dot, exp, max, sum, vectorised};
 pub(crate) struct CausalAttention {
     pub(crate) heads: usize,
     pub(crate) offsets: Arc<[usize]>,
+    pub(crate) precision: Precision,
 }
 
-/// Whether there is a compiled inner loop for this head size.
-pub(crate) fn supports(head: usize) -> bool {
-    matches!(head, 8 | 16 | 32 | 64)
+/// Queries that are answered together.
+const QUERIES: usize = 64;
+
+/// Rows of weights are padded to a multiple of this.
+const LANES: usize = 16;
+
+/// One head of one sequence: the rows of qkv, `[time, 3·d]`, and which columns of them are the head's.
+#[derive(Clone, Copy)]
+struct Head<'a> {
+    qkv: &'a [f32],
+    d: usize,
+    first: usize,
+    e: usize,
+    precision: Precision,
 }
 
-/// Keys are handled in blocks of so many, the last one padded: no loop has a scalar remainder.
-const BLOCK: usize = 16;
-
-/// One head's operands, gathered from the packed rows of a sequence, and room for a query's row of weights.
-struct Head<const E: usize> {
-    q: Vec<[f32; E]>,
-    k: Vec<[f32; E]>,
-    v: Vec<[f32; E]>,
-    k_blocks: Vec<[[f32; BLOCK]; E]>, // the keys' columns, block by block
-    v_blocks: Vec<[[f32; BLOCK]; E]>,
-    weights: Vec<[f32; BLOCK]>,
-}
-
-impl<const E: usize> Head<E> {
-    #[inline(always)]
-    fn new(time: usize) -> Self {
-        let (rows, blocks) = (vec![[0.0; E]; time], vec![[[0.0; BLOCK]; E]; time.div_ceil(BLOCK)]);
-        let weights = vec![[0.0; BLOCK]; blocks.len()];
-        Self {
-            q: rows.clone(),
-            k: rows.clone(),
-            v: rows,
-            k_blocks: blocks.clone(),
-            v_blocks: blocks,
-            weights,
-        }
+impl<'a> Head<'a> {
+    fn time(&self) -> usize {
+        self.qkv.len() / (3 * self.d)
     }
 
-    #[inline(always)]
-    fn gather(&mut self, qkv: &[f32], d: usize, head: usize) {
-        let from = head * E;
-        for (i, row) in qkv.chunks_exact(3 * d).enumerate() {
-            self.q[i].copy_from_slice(&row[from..from + E]);
-            self.k[i].copy_from_slice(&row[d + from..d + from + E]);
-            self.v[i].copy_from_slice(&row[2 * d + from..2 * d + from + E]);
-        }
-        transpose(&self.k, &mut self.k_blocks);
-        transpose(&self.v, &mut self.v_blocks);
+    /// Queries (0), keys (1) or values (2), `[time, e]`.
+    fn third(&self, which: usize) -> View<'a> {
+        View::strided(&self.qkv[which * self.d + self.first..], (self.time(), self.e), 3 * self.d)
     }
 
-    /// Computes the attention weights of query i over the keys 0..=i; the rest of the last block is 0.
-    #[inline(always)]
-    fn attend(&mut self, i: usize) {
-        let scale = 1.0 / (E as f32).sqrt();
-        let blocks = &mut self.weights[..=i / BLOCK];
-        project(&self.q[i], &self.k_blocks, blocks);
-        let weights = blocks.as_flattened_mut();
-        for weight in weights.iter_mut() {
-            *weight *= scale;
-        }
-        weights[i + 1..].fill(f32::NEG_INFINITY);
-        let top = max(weights);
-        for weight in weights.iter_mut() {
-            *weight = exp(*weight - top);
-        }
-        weights[i + 1..].fill(0.0);
-        let inverse = 1.0 / sum(weights);
-        for weight in weights.iter_mut() {
-            *weight *= inverse;
-        }
+    fn scale(&self) -> f32 {
+        1.0 / (self.e as f32).sqrt()
     }
-}
 
-/// `[T, E]` → blocks of `[E, BLOCK]`; the padding stays 0.
-#[inline(always)]
-fn transpose<const E: usize>(rows: &[[f32; E]], blocks: &mut [[[f32; BLOCK]; E]]) {
-    for (j, row) in rows.iter().enumerate() {
-        let block = &mut blocks[j / BLOCK];
-        for c in 0..E {
-            block[c][j % BLOCK] = row[c];
-        }
+    fn pack(&self, factor: View<'_>) -> Packed {
+        Packed::new(factor, self.precision)
     }
-}
 
-/// out_j = Σ_c x_c · columns[c, j].
-#[inline(always)]
-fn project<const E: usize>(x: &[f32; E], columns: &[[[f32; BLOCK]; E]], out: &mut [[f32; BLOCK]]) {
-    for (columns, out) in columns.iter().zip(out) {
-        let (mut even, mut odd) = ([0f32; BLOCK], [0f32; BLOCK]);
-        for c in (0..E).step_by(2) {
-            for lane in 0..BLOCK {
-                even[lane] += x[c] * columns[c][lane];
-                odd[lane] += x[c + 1] * columns[c + 1][lane];
+    /// Room for a block of weights, and the step between its rows.
+    fn room(&self) -> (Vec<f32>, usize) {
+        let step = self.time().next_multiple_of(LANES);
+        (vec![0f32; QUERIES.min(self.time()) * step], step)
+    }
+
+    /// The blocks of queries.
+    fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let time = self.time();
+        (0..time).step_by(QUERIES).map(move |from| from..(from + QUERIES).min(time))
+    }
+
+    /// out `[time, e]`.
+    fn attend(&self, out: &mut [f32]) {
+        let (keys, values) = (self.pack(self.third(1).transposed()), self.pack(self.third(2)));
+        let (mut weights, step) = self.room();
+        for block in self.blocks() {
+            let (queries, heard) = (self.third(0).part(block.clone()), block.end);
+            keys.multiply_here(queries, (&mut weights, step, heard), Start::Zero);
+            let out = &mut out[block.start * self.e..block.end * self.e];
+            let inverses: Vec<f32> = block
+                .clone()
+                .zip(weights.chunks_exact_mut(step))
+                .map(|(i, row)| 1.0 / exponentiate(&mut row[..padded(heard)], i + 1, self.scale()))
+                .collect();
+            let weights = View::strided(&weights, (block.len(), heard), step);
+            values.multiply_here(weights, (out, self.e, self.e), Start::Zero);
+            for (row, inverse) in out.chunks_exact_mut(self.e).zip(inverses) {
+                row.iter_mut().for_each(|value| *value *= inverse);
             }
         }
-        for lane in 0..BLOCK {
-            out[lane] = even[lane] + odd[lane];
+    }
+
+    /// With P the weights: ∂v = Pᵀ·∂o, S = P∘(∂o·vᵀ − Σ_j P∘(∂o·vᵀ))/√e, ∂q = S·k, ∂k = Sᵀ·q. dqkv is ∂q, ∂k and ∂v,
+    /// `[3, time, e]`, and starts at 0.
+    fn attend_backward(&self, dout: View<'_>, dqkv: &mut [f32]) {
+        let e = self.e;
+        let (dq, dkv) = dqkv.split_at_mut(self.time() * e);
+        let (dk, dv) = dkv.split_at_mut(self.time() * e);
+        let (across, keys) = (self.pack(self.third(1).transposed()), self.pack(self.third(1)));
+        let values = self.pack(self.third(2).transposed());
+        let ((mut weights, step), (mut slopes, _)) = (self.room(), self.room());
+        for block in self.blocks() {
+            let (queries, dout) = (self.third(0).part(block.clone()), dout.part(block.clone()));
+            let (heard, shape) = (block.end, (block.len(), block.end));
+            across.multiply_here(queries, (&mut weights, step, heard), Start::Zero);
+            values.multiply_here(dout, (&mut slopes, step, heard), Start::Zero);
+            let rows = weights.chunks_exact_mut(step).zip(slopes.chunks_exact_mut(step));
+            for (i, (weights, slopes)) in block.clone().zip(rows) {
+                let (weights, slopes) = (&mut weights[..padded(heard)], &mut slopes[..padded(heard)]);
+                slope(weights, slopes, i + 1, self.scale());
+            }
+            let weights = View::strided(&weights, shape, step);
+            let slopes = View::strided(&slopes, shape, step);
+            keys.multiply_here(slopes, (&mut dq[block.start * e..], e, e), Start::Zero);
+            self.pack(dout).multiply_here(weights.transposed(), (dv, e, e), Start::Out);
+            self.pack(queries).multiply_here(slopes.transposed(), (dk, e, e), Start::Out);
         }
     }
 }
 
-/// Σ_j w_j · rows_j, over four accumulators.
-#[inline(always)]
-fn mix_rows<const E: usize>(weights: &[f32], rows: &[[f32; E]]) -> [f32; E] {
-    let mut parts = [[0f32; E]; 4];
-    let (weights_by_four, rows_by_four) = (weights.chunks_exact(4), rows.chunks_exact(4));
-    let rest = weights_by_four.remainder().iter().zip(rows_by_four.remainder());
-    for (weights, rows) in weights_by_four.zip(rows_by_four) {
-        for part in 0..4 {
-            add_scaled(&mut parts[part], weights[part], &rows[part]);
-        }
-    }
-    for (part, (weight, row)) in rest.enumerate() {
-        add_scaled(&mut parts[part], *weight, row);
-    }
-    std::array::from_fn(|c| (parts[0][c] + parts[1][c]) + (parts[2][c] + parts[3][c]))
-}
-
-/// One head of one sequence: out `[time, E]`.
-#[inline(always)]
-fn attend_head<const E: usize>(qkv: &[f32], d: usize, head: usize, out: &mut [f32]) {
-    let mut operands = Head::<E>::new(out.len() / E);
-    operands.gather(qkv, d, head);
-    for (i, out) in out.chunks_exact_mut(E).enumerate() {
-        operands.attend(i);
-        let weights = &operands.weights.as_flattened()[..=i];
-        out.copy_from_slice(&mix_rows(weights, &operands.v[..=i]));
-    }
-}
-
-/// One head of one sequence: dqkv is ∂q, ∂k and ∂v, `[3, time, E]`.
-#[inline(always)]
-fn attend_head_backward<const E: usize>(qkv: &[f32], dout: &[f32], d: usize, head: usize, dqkv: &mut [f32]) {
-    let time = dout.len() / d;
-    let mut operands = Head::<E>::new(time);
-    operands.gather(qkv, d, head);
-    let mut slopes = vec![[0f32; BLOCK]; time.div_ceil(BLOCK)];
-    let (dq, dkv) = dqkv.split_at_mut(time * E);
-    let (dk, dv) = dkv.split_at_mut(time * E);
-    let (dk, dv) = (dk.as_chunks_mut::<E>().0, dv.as_chunks_mut::<E>().0);
-    for (i, dq) in dq.chunks_exact_mut(E).enumerate() {
-        let mut dmixed = [0f32; E];
-        dmixed.copy_from_slice(&dout[i * d + head * E..][..E]);
-        dq.copy_from_slice(&attend_backward_row(
-            &mut operands,
-            i,
-            &dmixed,
-            &mut slopes,
-            (&mut *dk, &mut *dv),
-        ));
-    }
-}
-
-/// With P the weights: ∂v_j = Σ_i P_ij·∂o_i, S_ij = P_ij·(∂o_i·v_j − Σ_j P_ij·∂o_i·v_j)/√e, ∂q_i = Σ_j S_ij·k_j,
-/// ∂k_j = Σ_i S_ij·q_i. Adds row i's part to ∂k and ∂v and returns ∂q_i.
-#[inline(always)]
-fn attend_backward_row<const E: usize>(
-    operands: &mut Head<E>,
-    i: usize,
-    dmixed: &[f32; E],
-    slopes: &mut [[f32; BLOCK]],
-    (dk, dv): (&mut [[f32; E]], &mut [[f32; E]]),
-) -> [f32; E] {
-    operands.attend(i);
-    let scale = 1.0 / (E as f32).sqrt();
-    let slopes = &mut slopes[..=i / BLOCK];
-    project(dmixed, &operands.v_blocks, slopes);
-    let (slopes, weights) = (slopes.as_flattened_mut(), operands.weights[..=i / BLOCK].as_flattened());
-    let mean = dot(weights, slopes);
-    for (slope, weight) in slopes.iter_mut().zip(weights) {
-        *slope = weight * (*slope - mean) * scale;
-    }
-    let (slopes, weights, q) = (&slopes[..=i], &weights[..=i], operands.q[i]);
-    for ((dk, dv), (slope, weight)) in dk.iter_mut().zip(dv).zip(slopes.iter().zip(weights)) {
-        add_scaled(dk, *slope, &q);
-        add_scaled(dv, *weight, dmixed);
-    }
-    mix_rows(slopes, &operands.k[..=i])
+fn padded(heard: usize) -> usize {
+    heard.next_multiple_of(LANES)
 }
 
 vectorised! {
-    fn attend(qkv: &[f32], d: usize, e: usize, head: usize, out: &mut [f32]) {
-        match e {
-            8 => attend_head::<8>(qkv, d, head, out),
-            16 => attend_head::<16>(qkv, d, head, out),
-            32 => attend_head::<32>(qkv, d, head, out),
-            _ => attend_head::<64>(qkv, d, head, out),
+    /// Turns a row of scores into exp(scale·(score − highest)) for the first `heard`, 0 for the others; returns their sum.
+    fn exponentiate(row: &mut [f32], heard: usize, scale: f32) -> f32 {
+        let (row, future) = row.split_at_mut(padded(heard));
+        future.fill(0.0);
+        row[heard..].fill(f32::NEG_INFINITY);
+        let top = max(row);
+        for value in row.iter_mut() {
+            *value = exp((*value - top) * scale);
         }
+        row[heard..].fill(0.0);
+        sum(row)
     }
 }
 
 vectorised! {
-    fn attend_backward(qkv: &[f32], dout: &[f32], d: usize, e: usize, head: usize, dqkv: &mut [f32]) {
-        match e {
-            8 => attend_head_backward::<8>(qkv, dout, d, head, dqkv),
-            16 => attend_head_backward::<16>(qkv, dout, d, head, dqkv),
-            32 => attend_head_backward::<32>(qkv, dout, d, head, dqkv),
-            _ => attend_head_backward::<64>(qkv, dout, d, head, dqkv),
+    /// Turns scores into weights, and ∂weights into ∂scores.
+    fn slope(weights: &mut [f32], slopes: &mut [f32], heard: usize, scale: f32) {
+        let inverse = 1.0 / exponentiate(weights, heard, scale);
+        slopes[heard..].fill(0.0);
+        let (weights, slopes) = (&mut weights[..padded(heard)], &mut slopes[..padded(heard)]);
+        let mean = dot(weights, slopes) * inverse;
+        for (weight, slope) in weights.iter_mut().zip(slopes.iter_mut()) {
+            *weight *= inverse;
+            *slope = *weight * (*slope - mean) * scale;
         }
     }
 }
@@ -227,6 +164,34 @@ fn split<'a>(mut rows: &'a mut [f32], offsets: &[usize], width: usize) -> Vec<&'
 }
 
 impl CausalAttention {
+    fn head<'a>(&self, qkv: &'a [f32], d: usize, rows: &Range<usize>, head: usize) -> Head<'a> {
+        let (e, qkv) = (d / self.heads, &qkv[rows.start * 3 * d..rows.end * 3 * d]);
+        Head { qkv, d, first: head * e, e, precision: self.precision }
+    }
+
+    /// `[tokens, 3·d]` → `[tokens, d]`.
+    pub(crate) fn forward(&self, qkv: &[f32], d: usize, out: &mut [f32]) {
+        let e = d / self.heads;
+        let parts = self.each_head(|rows, head| {
+            let mut out = vec![0f32; rows.len() * e];
+            self.head(qkv, d, &rows, head).attend(&mut out);
+            out
+        });
+        self.scatter(&parts, e, 1, out);
+    }
+
+    /// qkv `[tokens, 3·d]`, ∂out `[tokens, d]` → ∂qkv.
+    pub(crate) fn backward(&self, qkv: &[f32], dout: &[f32], d: usize, dqkv: &mut [f32]) {
+        let e = d / self.heads;
+        let parts = self.each_head(|rows, head| {
+            let mut part = vec![0f32; 3 * rows.len() * e];
+            let dout = View::strided(&dout[rows.start * d + head * e..], (rows.len(), e), d);
+            self.head(qkv, d, &rows, head).attend_backward(dout, &mut part);
+            part
+        });
+        self.scatter(&parts, e, 3, dqkv);
+    }
+
     /// Calls `f` with each sequence's rows and each head, in parallel; results in order of sequence, then head.
     fn each_head(&self, f: impl Fn(Range<usize>, usize) -> Vec<f32> + Sync) -> Vec<Vec<f32>> {
         let tasks = (self.offsets.len() - 1) * self.heads;
@@ -259,33 +224,15 @@ impl CustomOp1 for CausalAttention {
 
     fn cpu_fwd(&self, qkv: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (tokens, packed) = layout.shape().dims2()?;
-        let (d, qkv) = (packed / 3, floats(qkv, layout)?);
-        let e = d / self.heads;
-        let parts = self.each_head(|rows, head| {
-            let mut out = vec![0f32; rows.len() * e];
-            attend(&qkv[rows.start * packed..rows.end * packed], d, e, head, &mut out);
-            out
-        });
-        let mut out = vec![0f32; tokens * d];
-        self.scatter(&parts, e, 1, &mut out);
-        Ok((CpuStorage::F32(out), Shape::from((tokens, d))))
+        let mut out = vec![0f32; tokens * packed / 3];
+        self.forward(floats(qkv, layout)?, packed / 3, &mut out);
+        Ok((CpuStorage::F32(out), Shape::from((tokens, packed / 3))))
     }
 
     fn bwd(&self, qkv: &Tensor, _out: &Tensor, dout: &Tensor) -> Result<Option<Tensor>> {
-        let (_, packed) = qkv.dims2()?;
-        let d = packed / 3;
-        let dqkv = read2(qkv, dout, |qkv, dout| {
-            let e = d / self.heads;
-            let parts = self.each_head(|rows, head| {
-                let mut part = vec![0f32; 3 * rows.len() * e];
-                let dout = &dout[rows.start * d..rows.end * d];
-                attend_backward(&qkv[rows.start * packed..rows.end * packed], dout, d, e, head, &mut part);
-                part
-            });
-            let mut dqkv = vec![0f32; qkv.len()];
-            self.scatter(&parts, e, 3, &mut dqkv);
-            dqkv
-        })?;
+        let d = qkv.dim(1)? / 3;
+        let mut dqkv = vec![0f32; qkv.elem_count()];
+        read2(qkv, dout, |qkv, dout| self.backward(qkv, dout, d, &mut dqkv))?;
         Ok(Some(Tensor::from_vec(dqkv, qkv.shape(), qkv.device())?))
     }
 }

@@ -1,5 +1,7 @@
 //! Tensors as slices in memory: what every fused kernel reads and writes.
 
+use std::ops::{Deref, Range};
+
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 use rayon::prelude::*;
 
@@ -16,6 +18,36 @@ pub(crate) fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&storage.as_slice::<f32>()?[start..end]),
         None => bail!("a fused kernel needs contiguous operands"),
+    }
+}
+
+/// The elements of a contiguous tensor on the CPU, which cannot change while they are held.
+pub(crate) struct Held<'a> {
+    storage: Box<dyn Deref<Target = Storage> + 'a>,
+    range: Range<usize>,
+}
+
+impl<'a> Held<'a> {
+    pub(crate) fn new(tensor: &'a Tensor) -> Result<Self> {
+        let (storage, layout) = tensor.storage_and_layout();
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            bail!("a fused kernel needs contiguous operands")
+        };
+        match &*storage {
+            Storage::Cpu(CpuStorage::F32(_)) => Ok(Self { range: start..end, storage: Box::new(storage) }),
+            _ => bail!("fused kernels compute in f32 on the CPU"),
+        }
+    }
+}
+
+impl Deref for Held<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match &**self.storage {
+            Storage::Cpu(CpuStorage::F32(values)) => &values[self.range.clone()],
+            _ => unreachable!("`new` refuses other storage"),
+        }
     }
 }
 

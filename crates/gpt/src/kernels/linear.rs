@@ -2,10 +2,9 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
-use super::host::{ELEMENTS_PER_TASK, column_sums, floats, read, read2};
-use super::product::{Precision, View, multiply};
+use super::host::{column_sums, floats, read, read2};
+use super::product::{Packed, Precision, Start, View, multiply};
 
 /// Below so many rows, packing the weights costs more than our product gains.
 const FEW_ROWS: usize = 8;
@@ -32,23 +31,19 @@ impl CustomOp3 for Linear {
         let (rows, inner) = x_layout.shape().dims2()?;
         let (_, out) = w_layout.shape().dims2()?;
         let bias = floats(b, b_layout)?;
-        let mut y = if rows < FEW_ROWS || !x_layout.is_contiguous() {
-            match x.matmul(w, (1, rows, out, inner), x_layout, w_layout)? {
-                CpuStorage::F32(y) => y,
-                _ => bail!("fused kernels compute in f32"),
+        if rows < FEW_ROWS || !x_layout.is_contiguous() {
+            let CpuStorage::F32(mut y) = x.matmul(w, (1, rows, out, inner), x_layout, w_layout)? else {
+                bail!("fused kernels compute in f32")
+            };
+            for row in y.chunks_exact_mut(out) {
+                row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
             }
-        } else {
-            let (x, w) = (floats(x, x_layout)?, floats(w, w_layout)?);
-            multiply(View::new(x, rows, inner), View::new(w, inner, out), self.precision)
-        };
-        let rows_per_task = (ELEMENTS_PER_TASK / out).max(1);
-        y.par_chunks_mut(rows_per_task * out).for_each(|chunk| {
-            for row in chunk.chunks_exact_mut(out) {
-                for (y, b) in row.iter_mut().zip(bias) {
-                    *y += b;
-                }
-            }
-        });
+            return Ok((CpuStorage::F32(y), Shape::from((rows, out))));
+        }
+        let (x, w) = (floats(x, x_layout)?, floats(w, w_layout)?);
+        let mut y = vec![0f32; rows * out];
+        let w = Packed::new(View::new(w, inner, out), self.precision);
+        w.multiply(View::new(x, rows, inner), &mut y, Start::Row(bias));
         Ok((CpuStorage::F32(y), Shape::from((rows, out))))
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::IGNORED;
 use super::host::{floats, read, read2};
-use super::product::{Packed, Precision, View};
+use super::product::{Packed, Precision, Start, View};
 use super::simd::{exp_shifted, vectorised};
 
 /// Rows that one task sums: fixed, so that sums do not depend on the thread count.
@@ -33,19 +33,25 @@ vectorised! {
 }
 
 vectorised! {
-    /// Turns logits z into ∂z = (softmax(z) − one-hot(target))·scale; 0 where the target does not count.
-    fn slopes(z: &mut [f32], targets: &[u32], vocabulary: usize, scale: f32) {
+    /// Turns logits z into ∂z = (softmax(z) − one-hot(target))·scale, 0 where the target does not count; returns the
+    /// summed loss.
+    fn slopes(z: &mut [f32], targets: &[u32], vocabulary: usize, scale: f32) -> f64 {
+        let mut total = 0f64;
         for (row, &target) in z.chunks_exact_mut(vocabulary).zip(targets) {
             if target == IGNORED {
                 row.fill(0.0);
                 continue;
             }
-            let (_, mass) = exp_shifted(row);
+            let score = row[target as usize];
+            let (top, mass) = exp_shifted(row);
+            total += f64::from(top + mass.ln() - score);
+            let share = scale / mass;
             for value in row.iter_mut() {
-                *value *= scale / mass;
+                *value *= share;
             }
             row[target as usize] -= scale;
         }
+        total
     }
 }
 
@@ -64,11 +70,14 @@ fn summed(logits: &[f32], targets: &[u32], vocabulary: usize) -> f64 {
     parts.iter().sum()
 }
 
-fn turn_into_slopes(logits: &mut [f32], targets: &[u32], vocabulary: usize, scale: f32) {
-    logits
+/// See [`slopes`]; the sum is taken in a fixed order.
+fn turn_into_slopes(logits: &mut [f32], targets: &[u32], vocabulary: usize, scale: f32) -> f64 {
+    let parts: Vec<f64> = logits
         .par_chunks_mut(ROWS_PER_TASK * vocabulary)
         .zip(targets.par_chunks(ROWS_PER_TASK))
-        .for_each(|(z, targets)| slopes(z, targets, vocabulary, scale));
+        .map(|(z, targets)| slopes(z, targets, vocabulary, scale))
+        .collect();
+    parts.iter().sum()
 }
 
 impl CustomOp1 for CrossEntropy {
@@ -99,8 +108,8 @@ pub(crate) struct HeadLoss {
     pub(crate) precision: Precision,
 }
 
-/// At most so many logits at a time: 32 MiB.
-const LOGITS: usize = 8 << 20;
+/// At most so many logits at a time: 52 MiB.
+const LOGITS: usize = 13 << 20;
 
 /// Rows of logits at a time.
 fn rows_at_once(vocabulary: usize) -> usize {
@@ -130,25 +139,32 @@ impl HeadLoss {
         let parts = hidden.chunks(rows * width).zip(self.targets.chunks(rows)).enumerate();
         for (part, (hidden, targets)) in parts {
             let logits = &mut logits[..targets.len() * vocabulary];
-            packed.multiply(View::new(hidden, targets.len(), width), logits, false);
+            packed.multiply(View::new(hidden, targets.len(), width), logits, Start::Zero);
             f(part * rows, hidden, logits, targets);
         }
     }
 
-    /// (∂hidden, ∂scorer).
-    fn gradients(&self, hidden: &[f32], scorer: &[f32], sizes: Sizes, scale: f32) -> (Vec<f32>, Vec<f32>) {
-        let Sizes { vocabulary, width } = sizes;
+    /// The loss, and the gradients of `share` times it: writes ∂hidden and adds to ∂scorer.
+    pub(crate) fn learn(
+        &self,
+        (hidden, scorer): (&[f32], &[f32]),
+        share: f32,
+        dhidden: &mut [f32],
+        dscorer: &mut [f32],
+    ) -> f64 {
+        let width = hidden.len() / self.targets.len();
+        let vocabulary = scorer.len() / width;
+        let (count, mut total) = (counted(&self.targets), 0f64);
         let packed = Packed::new(View::new(scorer, vocabulary, width), self.precision);
-        let (mut dhidden, mut dscorer) = (vec![0f32; hidden.len()], vec![0f32; scorer.len()]);
-        self.each(hidden, scorer, sizes, |before, hidden, logits, targets| {
-            turn_into_slopes(logits, targets, vocabulary, scale);
+        self.each(hidden, scorer, Sizes { vocabulary, width }, |before, hidden, logits, targets| {
+            total += turn_into_slopes(logits, targets, vocabulary, share / count as f32);
             let (dz, rows) = (View::new(logits, targets.len(), vocabulary), targets.len());
             let out = &mut dhidden[before * width..(before + rows) * width];
-            packed.multiply(dz, out, false);
+            packed.multiply(dz, out, Start::Zero);
             let hidden = Packed::new(View::new(hidden, rows, width), self.precision);
-            hidden.multiply(dz.transposed(), &mut dscorer, before > 0);
+            hidden.multiply(dz.transposed(), dscorer, Start::Out);
         });
-        (dhidden, dscorer)
+        total / count as f64
     }
 }
 
@@ -181,10 +197,10 @@ impl CustomOp2 for HeadLoss {
         _loss: &Tensor,
         dloss: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (vocabulary, width) = scorer.dims2()?;
-        let scale = dloss.to_scalar::<f32>()? / counted(&self.targets) as f32;
-        let sizes = Sizes { vocabulary, width };
-        let (dhidden, dscorer) = read2(hidden, scorer, |h, e| self.gradients(h, e, sizes, scale))?;
+        let share = dloss.to_scalar::<f32>()?;
+        let mut dscorer = vec![0f32; scorer.elem_count()];
+        let mut dhidden = vec![0f32; hidden.elem_count()];
+        read2(hidden, scorer, |h, e| self.learn((h, e), share, &mut dhidden, &mut dscorer))?;
         let dhidden = Tensor::from_vec(dhidden, hidden.shape(), hidden.device())?;
         let dscorer = Tensor::from_vec(dscorer, scorer.shape(), scorer.device())?;
         Ok((Some(dhidden), scorer.track_op().then_some(dscorer)))

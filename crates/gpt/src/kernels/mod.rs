@@ -3,13 +3,13 @@
 //! [`Kernels::Reference`] composes candle's differentiable operations and runs on any device; [`Kernels::Fused`] is our
 //! own forward and backward code for the CPU. Tests hold the fused ones to the reference and to finite differences.
 
-mod activation;
-mod attention;
+pub(crate) mod activation;
+pub(crate) mod attention;
 pub(crate) mod cached;
 pub(crate) mod host;
 mod linear;
-mod loss;
-mod norm;
+pub(crate) mod loss;
+pub(crate) mod norm;
 mod periodic;
 pub(crate) mod product;
 mod reference;
@@ -20,7 +20,7 @@ pub(crate) mod simd;
 use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor};
-use product::Precision;
+pub use product::Precision;
 
 pub(crate) use rotary::Turns;
 
@@ -37,8 +37,8 @@ pub enum Kernels {
     Reference,
     /// Our own forward and backward passes: CPU and f32 only.
     Fused,
-    /// As fused, but the factors of matrix products with weights are rounded to bf16 where the processor multiplies
-    /// them; weights, activations and sums stay f32.
+    /// As fused, but the factors of matrix products are rounded to bf16 where the processor multiplies them; weights,
+    /// activations and sums stay f32.
     FusedBf16,
 }
 
@@ -48,7 +48,17 @@ impl Kernels {
         if device.is_cpu() { Self::Fused } else { Self::Reference }
     }
 
-    fn precision(self) -> Precision {
+    /// The same implementation, multiplying numbers of this precision; the reference has only one.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        match (self, precision) {
+            (Self::Reference, _) => Self::Reference,
+            (_, Precision::F32) => Self::Fused,
+            (_, Precision::Bf16) => Self::FusedBf16,
+        }
+    }
+
+    pub(crate) fn precision(self) -> Precision {
         if self == Self::FusedBf16 { Precision::Bf16 } else { Precision::F32 }
     }
 
@@ -149,12 +159,12 @@ impl Kernels {
     /// # Errors
     /// If shapes do not fit.
     pub fn causal_attention(self, qkv: &Tensor, heads: usize, offsets: &Arc<[usize]>) -> Result<Tensor> {
-        let head = qkv.dim(1)? / 3 / heads;
         match self {
-            Self::Fused | Self::FusedBf16 if attention::supports(head) => {
-                qkv.apply_op1(attention::CausalAttention { heads, offsets: Arc::clone(offsets) })
+            Self::Reference => reference::causal_attention(qkv, heads, offsets),
+            Self::Fused | Self::FusedBf16 => {
+                let (offsets, precision) = (Arc::clone(offsets), self.precision());
+                qkv.apply_op1(attention::CausalAttention { heads, offsets, precision })
             }
-            _ => reference::causal_attention(qkv, heads, offsets),
         }
     }
 

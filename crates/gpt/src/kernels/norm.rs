@@ -6,6 +6,9 @@ use rayon::prelude::*;
 use super::host::{ROWS_PER_SUM, add_up, floats, read, read2};
 use super::simd::{dot, sum, vectorised};
 
+/// Rows that one task brings to one scale.
+const ROWS_PER_TASK: usize = 64;
+
 /// x `[rows, d]`, w `[d]`, b `[d]` → w · (x − mean) / √(variance + ε) + b, over the last dimension.
 pub(crate) struct LayerNorm {
     pub(crate) epsilon: f32,
@@ -47,7 +50,7 @@ struct Rows<'a> {
 }
 
 vectorised! {
-    /// With x̂ the normalised row: ∂x = (w·∂y − mean(w·∂y) − x̂·mean(w·∂y·x̂)) / σ, ∂w = Σ ∂y·x̂, ∂b = Σ ∂y.
+    /// Adds to ∂x. With x̂ the normalised row: ∂x = (w·∂y − mean(w·∂y) − x̂·mean(w·∂y·x̂)) / σ, ∂w = Σ ∂y·x̂, ∂b = Σ ∂y.
     fn normalise_backward(rows: Rows<'_>) {
         let Rows { x, w, dy, dx, dw, db, scratch, epsilon } = rows;
         let d = w.len();
@@ -63,7 +66,7 @@ vectorised! {
             let mean = sum(weighted) / d as f32;
             let along = dot(weighted, hat) / d as f32;
             for i in 0..d {
-                dx[i] = inverse * (weighted[i] - mean - hat[i] * along);
+                dx[i] += inverse * (weighted[i] - mean - hat[i] * along);
             }
         }
     }
@@ -85,10 +88,7 @@ impl CustomOp3 for LayerNorm {
     ) -> Result<(CpuStorage, Shape)> {
         let (x, w, b) = (floats(x, x_layout)?, floats(w, w_layout)?, floats(b, b_layout)?);
         let mut out = vec![0f32; x.len()];
-        let task = ROWS_PER_SUM * w.len();
-        out.par_chunks_mut(task)
-            .zip(x.par_chunks(task))
-            .for_each(|(out, x)| normalise(x, w, b, self.epsilon, out));
+        self.forward(x, (w, b), &mut out);
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
 
@@ -101,7 +101,8 @@ impl CustomOp3 for LayerNorm {
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let d = w.elem_count();
-        let (dx, dw, db) = read2(x, dy, |x, dy| read(w, |w| self.gradients(x, w, dy)))??;
+        let mut dx = vec![0f32; x.elem_count()];
+        let (dw, db) = read2(x, dy, |x, dy| read(w, |w| self.backward(x, w, dy, &mut dx)))??;
         let device = x.device();
         Ok((
             Some(Tensor::from_vec(dx, x.shape(), device)?),
@@ -112,10 +113,18 @@ impl CustomOp3 for LayerNorm {
 }
 
 impl LayerNorm {
-    fn gradients(&self, x: &[f32], w: &[f32], dy: &[f32]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    /// `[rows, d]` → `[rows, d]`.
+    pub(crate) fn forward(&self, x: &[f32], (w, b): (&[f32], &[f32]), out: &mut [f32]) {
+        let task = ROWS_PER_TASK * w.len();
+        out.par_chunks_mut(task)
+            .zip(x.par_chunks(task))
+            .for_each(|(out, x)| normalise(x, w, b, self.epsilon, out));
+    }
+
+    /// Adds ∂x to `dx` and returns (∂w, ∂b).
+    pub(crate) fn backward(&self, x: &[f32], w: &[f32], dy: &[f32], dx: &mut [f32]) -> (Vec<f32>, Vec<f32>) {
         let d = w.len();
         let task = ROWS_PER_SUM * d;
-        let mut dx = vec![0f32; x.len()];
         let (dw, db) = dx
             .par_chunks_mut(task)
             .zip(x.par_chunks(task))
@@ -136,6 +145,6 @@ impl LayerNorm {
                 (dw, db)
             })
             .unzip();
-        (dx, add_up(dw, d), add_up(db, d))
+        (add_up(dw, d), add_up(db, d))
     }
 }

@@ -89,11 +89,15 @@ fn gelu_agrees_with_its_reference_and_with_finite_differences() {
 #[test]
 fn attention_over_sequences_of_unequal_length_agrees_with_its_reference_and_with_finite_differences() {
     let offsets: Arc<[usize]> = [0, 1, 8, 20, 53].into();
-    for (head, heads) in [(8, 3), (16, 2), (32, 1)] {
+    for (head, heads) in [(8, 3), (16, 2), (32, 1), (6, 2), (65, 1)] {
         agrees(&[random(&[53, 3 * head * heads], 4)], |kernels, t| {
             kernels.causal_attention(&t[0], heads, &offsets)
         });
     }
+    let longer_than_a_block: Arc<[usize]> = [0, 150, 214, 300].into();
+    agrees_with_reference(&[random(&[300, 3 * 32], 5)], |kernels, t| {
+        kernels.causal_attention(&t[0], 2, &longer_than_a_block)
+    });
 }
 
 #[test]
@@ -171,6 +175,20 @@ fn the_head_and_its_loss_agree_with_the_reference_over_several_parts_and_with_fi
     agrees_with_reference(&[random(&[40, 4], 7), random(&[wide, 4], 8)], |kernels, t| {
         kernels.head_loss(&t[0], &(&t[1] * 0.3)?, &targets)
     });
+}
+
+#[test]
+fn attention_with_factors_rounded_to_bf16_stays_within_bf16_of_the_reference() {
+    let offsets: Arc<[usize]> = [0, 100, 201].into();
+    let qkv = random(&[201, 3 * 64], 1);
+    let run = |kernels: Kernels| {
+        let y = kernels.causal_attention(qkv.as_tensor(), 2, &offsets).unwrap();
+        (weighted_sum(&y).backward().unwrap(), y)
+    };
+    let ((slow, y), (fast, z)) = (run(Kernels::Reference), run(Kernels::FusedBf16));
+    assert!(worst(&y, &z) < 1.2e-2, "{}", worst(&y, &z));
+    let gap = worst(slow.get(&qkv).unwrap(), fast.get(&qkv).unwrap());
+    assert!(gap < 1.2e-2, "{gap}");
 }
 
 #[test]

@@ -45,6 +45,21 @@ impl Batch {
         self.offsets.len() - 1
     }
 
+    /// The sequences in parts of at most so many tokens, or of one sequence that is longer; with the tokens before each.
+    pub(crate) fn parts(&self, most: usize) -> Vec<(usize, Self)> {
+        let (mut parts, mut first) = (Vec::new(), 0);
+        for last in 1..self.offsets.len() {
+            let ends = |end: usize| self.offsets[end] - self.offsets[first];
+            if last == self.sequences() || ends(last + 1) > most {
+                let (start, end) = (self.offsets[first], self.offsets[last]);
+                let offsets = self.offsets[first..=last].iter().map(|at| at - start).collect();
+                parts.push((start, Self { ids: self.ids[start..end].to_vec(), offsets }));
+                first = last;
+            }
+        }
+        parts
+    }
+
     /// Where each sequence starts, and the end of the last.
     pub(crate) fn offsets(&self) -> &Arc<[usize]> {
         &self.offsets
@@ -74,6 +89,11 @@ impl Batch {
         Ok(Tensor::from_vec(places, self.ids.len(), device)?)
     }
 
+    /// The number of tokens that have a next one.
+    pub(crate) fn counted_targets(&self) -> usize {
+        self.tokens() - self.sequences()
+    }
+
     /// The row of each sequence's last token.
     pub(crate) fn last(&self, device: &Device) -> Result<Tensor, Error> {
         let rows: Vec<u32> = self.offsets[1..].iter().map(|&end| end as u32 - 1).collect();
@@ -100,6 +120,19 @@ mod tests {
         assert_eq!(*batch.targets(), [2, 3, IGNORED, IGNORED, 9, IGNORED]);
         let last = batch.last(&Device::Cpu).unwrap();
         assert_eq!(last.to_vec1::<u32>().unwrap(), [2, 3, 5]);
+    }
+
+    #[test]
+    fn parts_hold_all_tokens_in_order_and_no_more_than_asked_unless_a_sequence_is_longer() {
+        let batch = Batch::new([&[1u32, 2][..], &[3][..], &[4, 5, 6, 7, 8][..], &[9][..]]).unwrap();
+        for (most, sizes) in [(1, vec![2, 1, 5, 1]), (3, vec![3, 5, 1]), (6, vec![3, 6]), (9, vec![9])] {
+            let parts = batch.parts(most);
+            assert_eq!(parts.iter().map(|(_, part)| part.tokens()).collect::<Vec<_>>(), sizes);
+            let ids: Vec<u32> = parts.iter().flat_map(|(_, part)| part.ids.clone()).collect();
+            assert_eq!(ids, batch.ids);
+            let before = sizes.iter().scan(0, |sum, size| Some(std::mem::replace(sum, *sum + size)));
+            assert!(parts.iter().map(|(before, _)| *before).eq(before));
+        }
     }
 
     #[test]

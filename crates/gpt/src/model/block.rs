@@ -110,6 +110,30 @@ impl Block {
         ]
     }
 
+    /// Weights and biases of norm, queries to values, mixing, norm, and the two layers of the MLP, if the block is made of
+    /// GPT-2's parts and all of them learn.
+    pub(super) fn plain_parts(&self) -> Option<[(&Tensor, &Tensor); 6]> {
+        let plain = self.attention.plain && self.mlp.activation == Activation::Gelu;
+        let parts = [
+            self.before_attention.layer_tensors()?,
+            self.attention.qkv.tensors()?,
+            self.attention.mixed.tensors()?,
+            self.before_mlp.layer_tensors()?,
+            self.mlp.inner.tensors()?,
+            self.mlp.outer.tensors()?,
+        ];
+        let learns = parts.iter().all(|(weight, bias)| weight.is_variable() && bias.is_variable());
+        (plain && learns).then_some(parts)
+    }
+
+    /// From now on another implementation computes.
+    pub(super) fn use_kernels(&mut self, kernels: Kernels) {
+        self.linears_mut().into_iter().for_each(|(_, linear)| linear.use_kernels(kernels));
+        self.before_attention.use_kernels(kernels);
+        self.before_mlp.use_kernels(kernels);
+        (self.attention.kernels, self.mlp.kernels, self.kernels) = (kernels, kernels, kernels);
+    }
+
     /// From now on only adapters get gradients.
     pub(super) fn freeze(&mut self) {
         self.linears_mut().into_iter().for_each(|(_, linear)| linear.freeze());

@@ -114,6 +114,11 @@ impl GptConfig {
         self.positions != Positions::Rotary && !self.qk_norm && self.key_value_heads() == self.heads
     }
 
+    /// Whether training steps of such a model are written out by hand: it has GPT-2's parts.
+    pub(crate) fn steps_by_hand(&self) -> bool {
+        self.plain_attention() && self.norm == NormKind::Layer && self.activation == Activation::Gelu
+    }
+
     /// Refuses a config whose sizes are not those of the stored tensors, before a model of that size is made.
     pub(crate) fn check_stored(&self, tensors: &HashMap<String, Tensor>) -> Result<(), Error> {
         if self.layers > tensors.len() {

@@ -9,6 +9,7 @@ mod block;
 mod config;
 mod decode;
 mod generate;
+mod step;
 mod storage;
 
 use candle_core::backprop::GradStore;
@@ -18,9 +19,10 @@ pub use batch::Batch;
 pub use config::{Activation, GptConfig, NormKind, Positions};
 pub use decode::Decoder;
 pub use generate::{Ended, Generation, Sampling};
+pub(crate) use step::TOKENS;
 
 use crate::layers::{Linear, Noise, Norm, Parameters};
-use crate::{Error, Kernels};
+use crate::{Error, Kernels, Precision};
 use block::{Block, DEVIATION, Pass};
 
 /// A GPT with its weights.
@@ -34,6 +36,7 @@ pub struct Gpt {
     blocks: Vec<Block>,
     norm: Norm,
     head: Option<Tensor>, // [vocabulary, width], unless tied
+    pool: step::Pool,
 }
 
 impl Gpt {
@@ -74,7 +77,8 @@ impl Gpt {
         let norm = block::new_norm(&config, &mut parameters, "transformer.ln_f", kernels)?;
         let mut own_head = || parameters.normal("lm_head.weight", (config.vocabulary, width), deviation);
         let head = if config.tied { None } else { Some(own_head()?) };
-        Ok(Self { config, kernels, parameters, tokens, positions, blocks, norm, head })
+        let pool = step::Pool::default();
+        Ok(Self { config, kernels, parameters, tokens, positions, blocks, norm, head, pool })
     }
 
     /// The sizes.
@@ -90,6 +94,14 @@ impl Gpt {
     /// The implementation that computes.
     pub fn kernels(&self) -> Kernels {
         self.kernels
+    }
+
+    /// From now on matrix products multiply numbers of this precision. Weights stay what they are.
+    pub fn use_precision(&mut self, precision: Precision) {
+        let kernels = self.kernels.with_precision(precision);
+        self.blocks.iter_mut().for_each(|block| block.use_kernels(kernels));
+        self.norm.use_kernels(kernels);
+        self.kernels = kernels;
     }
 
     /// The final hidden state of every token, `[tokens, width]`.
@@ -150,6 +162,9 @@ impl Gpt {
         share: f64,
         recompute: bool,
     ) -> Result<(f64, GradStore), Error> {
+        if let Some(done) = self.step_by_hand(batch, noise, share, recompute)? {
+            return Ok(done);
+        }
         if recompute {
             return self.gradients_recomputed(batch, noise, share);
         }

@@ -1,5 +1,6 @@
 //! Tests of every variant of the model: gradients, kernels, decoding, recomputation.
 
+use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 
 use super::tests::{assert_close, batch, numbers};
@@ -121,21 +122,95 @@ fn decoding_with_remembered_keys_gives_the_scores_of_the_whole_sequence() {
     }
 }
 
+/// The loss and gradients through candle's graph, and those of one of the ways that training takes.
+fn same_gradients(gpt: &Gpt, config: &GptConfig, way: impl Fn(&mut Noise) -> (f64, GradStore)) {
+    let noise = Noise::of_step(5, 1);
+    let loss = gpt.loss(&batch(), &mut noise.clone()).unwrap();
+    let graph = (&loss * 0.5).unwrap().backward().unwrap();
+    let (value, gradients) = way(&mut noise.clone());
+    assert!((f64::from(loss.to_scalar::<f32>().unwrap()) - value).abs() < 2e-6 * value, "{config:?}");
+    for (name, var) in gpt.parameters().entries() {
+        let (a, b) = (graph.get(var).unwrap(), gradients.get(var).unwrap());
+        let size = numbers(a).iter().fold(1e-3f32, |size, g| size.max(g.abs()));
+        for (a, b) in numbers(a).iter().zip(numbers(b)) {
+            assert!((a - b).abs() <= 1e-5 * size, "`{name}` of {config:?}: {a} {b}");
+        }
+    }
+}
+
 #[test]
-fn recomputed_activations_give_the_same_loss_and_the_same_gradients_under_dropout_too() {
+fn every_way_of_a_training_step_gives_the_loss_and_the_gradients_of_the_graph_under_dropout_too() {
     for config in variants() {
-        let gpt = lively(&GptConfig { dropout: 0.2, ..config }, Kernels::Fused);
-        let noise = Noise::of_step(5, 1);
-        let loss = gpt.loss(&batch(), &mut noise.clone()).unwrap();
-        let kept = loss.backward().unwrap();
-        let (again, recomputed) = gpt.gradients_recomputed(&batch(), &mut noise.clone(), 1.0).unwrap();
-        assert_eq!(f64::from(loss.to_scalar::<f32>().unwrap()), again);
-        for (name, var) in gpt.parameters().entries() {
-            let (a, b) = (kept.get(var).unwrap(), recomputed.get(var).unwrap());
-            let size = numbers(a).iter().fold(1e-3f32, |size, g| size.max(g.abs()));
-            for (a, b) in numbers(a).iter().zip(numbers(b)) {
-                assert!((a - b).abs() <= 1e-5 * size, "`{name}`: {a} {b}");
+        for dropout in [0.0, 0.2] {
+            let gpt = lively(&GptConfig { dropout, ..config.clone() }, Kernels::Fused);
+            same_gradients(&gpt, &config, |noise| gpt.gradients_recomputed(&batch(), noise, 0.5).unwrap());
+            for recompute in [false, true] {
+                let step = |noise: &mut Noise| gpt.gradients(&batch(), noise, 0.5, recompute).unwrap();
+                same_gradients(&gpt, &config, step);
+                same_gradients(&gpt, &config, step); // with the buffers of the first
             }
+        }
+    }
+}
+
+#[test]
+fn models_of_gpt2s_parts_take_the_way_by_hand_and_others_or_frozen_ones_do_not() {
+    let by_hand = |gpt: &Gpt| gpt.step_by_hand(&batch(), &mut Noise::off(), 1.0, false).unwrap().is_some();
+    let taken: Vec<bool> = variants().iter().map(|config| by_hand(&lively(config, Kernels::Fused))).collect();
+    let expected = [true, true, false, false, false, false, false, false, false, true, false];
+    assert_eq!(taken, expected);
+    assert!(variants().iter().map(GptConfig::steps_by_hand).eq(expected));
+    let mut frozen = lively(&variants()[0], Kernels::Fused);
+    frozen.freeze();
+    assert!(!by_hand(&frozen) && !by_hand(&lively(&variants()[0], Kernels::Reference)));
+}
+
+#[test]
+fn a_batch_of_many_parts_has_the_gradients_of_the_graph_and_leaves_no_more_buffers_each_step() {
+    let config = GptConfig { context: 300, dropout: 0.1, ..variants()[1].clone() };
+    let gpt = lively(&config, Kernels::Fused);
+    let drawn: Vec<Vec<u32>> =
+        (0..23).map(|i| (0..40 + 11 * i).map(|at| (at * 7 + i) % 23).collect()).collect();
+    let batch = Batch::new(drawn.iter().map(Vec::as_slice)).unwrap();
+    assert!(batch.parts(1024).len() > 3);
+    let noise = Noise::of_step(5, 1);
+    let graph = gpt.loss(&batch, &mut noise.clone()).unwrap().backward().unwrap();
+    let mut free = Vec::new();
+    for _ in 0..3 {
+        let (_, gradients) = gpt.gradients(&batch, &mut noise.clone(), 1.0, false).unwrap();
+        free.push(gpt.pool.free());
+        for (name, var) in gpt.parameters().entries() {
+            let (a, b) = (numbers(graph.get(var).unwrap()), numbers(gradients.get(var).unwrap()));
+            let size = a.iter().fold(1e-3f32, |size, g| size.max(g.abs()));
+            assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 2e-5 * size), "`{name}`");
+        }
+    }
+    assert_eq!(free[1], free[2]);
+    assert_close(&gpt.hidden(&batch, &mut Noise::off()).unwrap(), &gpt.states(&batch).unwrap(), 5e-5);
+}
+
+#[test]
+fn states_are_the_hidden_states_of_the_graph_in_every_variant() {
+    for config in variants() {
+        let gpt = lively(&config, Kernels::Fused);
+        let hidden = gpt.hidden(&batch(), &mut Noise::off()).unwrap();
+        assert_close(&hidden, &gpt.states(&batch()).unwrap(), 2e-5);
+    }
+}
+
+#[test]
+fn gradients_with_factors_rounded_to_bf16_stay_near_those_in_f32() {
+    for config in variants() {
+        let models = [Kernels::Fused, Kernels::FusedBf16].map(|kernels| lively(&config, kernels));
+        let [(loss, exact), (near, rounded)] =
+            models.each_ref().map(|gpt| gpt.gradients(&batch(), &mut Noise::off(), 1.0, false).unwrap());
+        assert!((loss - near).abs() < 0.02 * loss, "{config:?}: {loss} {near}");
+        let both = models[0].parameters().entries().iter().zip(models[1].parameters().entries());
+        for ((name, a), (_, b)) in both {
+            let (a, b) = (numbers(exact.get(a).unwrap()), numbers(rounded.get(b).unwrap()));
+            let size = a.iter().map(|a| a * a).sum::<f32>().sqrt();
+            let gap = a.iter().zip(&b).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt();
+            assert!(gap < 0.1 * size + 1e-3, "`{name}` of {config:?}: {gap} of {size}");
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Matrix products in f32, with tiles for AVX-512, AVX2 and any processor, and in bf16 where the processor has it.
 //!
-//! One factor is packed once into panels of a tile's width; the rows of the result are shared out over the threads. Each
-//! element is summed over k in order, in blocks of [`BLOCK`], so a result does not depend on the thread count, and is the
-//! same to the bit with AVX-512 and AVX2.
+//! The right factor is packed once, in blocks of [`BLOCK`] of its depth, into panels of a tile's width: what a tile reads
+//! is then one stream. The rows of the result are shared out over the threads; a thread takes a few strips of rows (which
+//! stay in its second-level cache) through panel after panel. Each element is summed over k in order, block by
+//! block, so a result does not depend on the thread count, and is the same to the bit with AVX-512 and AVX2.
 //!
 //! # Source
 //! Goto & van de Geijn (2008), "Anatomy of high-performance matrix multiplication".
@@ -13,20 +14,35 @@ mod tile;
 use std::sync::OnceLock;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use pack::Strips;
 pub(super) use tile::Tile;
+use tile::{Number, Target};
 
 /// Depth of one pass over k: a panel of it fits the first-level cache.
 const BLOCK: usize = 256;
 
-/// The numbers that are multiplied; sums are f32 in both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Precision {
-    /// 24 bits.
+/// The numbers that are multiplied in matrix products; sums, weights and activations are f32 in both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// 24 bits. The default: the same bits on every machine.
+    #[default]
     F32,
     /// 8 bits, rounded to nearest even, where the processor multiplies them; f32 elsewhere.
     Bf16,
+}
+
+/// What a product is added to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Start<'a> {
+    /// Nothing.
+    Zero,
+    /// The same row everywhere: a bias.
+    Row(&'a [f32]),
+    /// What the target holds.
+    Out,
 }
 
 /// A matrix somewhere in memory: element (i, j) is `values[i·row + j·column]`.
@@ -47,6 +63,29 @@ impl<'a> View<'a> {
     pub(crate) fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
         assert_eq!(values.len(), rows * columns, "a matrix of {rows}×{columns}");
         Self { values, rows, columns, row: columns, column: 1 }
+    }
+
+    /// A part of a larger matrix: rows start `step` apart.
+    ///
+    /// # Panics
+    /// If the rows do not fit.
+    pub(crate) fn strided(values: &'a [f32], (rows, columns): (usize, usize), step: usize) -> Self {
+        let fits = rows == 0 || (values.len() >= (rows - 1) * step + columns && columns <= step);
+        assert!(fits, "a part of {rows}×{columns}");
+        Self { values, rows, columns, row: step, column: 1 }
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Some of the rows.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub(crate) fn part(self, rows: std::ops::Range<usize>) -> Self {
+        assert!(rows.end <= self.rows && !rows.is_empty(), "rows {rows:?} of {}", self.rows);
+        Self { values: &self.values[rows.start * self.row..], rows: rows.len(), ..self }
     }
 
     /// The same numbers, with rows and columns exchanged.
@@ -135,19 +174,56 @@ impl Packed {
         }
     }
 
-    /// out ← a·b, or out ← out + a·b if `add`: a `[m, k]`, out `[m, n]` row by row.
+    /// out ← start + a·b: a `[m, k]`, out `[m, n]` row by row; the rows are shared out over the threads.
     ///
     /// # Panics
     /// If the sizes do not fit.
-    pub(crate) fn multiply(&self, a: View<'_>, out: &mut [f32], add: bool) {
+    pub(crate) fn multiply(&self, a: View<'_>, out: &mut [f32], start: Start<'_>) {
+        self.multiply_then(a, out, start, |_, _| {});
+    }
+
+    /// As [`Packed::multiply`]; `then` is called with the first row and the rows of each part of the result as soon as it
+    /// is there, while it is still in the cache.
+    ///
+    /// # Panics
+    /// If the sizes do not fit.
+    pub(crate) fn multiply_then(
+        &self,
+        a: View<'_>,
+        out: &mut [f32],
+        start: Start<'_>,
+        then: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Brain(b) => b.multiply(a, out, add),
+            Self::Brain(b) => b.multiply(a, out, start, then),
             #[cfg(target_arch = "x86_64")]
-            Self::Wide(b) => b.multiply(a, out, add),
+            Self::Wide(b) => b.multiply(a, out, start, then),
             #[cfg(target_arch = "x86_64")]
-            Self::Narrow(b) => b.multiply(a, out, add),
-            Self::Plain(b) => b.multiply(a, out, add),
+            Self::Narrow(b) => b.multiply(a, out, start, then),
+            Self::Plain(b) => b.multiply(a, out, start, then),
+        }
+    }
+
+    /// out ← start + a·b on this thread, for the first columns of b, and as much of its depth as a has: a `[m, ≤ k]`,
+    /// rows of `out` start `step` apart.
+    ///
+    /// # Panics
+    /// If the sizes do not fit.
+    pub(crate) fn multiply_here(
+        &self,
+        a: View<'_>,
+        (out, step, columns): (&mut [f32], usize, usize),
+        start: Start<'_>,
+    ) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Brain(b) => b.multiply_rows(a, (0, a.rows), (out, step, columns), start),
+            #[cfg(target_arch = "x86_64")]
+            Self::Wide(b) => b.multiply_rows(a, (0, a.rows), (out, step, columns), start),
+            #[cfg(target_arch = "x86_64")]
+            Self::Narrow(b) => b.multiply_rows(a, (0, a.rows), (out, step, columns), start),
+            Self::Plain(b) => b.multiply_rows(a, (0, a.rows), (out, step, columns), start),
         }
     }
 }
@@ -155,11 +231,11 @@ impl Packed {
 /// a·b: `[m, k]`, `[k, n]` → `[m, n]`.
 pub(crate) fn multiply(a: View<'_>, b: View<'_>, precision: Precision) -> Vec<f32> {
     let mut out = vec![0f32; a.rows * b.columns];
-    Packed::new(b, precision).multiply(a, &mut out, false);
+    Packed::new(b, precision).multiply(a, &mut out, Start::Zero);
     out
 }
 
-/// A factor `[depth, width]` cut into blocks of depth, each cut into panels of a tile's width.
+/// A factor `[depth, width]` cut into blocks of depth, each cut into panels.
 pub(crate) struct Panels<T: Tile> {
     depth: usize,
     width: usize,
@@ -172,18 +248,62 @@ impl<T: Tile> Panels<T> {
         Self { depth: b.rows, width: b.columns, blocks }
     }
 
-    fn multiply(&self, a: View<'_>, out: &mut [f32], add: bool) {
+    fn multiply(
+        &self,
+        a: View<'_>,
+        out: &mut [f32],
+        start: Start<'_>,
+        then: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
         assert_eq!((a.columns, a.rows * self.width), (self.depth, out.len()), "the sizes of a product");
-        if out.is_empty() || self.depth == 0 {
+        if out.is_empty() {
             return;
         }
         let rows = rows_per_task::<T>(a.rows);
-        for (at, panels) in self.blocks.iter().enumerate() {
-            let (from, add) = (at * BLOCK, add || at > 0);
-            out.par_chunks_mut(rows * self.width).enumerate().for_each(|(task, out)| {
-                let strips = Strips::<T>::new(a, (task * rows, out.len() / self.width), from);
-                multiply_block::<T>(&strips, panels, self.width, out, add);
-            });
+        out.par_chunks_mut(rows * self.width).enumerate().for_each(|(task, out)| {
+            let mine = (task * rows, out.len() / self.width);
+            self.multiply_rows(a, mine, (&mut *out, self.width, self.width), start);
+            then(task * rows, out);
+        });
+    }
+
+    /// Some rows of the result, (first, how many), block of depth by block of depth.
+    fn multiply_rows(
+        &self,
+        a: View<'_>,
+        rows: (usize, usize),
+        (out, step, columns): (&mut [f32], usize, usize),
+        start: Start<'_>,
+    ) {
+        assert!(a.columns <= self.depth && columns <= self.width, "the sizes of a product");
+        if a.columns == 0 {
+            begin(out, step, columns, start);
+        }
+        for (at, from) in (0..a.columns).step_by(BLOCK).enumerate() {
+            let strips = Strips::<T>::new(a, rows, from);
+            let start = if at == 0 { start } else { Start::Out };
+            let held = BLOCK.min(self.depth - from).div_ceil(T::Number::TERMS);
+            let (mut panels, mut first) = (self.blocks[at].as_slice(), 0);
+            for width in pack::widths::<T>(self.width) {
+                if first >= columns {
+                    break;
+                }
+                let (panel, others) = panels.split_at(width * held);
+                let target = (&mut *out, step, (first, columns));
+                multiply_panel::<T>(&strips, rows.1, (panel, width), target, start);
+                (panels, first) = (others, first + width);
+            }
+        }
+    }
+}
+
+/// What a product of no depth leaves.
+fn begin(out: &mut [f32], step: usize, columns: usize, start: Start<'_>) {
+    for row in out.chunks_mut(step) {
+        match start {
+            Start::Zero => row[..columns].fill(0.0),
+            Start::Row(values) => row[..columns].copy_from_slice(&values[..columns]),
+            Start::Out => {}
         }
     }
 }
@@ -195,35 +315,24 @@ fn rows_per_task<T: Tile>(rows: usize) -> usize {
     fair.clamp(4 * T::ROWS, 16 * T::ROWS).next_multiple_of(T::ROWS)
 }
 
-/// Every strip of rows by every panel of columns, into some rows of the result.
-fn multiply_block<T: Tile>(
+/// Every strip of rows by one panel of columns.
+fn multiply_panel<T: Tile>(
     strips: &Strips<'_, T>,
-    panels: &[T::Number],
-    width: usize,
-    out: &mut [f32],
-    add: bool,
+    rows: usize,
+    (panel, width): (&[T::Number], usize),
+    (out, step, (first, columns)): (&mut [f32], usize, (usize, usize)),
+    start: Start<'_>,
 ) {
-    let mut tile = vec![0f32; T::ROWS * T::COLUMNS];
-    for (at, panel) in panels.chunks_exact(T::COLUMNS * strips.depth()).enumerate() {
-        let from = at * T::COLUMNS;
-        let columns = T::COLUMNS.min(width - from);
-        for (strip, rows) in out.chunks_mut(T::ROWS * width).enumerate() {
-            strips.multiply(strip, panel, &mut tile);
-            for (row, tile) in rows.chunks_exact_mut(width).zip(tile.chunks_exact(T::COLUMNS)) {
-                put(&mut row[from..from + columns], &tile[..columns], add);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn put(out: &mut [f32], tile: &[f32], add: bool) {
-    if add {
-        for (out, tile) in out.iter_mut().zip(tile) {
-            *out += tile;
-        }
-    } else {
-        out.copy_from_slice(tile);
+    let columns = width.min(columns - first);
+    let start = match start {
+        Start::Row(row) => Start::Row(&row[first..]),
+        other => other,
+    };
+    for strip in 0..rows.div_ceil(T::ROWS) {
+        let row = strip * T::ROWS;
+        let target =
+            Target { out: &mut out[row * step + first..], step, rows: T::ROWS.min(rows - row), columns };
+        T::multiply(strips.depth(), strips.strip(strip), (panel, width), target, start);
     }
 }
 

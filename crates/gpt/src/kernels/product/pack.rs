@@ -1,87 +1,43 @@
-//! Factors laid out as tiles read them.
+//! Factors laid out as tiles read them: all lines of one depth (or pair of depths), then those of the next.
 
 use std::borrow::Cow;
 
 use rayon::prelude::*;
 
 use super::super::simd::vectorised;
-use super::tile::{Number, Order, Tile};
+use super::tile::{Left, Number, Tile};
 use super::{BLOCK, View};
 
 /// Where the lines of a panel come from: element (line, depth) is `values[line·line_step + depth·depth_step]`.
+#[derive(Clone, Copy)]
 pub(super) struct Lines<'a> {
-    values: &'a [f32],
-    line_step: usize,
-    depth_step: usize,
-    lines: usize,
-    depth: usize,
+    pub(super) values: &'a [f32],
+    pub(super) line_step: usize,
+    pub(super) depth_step: usize,
+    pub(super) lines: usize,
+    pub(super) depth: usize,
 }
 
 /// Writes `[depth / N::TERMS, width]`; lines past the last are 0, and so is a last odd term.
 #[inline(always)]
-fn interleave<N: Number>(from: &Lines<'_>, width: usize, out: &mut [N]) {
-    let Lines { values, line_step, depth_step, lines, depth } = *from;
-    for first in (0..out.len() / width).step_by(16) {
-        for line in 0..lines {
-            for at in first..(first + 16).min(out.len() / width) {
-                let start = line * line_step + at * N::TERMS * depth_step;
-                let term =
-                    |i: usize| if at * N::TERMS + i < depth { values[start + i * depth_step] } else { 0.0 };
-                out[at * width + line] = N::of([term(0), if N::TERMS == 2 { term(1) } else { 0.0 }]);
-            }
-        }
-    }
-}
-
-/// As [`interleave`], where neighbouring lines are neighbours in memory.
-#[inline(always)]
-fn interleave_rows<N: Number>(from: &Lines<'_>, width: usize, out: &mut [N]) {
-    let Lines { values, depth_step, lines, depth, .. } = *from;
+fn interleave<N: Number>(from: Lines<'_>, width: usize, out: &mut [N]) {
+    let Lines { values, line_step, depth_step, lines, depth } = from;
     for (at, out) in out.chunks_exact_mut(width).enumerate() {
-        let row = |i: usize| {
-            let start = (at * N::TERMS + i) * depth_step;
-            &values[start..start + lines]
+        let first = at * N::TERMS;
+        let term = |line: usize, p: usize| {
+            if p < depth { values[line * line_step + p * depth_step] } else { 0.0 }
         };
-        let (out, whole) = (&mut out[..lines], (at + 1) * N::TERMS <= depth);
-        if N::TERMS == 2 && whole {
-            for ((out, &a), &b) in out.iter_mut().zip(row(0)).zip(row(1)) {
-                *out = N::of([a, b]);
-            }
-        } else {
-            for (out, &a) in out.iter_mut().zip(row(0)) {
-                *out = N::of([a, 0.0]);
-            }
+        for (line, out) in out[..lines].iter_mut().enumerate() {
+            let second = if N::TERMS == 2 { term(line, first + 1) } else { 0.0 };
+            *out = N::of([term(line, first), second]);
         }
-    }
-}
-
-#[inline(always)]
-fn fill<N: Number>(from: &Lines<'_>, width: usize, out: &mut [N]) {
-    if from.line_step == 1 { interleave_rows(from, width, out) } else { interleave(from, width, out) }
-}
-
-vectorised! {
-    fn fill_f32(from: &Lines<'_>, width: usize, out: &mut [f32]) {
-        fill(from, width, out);
+        out[lines..].fill(N::default());
     }
 }
 
 vectorised! {
-    fn fill_bf16(from: &Lines<'_>, width: usize, out: &mut [u32]) {
-        fill(from, width, out);
-    }
-}
-
-vectorised! {
-    /// Rows of pairs, row by row; a last odd term is paired with 0.
-    fn round_rows(values: &[f32], step: usize, depth: usize, out: &mut [u32]) {
-        let pairs = depth.div_ceil(2);
-        for (row, out) in out.chunks_exact_mut(pairs).enumerate() {
-            let values = &values[row * step..row * step + depth];
-            for (out, pair) in out.iter_mut().zip(values.chunks(2)) {
-                *out = u32::of([pair[0], pair.get(1).copied().unwrap_or(0.0)]);
-            }
-        }
+    fn interleave_f32(from: Lines<'_>, width: usize, out: &mut [f32]) {
+        interleave(from, width, out);
     }
 }
 
@@ -91,10 +47,6 @@ impl Number for f32 {
     #[inline(always)]
     fn of(terms: [f32; 2]) -> Self {
         terms[0]
-    }
-
-    fn rows<'a>(values: &'a [f32], step: usize, _rows: usize, _depth: usize) -> (Cow<'a, [Self]>, usize) {
-        (Cow::Borrowed(values), step)
     }
 }
 
@@ -106,53 +58,124 @@ impl Number for u32 {
     fn of(terms: [f32; 2]) -> Self {
         let round = |x: f32| {
             let bits = x.to_bits();
-            bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16
+            if x.is_nan() { bits >> 16 | 0x40 } else { (bits + 0x7fff + ((bits >> 16) & 1)) >> 16 }
         };
         round(terms[0]) | round(terms[1]) << 16
+    }
+}
+
+/// How a kind of number is packed, by the best code there is.
+pub(super) trait Fill: Number {
+    /// See [`interleave`].
+    fn fill(from: Lines<'_>, width: usize, out: &mut [Self]);
+
+    /// Rows of these numbers from contiguous rows of f32, and the step between them.
+    fn rows<'a>(values: &'a [f32], step: usize, rows: usize, depth: usize) -> (Cow<'a, [Self]>, usize);
+}
+
+impl Fill for f32 {
+    fn fill(from: Lines<'_>, width: usize, out: &mut [Self]) {
+        #[cfg(target_arch = "x86_64")]
+        if (from.line_step == 1 || from.depth_step == 1) && x86::fill_f32(from, width, out) {
+            return;
+        }
+        interleave_f32(from, width, out);
+    }
+
+    fn rows<'a>(values: &'a [f32], step: usize, _rows: usize, _depth: usize) -> (Cow<'a, [Self]>, usize) {
+        (Cow::Borrowed(values), step)
+    }
+}
+
+impl Fill for u32 {
+    fn fill(from: Lines<'_>, width: usize, out: &mut [Self]) {
+        #[cfg(target_arch = "x86_64")]
+        if (from.line_step == 1 || from.depth_step == 1) && x86::fill_bf16(from, width, out) {
+            return;
+        }
+        interleave(from, width, out);
     }
 
     fn rows<'a>(values: &'a [f32], step: usize, rows: usize, depth: usize) -> (Cow<'a, [Self]>, usize) {
         let pairs = depth.div_ceil(2);
         let mut out = vec![0u32; rows * pairs];
-        round_rows(values, step, depth, &mut out);
+        for (row, out) in out.chunks_exact_mut(pairs).enumerate() {
+            let from = Lines { values: &values[row * step..], line_step: 0, depth_step: 1, lines: 1, depth };
+            #[cfg(target_arch = "x86_64")]
+            if x86::round_row(&from.values[..depth], step, out) {
+                continue;
+            }
+            interleave(from, 1, out);
+        }
         (Cow::Owned(out), pairs)
     }
 }
 
-/// Chooses the compiled filling for a kind of number.
-pub(super) trait Fill: Number {
-    /// See [`interleave`].
-    fn fill(from: &Lines<'_>, width: usize, out: &mut [Self]);
+/// The width of each panel that `columns` columns are cut into: as many vectors as a tile takes, and no last panel of
+/// one vector if the one before can share.
+pub(super) fn widths<T: Tile>(columns: usize) -> impl Iterator<Item = usize> {
+    let mut left = columns.div_ceil(T::LANES);
+    std::iter::from_fn(move || {
+        let vectors = if left == T::VECTORS + 1 && left > 2 { left / 2 } else { left.min(T::VECTORS) };
+        left -= vectors;
+        (vectors > 0).then_some(vectors * T::LANES)
+    })
 }
 
-impl Fill for f32 {
-    fn fill(from: &Lines<'_>, width: usize, out: &mut [Self]) {
-        fill_f32(from, width, out);
+/// Panels that one task fills together.
+const TOGETHER: usize = 16;
+
+/// Depths after which filling turns to the next panel, where lines are neighbours in memory: so memory is read row by row.
+const ROWS_AT_ONCE: usize = 16;
+
+/// Factors of no more numbers are packed by the thread that asks: sharing them out costs more.
+const SMALL: usize = 1 << 15;
+
+/// A panel to be filled: its first line, its width, and where it goes.
+type Empty<'a, N> = (usize, usize, &'a mut [N]);
+
+/// Fills neighbouring panels with lines of a factor whose element (line, depth) is at line·`steps.0` + depth·`steps.1`.
+fn fill_together<N: Fill>(
+    values: &[f32],
+    steps: (usize, usize),
+    (lines, depth): (usize, usize),
+    panels: &mut [Empty<'_, N>],
+) {
+    let at_once = if steps.0 == 1 { ROWS_AT_ONCE } else { depth };
+    for from in (0..depth).step_by(at_once) {
+        for (first, width, out) in panels.iter_mut() {
+            let part = Lines {
+                values: &values[*first * steps.0 + from * steps.1..],
+                line_step: steps.0,
+                depth_step: steps.1,
+                lines: (*width).min(lines - *first),
+                depth: at_once.min(depth - from),
+            };
+            let start = from / N::TERMS * *width;
+            N::fill(part, *width, &mut out[start..start + part.depth.div_ceil(N::TERMS) * *width]);
+        }
     }
 }
 
-impl Fill for u32 {
-    fn fill(from: &Lines<'_>, width: usize, out: &mut [Self]) {
-        fill_bf16(from, width, out);
-    }
-}
-
-/// The panels of one block of depth of a right factor `[k, n]`.
+/// The panels of one block of depth of a right factor `[k, n]`, one after the other.
 pub(super) fn panels<T: Tile>(b: View<'_>, from: usize) -> Vec<T::Number> {
     let depth = BLOCK.min(b.rows - from);
     let terms = depth.div_ceil(T::Number::TERMS);
-    let mut out = vec![T::Number::default(); b.columns.div_ceil(T::COLUMNS) * T::COLUMNS * terms];
-    out.par_chunks_mut(T::COLUMNS * terms).enumerate().for_each(|(panel, out)| {
-        let first = panel * T::COLUMNS;
-        let lines = Lines {
-            values: &b.values[from * b.row + first * b.column..],
-            line_step: b.column,
-            depth_step: b.row,
-            lines: T::COLUMNS.min(b.columns - first),
-            depth,
-        };
-        T::Number::fill(&lines, T::COLUMNS, out);
-    });
+    let width: usize = widths::<T>(b.columns).sum();
+    let mut out = vec![T::Number::default(); width * terms];
+    let (mut rest, mut first, mut parts) = (out.as_mut_slice(), 0, Vec::new());
+    for width in widths::<T>(b.columns) {
+        let (part, others) = rest.split_at_mut(width * terms);
+        parts.push((first, width, part));
+        (rest, first) = (others, first + width);
+    }
+    let values = &b.values[(from * b.row).min(b.values.len())..];
+    let fill = |parts: &mut [_]| fill_together(values, (b.column, b.row), (b.columns, depth), parts);
+    if b.columns * depth > SMALL {
+        parts.par_chunks_mut(TOGETHER).for_each(fill);
+    } else {
+        fill(&mut parts);
+    }
     out
 }
 
@@ -175,17 +198,10 @@ impl<'a, T: Tile> Strips<'a, T> {
         let whole = (first_packed > 0).then(|| T::Number::rows(start, a.row, first_packed * T::ROWS, depth));
         let strips = rows.div_ceil(T::ROWS);
         let mut packed = vec![T::Number::default(); (strips - first_packed) * T::ROWS * terms];
-        for (at, out) in packed.chunks_exact_mut(T::ROWS * terms).enumerate() {
-            let row = (first_packed + at) * T::ROWS;
-            let lines = Lines {
-                values: &start[row * a.row..],
-                line_step: a.row,
-                depth_step: a.column,
-                lines: T::ROWS.min(rows - row),
-                depth,
-            };
-            T::Number::fill(&lines, T::ROWS, out);
-        }
+        let others = packed.chunks_exact_mut(T::ROWS * terms).enumerate();
+        let mut others: Vec<_> =
+            others.map(|(at, out)| ((first_packed + at) * T::ROWS, T::ROWS, out)).collect();
+        fill_together(start, (a.row, a.column), (rows, depth), &mut others);
         Self { whole, packed, first_packed, depth: terms }
     }
 
@@ -194,18 +210,269 @@ impl<'a, T: Tile> Strips<'a, T> {
         self.depth
     }
 
-    /// One strip by one panel.
+    /// One strip, as a tile reads it.
     #[inline]
-    pub(super) fn multiply(&self, strip: usize, panel: &[T::Number], tile: &mut [f32]) {
+    pub(super) fn strip(&self, strip: usize) -> Left<'_, T::Number> {
         match &self.whole {
             Some((rows, step)) if strip < self.first_packed => {
-                let order = Order::Rows { step: *step };
-                T::multiply(self.depth, &rows[strip * T::ROWS * step..], order, panel, tile);
+                Left { numbers: &rows[strip * T::ROWS * step..], row_step: *step, depth_step: 1 }
             }
             _ => {
                 let from = (strip - self.first_packed) * T::ROWS * self.depth;
-                T::multiply(self.depth, &self.packed[from..], Order::Interleaved, panel, tile);
+                Left { numbers: &self.packed[from..], row_step: 1, depth_step: T::ROWS }
             }
         }
+    }
+}
+
+/// Packing with AVX-512: sixteen lines at a time, turned in registers if they lie along the depth.
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::is_x86_feature_detected as has;
+    use std::arch::x86_64::*;
+
+    use super::Lines;
+
+    /// The first so many of sixteen lanes.
+    fn first(count: usize) -> __mmask16 {
+        ((1u32 << count.min(16)) - 1) as __mmask16
+    }
+
+    /// The first lanes of a vector. Masked stores are slow: whole and half vectors are stored without one.
+    ///
+    /// # Safety
+    /// `to` can be written for so many numbers.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    #[expect(unsafe_code, reason = "a vector store through a pointer")]
+    unsafe fn store(to: *mut i32, lanes: __mmask16, x: __m512i) {
+        // SAFETY: the caller's.
+        unsafe {
+            match lanes {
+                0xffff => _mm512_storeu_si512(to.cast(), x),
+                0x00ff => _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(x)),
+                _ => _mm512_mask_storeu_epi32(to, lanes, x),
+            }
+        }
+    }
+
+    /// Panics unless all that a filling touches is in bounds.
+    fn check(from: &Lines<'_>, width: usize, terms: usize, out_length: usize) {
+        let Lines { values, line_step, depth_step, lines, depth } = *from;
+        assert!(lines > 0 && depth > 0 && lines <= width, "a panel has other sizes");
+        assert!(values.len() > (lines - 1) * line_step + (depth - 1) * depth_step, "a factor is too short");
+        assert!(out_length >= depth.div_ceil(terms) * width, "a panel is too short");
+    }
+
+    /// Whether the processor could do it; the lines or the depths must be neighbours in memory.
+    pub(super) fn fill_f32(from: Lines<'_>, width: usize, out: &mut [f32]) -> bool {
+        if !has!("avx512f") {
+            return false;
+        }
+        check(&from, width, 1, out.len());
+        #[expect(unsafe_code, reason = "bounds are asserted once, outside the loops")]
+        // SAFETY: `check` asserted the bounds, and the processor has the instructions.
+        unsafe {
+            if from.line_step == 1 { copy(from, width, out) } else { turn(from, width, out) }
+        }
+        true
+    }
+
+    /// As [`fill_f32`], rounding to pairs of bf16.
+    pub(super) fn fill_bf16(from: Lines<'_>, width: usize, out: &mut [u32]) -> bool {
+        if !(has!("avx512f") && has!("avx512bw") && has!("avx512bf16")) {
+            return false;
+        }
+        check(&from, width, 2, out.len());
+        #[expect(unsafe_code, reason = "bounds are asserted once, outside the loops")]
+        // SAFETY: `check` asserted the bounds, and the processor has the instructions.
+        unsafe {
+            if from.line_step == 1 { copy_pairs(from, width, out) } else { turn_pairs(from, width, out) }
+        }
+        true
+    }
+
+    /// One row to pairs of bf16, if the processor can; the next rows start `step` later each.
+    pub(super) fn round_row(values: &[f32], step: usize, out: &mut [u32]) -> bool {
+        if !(has!("avx512f") && has!("avx512bw") && has!("avx512bf16")) {
+            return false;
+        }
+        assert!(out.len() >= values.len().div_ceil(2), "a row is too short");
+        #[expect(unsafe_code, reason = "bounds are asserted once, outside the loop")]
+        // SAFETY: the lengths were just asserted, and the processor has the instructions.
+        unsafe {
+            round(values, step, out);
+        }
+        true
+    }
+
+    /// # Safety
+    /// `out` holds half as many numbers, rounded up.
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    #[expect(unsafe_code, reason = "vector loads and stores through pointers")]
+    unsafe fn round(values: &[f32], step: usize, out: &mut [u32]) {
+        for at in (0..values.len()).step_by(32) {
+            let left = values.len() - at;
+            let ahead = values.as_ptr().wrapping_add(2 * step + at).cast();
+            _mm_prefetch::<_MM_HINT_T0>(ahead);
+            _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64));
+            // SAFETY: the masks keep within both slices.
+            unsafe {
+                let pairs = pairs_along(values.as_ptr().add(at), left);
+                store(out.as_mut_ptr().add(at / 2).cast(), first(left.div_ceil(2)), pairs);
+            }
+        }
+    }
+
+    /// Sixteen pairs of neighbours, 0 past `left` numbers.
+    ///
+    /// # Safety
+    /// `from` can be read for `left` numbers, or for 32.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    #[expect(unsafe_code, reason = "vector loads through pointers, and bf16 seen as plain bits")]
+    unsafe fn pairs_along(from: *const f32, left: usize) -> __m512i {
+        // SAFETY: the masks keep within `left`; both vector types are 512 plain bits.
+        unsafe {
+            let low = _mm512_maskz_loadu_ps(first(left), from);
+            let high = _mm512_maskz_loadu_ps(first(left.saturating_sub(16)), from.wrapping_add(16));
+            std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low))
+        }
+    }
+
+    /// Pairs of (a, b), lane by lane.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    #[expect(unsafe_code, reason = "bf16 seen as plain bits")]
+    fn pairs_across(a: __m512, b: __m512) -> __m512i {
+        // SAFETY: both vector types are 512 plain bits.
+        let halves = unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(b, a)) };
+        let sixteens = _mm512_set1_epi32(16 << 16);
+        let order = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        let both = _mm512_or_si512(order, _mm512_slli_epi32::<16>(order)); // (i, i)
+        _mm512_permutexvar_epi16(_mm512_add_epi16(both, sixteens), halves) // (i, i + 16)
+    }
+
+    /// # Safety
+    /// `check` has passed, and lines are neighbours.
+    #[target_feature(enable = "avx512f")]
+    #[expect(unsafe_code, reason = "vector loads and stores through pointers")]
+    unsafe fn copy(from: Lines<'_>, width: usize, out: &mut [f32]) {
+        let (values, out) = (from.values.as_ptr(), out.as_mut_ptr());
+        for p in 0..from.depth {
+            for line in (0..width).step_by(16) {
+                // SAFETY: the masks keep within the lines and the width.
+                unsafe {
+                    let read = first(from.lines.saturating_sub(line));
+                    let x = _mm512_maskz_loadu_ps(read, values.wrapping_add(p * from.depth_step + line));
+                    let to = out.add(p * width + line).cast();
+                    store(to, first(width - line), _mm512_castps_si512(x));
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// `check` has passed, and lines are neighbours.
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    #[expect(unsafe_code, reason = "vector loads and stores through pointers")]
+    unsafe fn copy_pairs(from: Lines<'_>, width: usize, out: &mut [u32]) {
+        let (values, out) = (from.values.as_ptr(), out.as_mut_ptr());
+        for at in 0..from.depth.div_ceil(2) {
+            for line in (0..width).step_by(16) {
+                // SAFETY: the masks keep within the lines, the depth and the width.
+                unsafe {
+                    let read = first(from.lines.saturating_sub(line));
+                    let start = values.wrapping_add(2 * at * from.depth_step + line);
+                    let second = if 2 * at + 1 < from.depth { read } else { 0 };
+                    let a = _mm512_maskz_loadu_ps(read, start);
+                    let b = _mm512_maskz_loadu_ps(second, start.wrapping_add(from.depth_step));
+                    let to = out.add(at * width + line).cast();
+                    store(to, first(width - line), pairs_across(a, b));
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// `check` has passed, and depths are neighbours.
+    #[target_feature(enable = "avx512f")]
+    #[expect(unsafe_code, reason = "vector loads and stores through pointers")]
+    unsafe fn turn(from: Lines<'_>, width: usize, out: &mut [f32]) {
+        for line in (0..width).step_by(16) {
+            for p in (0..from.depth).step_by(16) {
+                let (mut rows, left) = ([_mm512_setzero_si512(); 16], from.depth - p);
+                for (row, at) in rows.iter_mut().zip(line..from.lines) {
+                    // SAFETY: line `at` has `left` numbers from depth p on.
+                    unsafe {
+                        let start = from.values.as_ptr().add(at * from.line_step + p);
+                        *row = _mm512_castps_si512(_mm512_maskz_loadu_ps(first(left), start));
+                    }
+                }
+                for (at, row) in transposed(rows).into_iter().enumerate().take(left) {
+                    // SAFETY: depth p + at is in the panel, and the mask keeps within its width.
+                    unsafe {
+                        let to = out.as_mut_ptr().add((p + at) * width + line).cast();
+                        store(to, first(width - line), row);
+                    }
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// `check` has passed, and depths are neighbours.
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    #[expect(unsafe_code, reason = "vector loads and stores through pointers")]
+    unsafe fn turn_pairs(from: Lines<'_>, width: usize, out: &mut [u32]) {
+        let pairs = from.depth.div_ceil(2);
+        for line in (0..width).step_by(16) {
+            for at in (0..pairs).step_by(16) {
+                let (mut rows, left) = ([_mm512_setzero_si512(); 16], from.depth - 2 * at);
+                for (row, line) in rows.iter_mut().zip(line..from.lines) {
+                    // SAFETY: the line has `left` numbers from this depth on.
+                    unsafe {
+                        *row = pairs_along(from.values.as_ptr().add(line * from.line_step + 2 * at), left);
+                    }
+                }
+                for (row, at) in transposed(rows).into_iter().zip(at..pairs) {
+                    // SAFETY: this pair is in the panel, and the mask keeps within its width.
+                    unsafe {
+                        let to = out.as_mut_ptr().add(at * width + line).cast();
+                        store(to, first(width - line), row);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sixteen by sixteen numbers of 32 bits, rows and columns exchanged: pairs, quadruples, then quarters of a vector.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
+        let (mut a, mut b) = (rows, rows);
+        for i in 0..8 {
+            b[2 * i] = _mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
+            b[2 * i + 1] = _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
+        }
+        for i in (0..16).step_by(4) {
+            a[i] = _mm512_unpacklo_epi64(b[i], b[i + 2]);
+            a[i + 1] = _mm512_unpackhi_epi64(b[i], b[i + 2]);
+            a[i + 2] = _mm512_unpacklo_epi64(b[i + 1], b[i + 3]);
+            a[i + 3] = _mm512_unpackhi_epi64(b[i + 1], b[i + 3]);
+        }
+        for j in 0..4 {
+            b[j] = _mm512_shuffle_i32x4::<0x88>(a[j], a[j + 4]);
+            b[j + 4] = _mm512_shuffle_i32x4::<0xdd>(a[j], a[j + 4]);
+            b[j + 8] = _mm512_shuffle_i32x4::<0x88>(a[j + 8], a[j + 12]);
+            b[j + 12] = _mm512_shuffle_i32x4::<0xdd>(a[j + 8], a[j + 12]);
+        }
+        for j in 0..4 {
+            a[j] = _mm512_shuffle_i32x4::<0x88>(b[j], b[j + 8]);
+            a[j + 8] = _mm512_shuffle_i32x4::<0xdd>(b[j], b[j + 8]);
+            a[j + 4] = _mm512_shuffle_i32x4::<0x88>(b[j + 4], b[j + 12]);
+            a[j + 12] = _mm512_shuffle_i32x4::<0xdd>(b[j + 4], b[j + 12]);
+        }
+        a
     }
 }

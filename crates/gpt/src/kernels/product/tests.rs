@@ -24,9 +24,9 @@ fn agrees(instructions: Instructions, a: View<'_>, b: View<'_>) {
     let (m, n) = (a.rows, b.columns);
     let packed = Packed::with(b, instructions);
     let mut out = vec![f32::NAN; m * n];
-    packed.multiply(a, &mut out, false);
+    packed.multiply(a, &mut out, Start::Zero);
     let mut twice = out.clone();
-    packed.multiply(a, &mut twice, true);
+    packed.multiply(a, &mut twice, Start::Out);
     let precision = if instructions.rounds() { 1.0 / 128.0 } else { 3e-6 };
     for i in 0..m {
         for j in 0..n {
@@ -62,6 +62,48 @@ fn every_kernel_computes_the_product_for_whole_tiles_tails_and_all_orders_of_mem
 }
 
 #[test]
+fn a_part_of_a_product_starts_from_what_it_is_told_and_leaves_the_rest_alone() {
+    let (m, k, n) = (19, 300, 70);
+    let (a, b, bias) = (random(m * k, 5), random(k * n, 6), random(n, 7));
+    let (a, b) = (View::new(&a, m, k), View::new(&b, k, n));
+    for &instructions in Instructions::available() {
+        let packed = Packed::with(b, instructions);
+        for (depth, columns) in [(k, n), (257, 50), (3, 1), (131, 16)] {
+            let part = View::strided(a.values, (m, depth), k);
+            let mut out = vec![7f32; m * 80];
+            packed.multiply_here(part, (&mut out, 80, columns), Start::Row(&bias));
+            let shorter = View::strided(b.values, (depth, n), n);
+            for (i, row) in out.chunks_exact(80).enumerate() {
+                assert!(row[columns..].iter().all(|x| *x == 7.0), "{instructions:?} writes beside its part");
+                for j in 0..columns {
+                    let (sum, size) = exact(part, shorter, i, j);
+                    let gap = (f64::from(row[j]) - sum - f64::from(bias[j])).abs();
+                    let bound = if instructions.rounds() { 1.0 / 128.0 } else { 3e-6 };
+                    assert!(gap <= bound * size + 1e-6, "{instructions:?} ({depth}, {columns}): {gap}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_product_of_no_depth_is_what_it_started_from_and_one_without_rows_is_nothing() {
+    for &instructions in Instructions::available() {
+        let packed = Packed::with(View::new(&[], 0, 3), instructions);
+        let mut out = [5f32; 6];
+        packed.multiply(View::new(&[], 2, 0), &mut out, Start::Row(&[1.0, 2.0, 3.0]));
+        assert_eq!(out, [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
+        packed.multiply(View::new(&[], 2, 0), &mut out, Start::Zero);
+        assert_eq!(out, [0.0; 6]);
+        Packed::with(View::new(&[1.0; 6], 2, 3), instructions).multiply(
+            View::new(&[], 0, 2),
+            &mut [],
+            Start::Zero,
+        );
+    }
+}
+
+#[test]
 fn a_product_has_the_same_bits_on_one_thread_and_on_three_and_with_wide_and_narrow_vectors() {
     let (m, k, n) = (203, 301, 99);
     let (a, b) = (random(m * k, 3), random(k * n, 4));
@@ -70,7 +112,7 @@ fn a_product_has_the_same_bits_on_one_thread_and_on_three_and_with_wide_and_narr
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let mut out = vec![0f32; m * n];
-            Packed::with(b, instructions).multiply(a, &mut out, false);
+            Packed::with(b, instructions).multiply(a, &mut out, Start::Zero);
             out
         })
     };
@@ -86,6 +128,7 @@ fn a_product_has_the_same_bits_on_one_thread_and_on_three_and_with_wide_and_narr
 #[test]
 fn rounding_to_bf16_goes_to_the_nearest_even() {
     use super::tile::Number;
+    assert!(f32::from_bits(u32::of([f32::from_bits(0x7fff_ffff), 0.0]) << 16).is_nan());
     assert_eq!(u32::of([1.0, -2.0]), 0x3f80 | 0xc000 << 16);
     assert_eq!(u32::of([1.0 + 1.0 / 256.0, 0.0]), 0x3f80, "half-way to the even one below");
     assert_eq!(u32::of([1.0 + 3.0 / 256.0, 0.0]), 0x3f82, "half-way to the even one above");

@@ -1,7 +1,10 @@
 //! The inner loops: a few rows by a few columns, held in registers over the whole depth.
+//!
+//! With R rows and V vectors of columns, a step of depth loads V vectors and R single numbers and does R·V multiply-adds:
+//! (R + V) / (R·V) loads for each. 8 rows by 3 vectors of 16 take 24 of the 32 registers of AVX-512 for sums, 3 for the
+//! right factor and 1 for the left, at 11 loads for 24 multiply-adds; the processor does two of each a cycle.
 
-use std::borrow::Cow;
-
+use super::Start;
 use super::pack::Fill;
 
 /// A packed number: one f32, or a pair of bf16.
@@ -11,53 +14,67 @@ pub(crate) trait Number: Copy + Default + Send + Sync + 'static {
 
     /// Packs terms; the second is for pairs.
     fn of(terms: [f32; 2]) -> Self;
-
-    /// Rows of these numbers from contiguous rows of f32, and the step between them.
-    fn rows<'a>(values: &'a [f32], step: usize, rows: usize, depth: usize) -> (Cow<'a, [Self]>, usize);
 }
 
-/// How the left operand of a tile lies in memory.
+/// Where a tile's left operand is: number (row, depth) at `numbers[row·row_step + depth·depth_step]`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Order {
-    /// Row by row, so far apart.
-    Rows { step: usize },
-    /// All rows of one depth, then those of the next.
-    Interleaved,
+pub(crate) struct Left<'a, N> {
+    pub(crate) numbers: &'a [N],
+    pub(crate) row_step: usize,
+    pub(crate) depth_step: usize,
 }
 
-/// A tile: `out[i, j]` = Σ over depth of a[i, p]·b[p, j].
+/// Where a tile's sums go: the first `rows` rows of `columns` numbers, `step` apart.
+pub(crate) struct Target<'a> {
+    pub(crate) out: &'a mut [f32],
+    pub(crate) step: usize,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+}
+
+/// A tile: `out[i, j]` = start + Σ over depth of a[i, p]·b[p, j].
 #[expect(private_bounds, reason = "`Fill` says how panels are filled, which is nobody else's business")]
 pub(crate) trait Tile: Send + Sync + 'static {
     /// What is multiplied.
     type Number: Fill;
     /// Rows of the tile.
     const ROWS: usize;
-    /// Columns of the tile.
-    const COLUMNS: usize;
+    /// Columns of a vector: panels are so many of them wide.
+    const LANES: usize;
+    /// The most vectors of a panel.
+    const VECTORS: usize;
 
-    /// Writes `[ROWS, COLUMNS]`; b is interleaved.
-    fn multiply(depth: usize, a: &[Self::Number], order: Order, b: &[Self::Number], out: &mut [f32]);
+    /// `panel` is `[depth, width]` with `width` a multiple of [`Tile::LANES`]; the left operand has [`Tile::ROWS`] rows,
+    /// whatever number of them is wanted.
+    fn multiply(
+        depth: usize,
+        left: Left<'_, Self::Number>,
+        panel: (&[Self::Number], usize),
+        target: Target<'_>,
+        start: Start<'_>,
+    );
 }
 
-/// (step between rows, step between depths) of an order, once the operands are known to be long enough.
+/// Panics unless every read and write of a tile is in bounds.
 #[inline(always)]
-fn steps<T: Tile>(
+fn check<T: Tile>(
     depth: usize,
-    a: &[T::Number],
-    order: Order,
-    b: &[T::Number],
-    out: &[f32],
-) -> (usize, usize) {
-    let (row, deep) = match order {
-        Order::Rows { step } => (step, 1),
-        Order::Interleaved => (1, T::ROWS),
-    };
-    assert!(
-        depth > 0 && a.len() > (T::ROWS - 1) * row + (depth - 1) * deep,
-        "a tile's left operand is too short"
-    );
-    assert!(b.len() >= depth * T::COLUMNS && out.len() >= T::ROWS * T::COLUMNS, "a tile is too short");
-    (row, deep)
+    left: &Left<'_, T::Number>,
+    (panel, width): (&[T::Number], usize),
+    target: &Target<'_>,
+    start: &Start<'_>,
+) {
+    let Target { out, step, rows, columns } = target;
+    let last = (T::ROWS - 1) * left.row_step + (depth.max(1) - 1) * left.depth_step;
+    assert!(depth > 0 && left.numbers.len() > last, "a tile's left operand is too short");
+    assert!(panel.len() >= depth * width, "a tile's panel is too short");
+    assert!((1..=T::ROWS).contains(rows) && (1..=width).contains(columns), "a tile has other sizes");
+    let whole = width.is_multiple_of(T::LANES) && width <= T::VECTORS * T::LANES;
+    assert!(whole, "a tile's panel has another width");
+    assert!(out.len() >= (rows - 1) * step + columns, "a tile's target is too short");
+    if let Start::Row(row) = start {
+        assert!(row.len() >= *columns, "a tile's first row is too short");
+    }
 }
 
 /// Any processor.
@@ -66,20 +83,35 @@ pub(crate) struct Plain;
 impl Tile for Plain {
     type Number = f32;
     const ROWS: usize = 4;
-    const COLUMNS: usize = 8;
+    const LANES: usize = 8;
+    const VECTORS: usize = 1;
 
-    fn multiply(depth: usize, a: &[f32], order: Order, b: &[f32], out: &mut [f32]) {
-        let (row, deep) = steps::<Self>(depth, a, order, b, out);
-        let mut sums = [[0f32; Self::COLUMNS]; Self::ROWS];
-        for (p, b) in b.chunks_exact(Self::COLUMNS).take(depth).enumerate() {
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let a = a[i * row + p * deep];
+    fn multiply(
+        depth: usize,
+        left: Left<'_, f32>,
+        panel: (&[f32], usize),
+        target: Target<'_>,
+        start: Start<'_>,
+    ) {
+        check::<Self>(depth, &left, panel, &target, &start);
+        let Target { out, step, rows, columns } = target;
+        for i in 0..rows {
+            let out = &mut out[i * step..i * step + columns];
+            let mut sums = [0f32; Self::LANES];
+            for (p, b) in panel.0.chunks_exact(Self::LANES).take(depth).enumerate() {
+                let a = left.numbers[i * left.row_step + p * left.depth_step];
                 for (sum, b) in sums.iter_mut().zip(b) {
                     *sum += a * b;
                 }
             }
+            for (j, (out, sum)) in out.iter_mut().zip(sums).enumerate() {
+                *out = match start {
+                    Start::Zero => sum,
+                    Start::Row(row) => row[j] + sum,
+                    Start::Out => *out + sum,
+                };
+            }
         }
-        out[..Self::ROWS * Self::COLUMNS].copy_from_slice(sums.as_flattened());
     }
 }
 
@@ -90,7 +122,8 @@ pub(crate) use x86::{Brain, Narrow, Wide};
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Order, Tile, steps};
+    use super::super::Start;
+    use super::{Left, Target, Tile, check};
 
     /// AVX-512: 8 rows by 48 columns.
     pub(crate) struct Wide;
@@ -99,144 +132,179 @@ mod x86 {
     /// AVX-512 with bf16: 8 rows by 48 columns.
     pub(crate) struct Brain;
 
-    impl Tile for Wide {
-        type Number = f32;
-        const ROWS: usize = 8;
-        const COLUMNS: usize = 48;
-
-        #[inline]
-        fn multiply(depth: usize, a: &[f32], order: Order, b: &[f32], out: &mut [f32]) {
-            let (row, deep) = steps::<Self>(depth, a, order, b, out);
-            #[expect(unsafe_code, reason = "the innermost loop; bounds are asserted once, outside it")]
-            // SAFETY: `steps` asserted that all reads and writes are in bounds, and a `Wide` is only made where AVX-512F
-            // was detected.
-            unsafe {
-                wide(depth, a.as_ptr(), row, deep, b.as_ptr(), out.as_mut_ptr());
+    /// The inner loop over depth for one number of rows, vectors and kind of number.
+    ///
+    /// `$lanes` columns a vector; `$load` and `$set` make vectors, `$add` multiplies and adds, `$sum` adds; `$part` says which lanes of a vector of
+    /// columns are in the target, and `$get` and `$put` read and write those.
+    macro_rules! inner_loop {
+        ($name:ident, $features:literal, $number:ty, $rows:literal, $lanes:literal,
+         $zero:expr, $load:expr, $set:expr, $add:expr, $sum:expr, $part:expr, $get:expr, $put:expr) => {
+            #[target_feature(enable = $features)]
+            #[expect(unsafe_code, reason = "vector loads and stores through pointers")]
+            /// # Safety
+            /// `check` has passed for these operands with a width of `V` vectors.
+            unsafe fn $name<const V: usize>(
+                depth: usize,
+                left: Left<'_, $number>,
+                panel: *const $number,
+                target: Target<'_>,
+                start: Start<'_>,
+            ) {
+                let Target { out, step, rows, columns } = target;
+                let (out, mut sums) = (out.as_mut_ptr(), [[$zero; V]; $rows]);
+                let (numbers, row_step) = (left.numbers.as_ptr(), left.row_step);
+                for p in 0..depth {
+                    // SAFETY: p < depth, so the panel has V vectors there and the left operand its rows.
+                    unsafe {
+                        let mut right = [$load(panel.add(p * V * $lanes)); V];
+                        for j in 1..V {
+                            right[j] = $load(panel.add((p * V + j) * $lanes));
+                        }
+                        let left = numbers.add(p * left.depth_step);
+                        for i in 0..$rows {
+                            let x = $set(*left.add(i * row_step));
+                            for j in 0..V {
+                                sums[i][j] = $add(sums[i][j], x, right[j]);
+                            }
+                        }
+                    }
+                }
+                for i in 0..$rows {
+                    if i < rows {
+                        for j in 0..V {
+                            let (out, part) = (out.wrapping_add(i * step + j * $lanes), $part(columns, j));
+                            // SAFETY: row i < rows of the target has `columns` numbers, and the parts are within them.
+                            unsafe {
+                                let sum = match start {
+                                    Start::Zero => sums[i][j],
+                                    Start::Row(row) => {
+                                        $sum($get(row.as_ptr().wrapping_add(j * $lanes), part), sums[i][j])
+                                    }
+                                    Start::Out => $sum($get(out, part), sums[i][j]),
+                                };
+                                $put(out, part, sum);
+                            }
+                        }
+                    }
+                }
             }
-        }
+        };
     }
 
+    /// Masked stores are slow: whole vectors are stored whole.
+    ///
+    /// # Safety
+    /// The lanes of `part` can be written.
+    #[inline]
     #[target_feature(enable = "avx512f")]
-    #[expect(unsafe_code, reason = "vector loads and stores through pointers")]
-    /// # Safety
-    /// a, b and out are readable or writable over the whole tile; see `steps`.
-    unsafe fn wide(depth: usize, a: *const f32, row: usize, deep: usize, b: *const f32, out: *mut f32) {
-        let mut sums = [[_mm512_setzero_ps(); 3]; 8];
-        for p in 0..depth {
-            // SAFETY: p < depth, so b has 48 numbers from p·48, and a has row i at i·row + p·deep for each i < 8.
-            unsafe {
-                let panel = b.add(p * 48);
-                let right =
-                    [_mm512_loadu_ps(panel), _mm512_loadu_ps(panel.add(16)), _mm512_loadu_ps(panel.add(32))];
-                let left = a.add(p * deep);
-                for (i, sums) in sums.iter_mut().enumerate() {
-                    let x = _mm512_set1_ps(*left.add(i * row));
-                    for (sum, &right) in sums.iter_mut().zip(&right) {
-                        *sum = _mm512_fmadd_ps(x, right, *sum);
-                    }
-                }
-            }
-        }
-        for (i, sums) in sums.iter().enumerate() {
-            for (j, sum) in sums.iter().enumerate() {
-                // SAFETY: out holds 8 rows of 48.
-                unsafe { _mm512_storeu_ps(out.add(i * 48 + j * 16), *sum) };
-            }
+    #[expect(unsafe_code, reason = "a vector store through a pointer")]
+    unsafe fn store16(to: *mut f32, part: __mmask16, sum: __m512) {
+        // SAFETY: the caller's.
+        unsafe {
+            if part == u16::MAX { _mm512_storeu_ps(to, sum) } else { _mm512_mask_storeu_ps(to, part, sum) }
         }
     }
 
-    impl Tile for Narrow {
-        type Number = f32;
-        const ROWS: usize = 6;
-        const COLUMNS: usize = 16;
-
-        #[inline]
-        fn multiply(depth: usize, a: &[f32], order: Order, b: &[f32], out: &mut [f32]) {
-            let (row, deep) = steps::<Self>(depth, a, order, b, out);
-            #[expect(unsafe_code, reason = "the innermost loop; bounds are asserted once, outside it")]
-            // SAFETY: `steps` asserted that all reads and writes are in bounds, and a `Narrow` is only made where AVX2
-            // and FMA were detected.
-            unsafe {
-                narrow(depth, a.as_ptr(), row, deep, b.as_ptr(), out.as_mut_ptr());
-            }
-        }
+    /// The lanes of vector j that are among the columns.
+    #[inline(always)]
+    fn lanes16(columns: usize, j: usize) -> __mmask16 {
+        ((1u32 << (columns - (16 * j).min(columns)).min(16)) - 1) as __mmask16
     }
 
+    inner_loop!(
+        wide,
+        "avx512f",
+        f32,
+        8,
+        16,
+        _mm512_setzero_ps(),
+        |from| _mm512_loadu_ps(from),
+        |x| _mm512_set1_ps(x),
+        |sum, a, b| _mm512_fmadd_ps(a, b, sum),
+        |a, b| _mm512_add_ps(a, b),
+        lanes16,
+        |from, part| _mm512_maskz_loadu_ps(part, from),
+        |to, part, sum| store16(to, part, sum)
+    );
+
+    inner_loop!(
+        brain,
+        "avx512f,avx512bw,avx512bf16",
+        u32,
+        8,
+        16,
+        _mm512_setzero_ps(),
+        |from: *const u32| _mm512_loadu_si512(from.cast()),
+        |x: u32| _mm512_set1_epi32(x.cast_signed()),
+        |sum, a, b| _mm512_dpbf16_ps(
+            sum,
+            std::mem::transmute::<__m512i, __m512bh>(a),
+            std::mem::transmute::<__m512i, __m512bh>(b)
+        ),
+        |a, b| _mm512_add_ps(a, b),
+        lanes16,
+        |from, part| _mm512_maskz_loadu_ps(part, from),
+        |to, part, sum| store16(to, part, sum)
+    );
+
+    /// −1 in each lane of vector j that is among the columns.
+    #[inline]
     #[target_feature(enable = "avx2,fma")]
-    #[expect(unsafe_code, reason = "vector loads and stores through pointers")]
-    /// # Safety
-    /// a, b and out are readable or writable over the whole tile; see `steps`.
-    unsafe fn narrow(depth: usize, a: *const f32, row: usize, deep: usize, b: *const f32, out: *mut f32) {
-        let mut sums = [[_mm256_setzero_ps(); 2]; 6];
-        for p in 0..depth {
-            // SAFETY: p < depth, so b has 16 numbers from p·16, and a has row i at i·row + p·deep for each i < 6.
-            unsafe {
-                let panel = b.add(p * 16);
-                let right = [_mm256_loadu_ps(panel), _mm256_loadu_ps(panel.add(8))];
-                let left = a.add(p * deep);
-                for (i, sums) in sums.iter_mut().enumerate() {
-                    let x = _mm256_set1_ps(*left.add(i * row));
-                    for (sum, &right) in sums.iter_mut().zip(&right) {
-                        *sum = _mm256_fmadd_ps(x, right, *sum);
+    fn lanes8(columns: usize, j: usize) -> __m256i {
+        let left = (columns - (8 * j).min(columns)).min(8) as i32;
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(left), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
+    }
+
+    inner_loop!(
+        narrow,
+        "avx2,fma",
+        f32,
+        6,
+        8,
+        _mm256_setzero_ps(),
+        |from| _mm256_loadu_ps(from),
+        |x| _mm256_set1_ps(x),
+        |sum, a, b| _mm256_fmadd_ps(a, b, sum),
+        |a, b| _mm256_add_ps(a, b),
+        lanes8,
+        |from, part| _mm256_maskload_ps(from, part),
+        |to, part, sum| _mm256_maskstore_ps(to, part, sum)
+    );
+
+    /// A tile whose inner loop is compiled for each number of vectors.
+    macro_rules! tile {
+        ($name:ident, $number:ty, $rows:literal, $lanes:literal, [$($vectors:literal),*], $loop:ident) => {
+            impl Tile for $name {
+                type Number = $number;
+                const ROWS: usize = $rows;
+                const LANES: usize = $lanes;
+                const VECTORS: usize = [$($vectors),*].len();
+
+                #[inline]
+                fn multiply(
+                    depth: usize,
+                    left: Left<'_, $number>,
+                    panel: (&[$number], usize),
+                    target: Target<'_>,
+                    start: Start<'_>,
+                ) {
+                    check::<Self>(depth, &left, panel, &target, &start);
+                    let (panel, vectors) = (panel.0.as_ptr(), panel.1 / $lanes);
+                    #[expect(unsafe_code, reason = "bounds are asserted once, outside the innermost loop")]
+                    // SAFETY: `check` asserted that all reads and writes are in bounds, and this tile is only chosen
+                    // where the processor was seen to have its instructions.
+                    unsafe {
+                        match vectors {
+                            $($vectors => $loop::<$vectors>(depth, left, panel, target, start),)*
+                            _ => unreachable!("`check` allows no other width"),
+                        }
                     }
                 }
             }
-        }
-        for (i, sums) in sums.iter().enumerate() {
-            for (j, sum) in sums.iter().enumerate() {
-                // SAFETY: out holds 6 rows of 16.
-                unsafe { _mm256_storeu_ps(out.add(i * 16 + j * 8), *sum) };
-            }
-        }
+        };
     }
 
-    impl Tile for Brain {
-        type Number = u32;
-        const ROWS: usize = 8;
-        const COLUMNS: usize = 48;
-
-        #[inline]
-        fn multiply(depth: usize, a: &[u32], order: Order, b: &[u32], out: &mut [f32]) {
-            let (row, deep) = steps::<Self>(depth, a, order, b, out);
-            #[expect(unsafe_code, reason = "the innermost loop; bounds are asserted once, outside it")]
-            // SAFETY: `steps` asserted that all reads and writes are in bounds, and a `Brain` is only made where
-            // AVX-512F, BW and BF16 were detected.
-            unsafe {
-                brain(depth, a.as_ptr(), row, deep, b.as_ptr(), out.as_mut_ptr());
-            }
-        }
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    #[expect(unsafe_code, reason = "vector loads and stores through pointers, and bf16 pairs seen as such")]
-    /// # Safety
-    /// a, b and out are readable or writable over the whole tile; see `steps`.
-    unsafe fn brain(depth: usize, a: *const u32, row: usize, deep: usize, b: *const u32, out: *mut f32) {
-        let mut sums = [[_mm512_setzero_ps(); 3]; 8];
-        for p in 0..depth {
-            // SAFETY: p < depth, so b has 48 numbers from p·48, and a has row i at i·row + p·deep for each i < 8; both
-            // vector types are 512 plain bits.
-            unsafe {
-                let panel = b.add(p * 48);
-                let load = |from: usize| {
-                    std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(panel.add(from).cast()))
-                };
-                let right = [load(0), load(16), load(32)];
-                let left = a.add(p * deep);
-                for (i, sums) in sums.iter_mut().enumerate() {
-                    let pair = _mm512_set1_epi32((*left.add(i * row)).cast_signed());
-                    let pair = std::mem::transmute::<__m512i, __m512bh>(pair);
-                    for (sum, &right) in sums.iter_mut().zip(&right) {
-                        *sum = _mm512_dpbf16_ps(*sum, pair, right);
-                    }
-                }
-            }
-        }
-        for (i, sums) in sums.iter().enumerate() {
-            for (j, sum) in sums.iter().enumerate() {
-                // SAFETY: out holds 8 rows of 48.
-                unsafe { _mm512_storeu_ps(out.add(i * 48 + j * 16), *sum) };
-            }
-        }
-    }
+    tile!(Wide, f32, 8, 16, [1, 2, 3], wide);
+    tile!(Brain, u32, 8, 16, [1, 2, 3], brain);
+    tile!(Narrow, f32, 6, 8, [1, 2], narrow);
 }
