@@ -194,8 +194,17 @@ impl Scan {
             let chosen = &rows[within(start)..within(start + (1 << IN_FILE))];
             if !chosen.is_empty() {
                 let places: Vec<u64> = chosen.iter().map(|row| row - start).collect();
-                guarded("file", || file.read_places(columns, &places, &mut each))
+                let mut read = 0;
+                let mut counted = |batch: RecordBatch| {
+                    read += batch.num_rows();
+                    each(batch)
+                };
+                guarded("file", || file.read_places(columns, &places, &mut counted))
                     .map_err(Error::in_file(name))?;
+                if read != places.len() {
+                    let why = format!("of {} rows of its keys, other columns hold {read}", places.len());
+                    return Err(Error::in_file(name)(Error::unreadable("file", why)));
+                }
             }
         }
         Ok(())
