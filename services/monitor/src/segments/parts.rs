@@ -22,7 +22,7 @@ pub(super) struct Row {
     pub(super) cutoff: DateTime<Utc>,
     pub(super) probability: f64,
     pub(super) outcome: bool,
-    /// An index into [`Columns::parts`] of each column.
+    /// Of each column that parts, an index into [`Parting::names`].
     pub(super) parts: Vec<u16>,
 }
 
