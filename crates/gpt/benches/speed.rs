@@ -21,7 +21,6 @@ fn chosen<T: Copy>(all: &[(&'static str, T)], named: &[String]) -> Vec<(&'static
 }
 
 fn main() {
-    gpt::allocator::keep_freed_memory();
     let named: Vec<String> = std::env::args().skip(1).collect();
     let seconds = std::env::var("GPT_BENCH_SECONDS").ok().and_then(|text| text.parse().ok());
     let time = Duration::from_secs_f64(seconds.unwrap_or(5.0));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
+use crate::allocator::KeptMemory;
 use crate::generator::Generator;
 use crate::layers::Noise;
 use crate::model::TOKENS;
@@ -91,6 +92,7 @@ pub fn measure(
     sequences: usize,
     time: Duration,
 ) -> Result<Measurement, Error> {
+    let _kept = KeptMemory::hold();
     let gpt = Gpt::with_kernels(config.clone(), 1, &Device::Cpu, kernels)?;
     let mut optimizer = AdamW::new(AdamWConfig::default(), kernels);
     optimizer.add("", gpt.parameters().entries(), 1.0)?;

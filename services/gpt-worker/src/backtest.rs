@@ -9,6 +9,7 @@ use domain::Cutoff;
 use domain::evaluation::{Interval, Scores};
 use domain::ids::TrainingSetId;
 use domain::split::{Fold, RollingOrigin};
+use gpt::allocator::KeptMemory;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use service_kit::jobs::{Failure, Job, Outcome};
@@ -89,6 +90,7 @@ fn backtest(data: &TrainingData, origin: RollingOrigin, job: &Job) -> Result<Rep
     let last = data.set.cutoffs.iter().max().map_or(0, |last| last + 1);
     let until = Cutoff::from_micros(last).unwrap_or_default();
     let folds = origin.folds(until).map_err(|error| Error::BadRequest(error.to_string()))?;
+    let _kept = KeptMemory::hold();
     let (mut all, mut judged) = (All::default(), Vec::new());
     for (number, fold) in (1..).zip(folds) {
         job.report(json!({ "stage": "fold", "step": number, "steps": origin.folds }));

@@ -99,8 +99,3 @@ fn jobs() -> Listed<Worker> {
         .route("/v1/backtests", post(requests::backtest))
         .route("/v1/embedding-jobs", post(requests::publish))
 }
-
-/// Prepares a process that trains: freed memory is kept for the next step instead of going back to the system.
-pub fn prepare_process() {
-    gpt::allocator::keep_freed_memory();
-}

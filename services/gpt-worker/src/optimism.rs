@@ -6,6 +6,7 @@
 use domain::evaluation::Scores;
 use domain::ids::TrainingSetId;
 use domain::split::Window;
+use gpt::allocator::KeptMemory;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use service_kit::jobs::{Failure, Job, Outcome};
@@ -50,6 +51,7 @@ pub(crate) async fn handle(worker: Worker, job: Job) -> Result<Outcome, Failure>
 }
 
 fn report(data: &TrainingData) -> Result<Report, Error> {
+    let _kept = KeptMemory::hold();
     let windows = data.windows();
     let train = data.places(&windows, Window::Train);
     let validation = data.places(&windows, Window::Validation);

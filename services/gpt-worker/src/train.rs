@@ -9,6 +9,7 @@ use domain::{Cutoff, LabelTime};
 use frames::Values;
 use frames::assemble::frame_of;
 use frames::judged::Judged;
+use gpt::allocator::KeptMemory;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service_kit::jobs::{Failure, Job, Outcome};
@@ -76,6 +77,7 @@ pub(crate) async fn handle(worker: Worker, job: Job) -> Result<Outcome, Failure>
     let relative = run.relative_model_folder().to_owned();
     let watched = job.clone();
     let trained = tokio::task::spawn_blocking(move || {
+        let _kept = KeptMemory::hold();
         let mut on_step = progress(&watched);
         train(&data, &folder, &relative, &mut on_step)
     })
