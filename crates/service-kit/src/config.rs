@@ -246,7 +246,7 @@ impl Default for Config {
                 concurrency: 512,
                 drain_seconds: 20,
             },
-            log: LogConfig { filter: "info,sqlx=warn,tower_http=warn".to_owned(), json: false },
+            log: LogConfig { filter: "info,sqlx=warn".to_owned(), json: false },
             jobs: JobsConfig { lease_seconds: 30, poll_seconds: 5, cancel_grace_seconds: 30 },
             worker: WorkerConfig {
                 device: "cpu".to_owned(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderName, header};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -16,10 +16,10 @@ use prometheus::{Encoder, TextEncoder};
 use storage::jobs::{Cause, caused_by};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tracing::Instrument;
+use uuid::Uuid;
 
-use crate::auth::{Guard, require_token};
+use crate::auth::{Guard, guarded};
 use crate::metrics::Metrics;
 use crate::{Context, Problem, patience, tls};
 
@@ -91,20 +91,19 @@ async fn until_drained(
     }
 }
 
-/// `routes` with the common surface around them.
+/// `routes` with the common surface around them. Each layer costs every request a copy of what lies below it, so there are few.
 pub fn surface(context: &Context, routes: Router) -> Router {
     let http = &context.config.http;
-    let request_id = HeaderName::from_static("x-request-id");
+    let limits = Limits {
+        room: Arc::new(Semaphore::new(http.concurrency)),
+        patience: Duration::from_secs(http.timeout_seconds),
+    };
+    let door = Door { metrics: Metrics::of(context), guard: Guard::of(context) };
     routes
         .layer(DefaultBodyLimit::max(http.body_limit_bytes))
-        .layer(middleware::from_fn_with_state(Duration::from_secs(http.timeout_seconds), patience::lose))
-        .layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(http.concurrency)), admit))
+        .layer(middleware::from_fn_with_state(limits, within_limits))
         .merge(operations(context))
-        .layer(middleware::from_fn_with_state(Metrics::of(context), measure))
-        .layer(middleware::from_fn_with_state(Guard::of(context), require_token))
-        .layer(middleware::from_fn(follow))
-        .layer(PropagateRequestIdLayer::new(request_id.clone()))
-        .layer(SetRequestIdLayer::new(request_id, MakeRequestUuid))
+        .layer(middleware::from_fn_with_state(door, enter))
 }
 
 /// The MLflow release whose behaviour this is: what its clients of tracking and of serving ask any process.
@@ -164,37 +163,64 @@ impl Fault for TooMany {
     }
 }
 
-/// Lets a request in if there is room.
-async fn admit(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
-    match room.try_acquire_owned() {
-        Ok(_place) => next.run(request).await,
+/// What a service's own routes may take.
+#[derive(Clone)]
+struct Limits {
+    room: Arc<Semaphore>,
+    patience: Duration,
+}
+
+/// Lets a request in if there is room, for as long as it may take.
+async fn within_limits(State(limits): State<Limits>, request: Request, next: Next) -> Response {
+    match limits.room.try_acquire_owned() {
+        Ok(_place) => patience::lose(limits.patience, request, next).await,
         Err(_) => Problem::from(TooMany).into_response(),
     }
 }
 
-/// The longest request id of a client's own that is kept; a longer one is cut.
-const REQUEST_ID: usize = 128;
-
-/// Puts the request's id on everything that is logged for it, and on the jobs that it asks for.
-async fn follow(request: Request, next: Next) -> Response {
-    let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
-    let id: String = id.chars().take(REQUEST_ID).collect();
-    let span = tracing::info_span!(
-        "request", request.id = id, http.method = %request.method(), http.path = request.uri().path(),
-    );
-    let cause = Cause { request_id: Some(id), chain: None };
-    caused_by(cause, next.run(request)).instrument(span).await
+/// What every request passes: its id, its token, its measure.
+#[derive(Clone)]
+struct Door {
+    metrics: Metrics,
+    guard: Guard,
 }
 
-async fn measure(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let method = request.method().as_str().to_owned();
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest request id of a client's own that is kept in logs and jobs; a longer one is cut there.
+const REQUEST_ID_LENGTH: usize = 128;
+
+/// Gives a request an id, unless it brings one; puts that on everything that is logged for it, on the jobs that it asks for and on
+/// the answer.
+async fn enter(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+    let id = match request.headers().get(REQUEST_ID) {
+        Some(id) => id.clone(),
+        None => request.headers_mut().entry(REQUEST_ID).or_insert(new_id()).clone(),
+    };
+    let shown: String = id.to_str().unwrap_or_default().chars().take(REQUEST_ID_LENGTH).collect();
+    let span = tracing::info_span!(
+        "request", request.id = shown, http.method = %request.method(), http.path = request.uri().path(),
+    );
+    let cause = Cause { request_id: Some(shown), chain: None };
+    let mut response = caused_by(cause, measured(door, request, next)).instrument(span).await;
+    response.headers_mut().entry(REQUEST_ID).or_insert(id);
+    response
+}
+
+fn new_id() -> HeaderValue {
+    let mut text = Uuid::encode_buffer();
+    HeaderValue::from_str(Uuid::new_v4().hyphenated().encode_lower(&mut text))
+        .expect("hex digits may stand in a header")
+}
+
+async fn measured(door: Door, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let method = request.method().clone();
     let began = Instant::now();
-    let response = next.run(request).await;
-    let status = response.status().as_u16().to_string();
-    metrics
+    let response = guarded(&door.guard, request, next).await;
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    door.metrics
         .request_seconds
-        .with_label_values(&[&route, &method, &status])
+        .with_label_values(&[route, method.as_str(), response.status().as_str()])
         .observe(began.elapsed().as_secs_f64());
     response
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use domain::{Fault, Remedy};
@@ -45,16 +45,15 @@ impl Fault for BodyStandsStill {
 }
 
 /// Answers 408 if nothing of the body has come for `limit`, and 503 if the answer takes so long after it has.
-pub(crate) async fn lose(State(limit): State<Duration>, request: Request, next: Next) -> Response {
-    let whole = Arc::new(AtomicBool::new(request.body().is_end_stream()));
-    let moved = Moved { began: Instant::now(), after_ms: Arc::default(), whole };
+pub(crate) async fn lose(limit: Duration, request: Request, next: Next) -> Response {
+    let moved = Moved::new(request.body().is_end_stream());
     let watched = moved.clone();
     let answer = next.run(request.map(|body| Body::new(Watched { body, moved: watched })));
     tokio::pin!(answer);
     loop {
         let left = limit.saturating_sub(moved.ago());
         if left.is_zero() {
-            return match moved.whole.load(Ordering::Relaxed) {
+            return match moved.0.whole.load(Ordering::Relaxed) {
                 true => Problem::from(TooSlow(limit.as_secs())).into_response(),
                 false => Problem::from(BodyStandsStill(limit.as_secs())).into_response(),
             };
@@ -68,21 +67,29 @@ pub(crate) async fn lose(State(limit): State<Duration>, request: Request, next: 
 
 /// When a body last moved.
 #[derive(Clone)]
-struct Moved {
+struct Moved(Arc<Movement>);
+
+struct Movement {
     began: Instant,
-    after_ms: Arc<AtomicU64>,
+    after_ms: AtomicU64,
     /// Whether all of it has come.
-    whole: Arc<AtomicBool>,
+    whole: AtomicBool,
 }
 
 impl Moved {
+    fn new(whole: bool) -> Self {
+        let whole = AtomicBool::new(whole);
+        Self(Arc::new(Movement { began: Instant::now(), after_ms: AtomicU64::new(0), whole }))
+    }
+
     fn ago(&self) -> Duration {
-        self.began.elapsed().saturating_sub(Duration::from_millis(self.after_ms.load(Ordering::Relaxed)))
+        let moved = Duration::from_millis(self.0.after_ms.load(Ordering::Relaxed));
+        self.0.began.elapsed().saturating_sub(moved)
     }
 
     fn now(&self) {
-        let after_ms = self.began.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
-        self.after_ms.store(after_ms, Ordering::Relaxed);
+        let after_ms = self.0.began.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
+        self.0.after_ms.store(after_ms, Ordering::Relaxed);
     }
 }
 
@@ -105,7 +112,7 @@ impl HttpBody for Watched {
             self.moved.now();
         }
         if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
-            self.moved.whole.store(true, Ordering::Relaxed);
+            self.moved.0.whole.store(true, Ordering::Relaxed);
         }
         polled
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::Json;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -163,27 +163,29 @@ fn is_open(path: &str) -> bool {
 }
 
 /// Lets a request through if it shows who asks and their role may, or if no token is set (then only loopback can ask).
-pub async fn require_token(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
-    let path = request.uri().path().to_owned();
-    if is_open(&path) {
+pub(crate) async fn guarded(guard: &Guard, mut request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if is_open(path) {
         return next.run(request).await;
     }
-    let Some(principal) = guard.admits(&path, request.headers()).await else {
+    let Some(principal) = guard.admits(path, request.headers()).await else {
         return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer, Basic realm=\"foretime\"")])
             .into_response();
     };
-    let method = request.method().clone();
-    if !may(principal.role, &method, &path) {
-        return refused(&principal, &method, &path);
+    let method = request.method();
+    if !may(principal.role, method, path) {
+        return refused(&principal, method, path);
     }
-    let noted = is_audited(&method, &path).then(|| principal.clone());
+    if !is_audited(method, path) {
+        request.extensions_mut().insert(principal);
+        return next.run(request).await;
+    }
+    let (method, path) = (method.clone(), path.to_owned());
     let request_id = request.headers().get("x-request-id").cloned();
-    request.extensions_mut().insert(principal);
+    request.extensions_mut().insert(principal.clone());
     let response = next.run(request).await;
-    if let Some(principal) = noted {
-        let request_id = request_id.as_ref().and_then(|id| id.to_str().ok());
-        guard.note(&principal, &method, path, response.status(), request_id).await;
-    }
+    let request_id = request_id.as_ref().and_then(|id| id.to_str().ok());
+    guard.note(&principal, &method, path, response.status(), request_id).await;
     response
 }
 

@@ -12,7 +12,7 @@ use axum::http::request::Parts;
 use domain::{Fault, Remedy};
 use serde::{Deserialize, Serialize};
 
-pub use guard::{Guard, require_token};
+pub(crate) use guard::{Guard, guarded};
 
 /// What somebody may do; each role may do what the ones before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -85,7 +85,7 @@ impl Principal {
 impl<S: Send + Sync> FromRequestParts<S> for Principal {
     type Rejection = Infallible;
 
-    /// Behind [`require_token`] somebody is always known; elsewhere nobody may more than look.
+    /// Behind the door of `http` somebody is always known; elsewhere nobody may more than look.
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let known = parts.extensions.get::<Self>().cloned();
         Ok(known.unwrap_or(Self { name: None, role: Role::Reader }))
