@@ -49,6 +49,8 @@ source = "visits"
 boundary = "exclusive"
 windows = [
     {{ column = "amount", aggregates = ["count", "sum", "mean", "std", "min", "max", "last", "first"], over = ["2h", "6h"] }},
+    {{ column = "amount", aggregates = ["approx_distinct", "p50", "p90"], over = ["6h"] }},
+    {{ column = "what", aggregates = ["count", "approx_distinct"], over = ["6h"] }},
     {{ aggregates = ["count", "age"], over = ["6h"] }},
 ]
 
@@ -207,8 +209,15 @@ fn told(history: Option<domain::tabular::History>) -> Vec<Vec<String>> {
 
 /// Features by reference are the dataset's joined features.
 async fn by_reference(platform: &Platform, rows: &Value, online: &Value) {
-    let features =
-        ["latest:amount", "latest:what", "recent:amount_std_6h", "recent:count_6h", "recent:age_6h"];
+    let features = [
+        "latest:amount",
+        "latest:what",
+        "recent:amount_std_6h",
+        "recent:count_6h",
+        "recent:age_6h",
+        "recent:amount_p90_6h",
+        "recent:what_approx_distinct_6h",
+    ];
     let body = json!({ "features": features, "entities": rows, "full_feature_names": true });
     let (status, answer) = platform.call("POST", "/v1/features/online", Some(body)).await;
     assert_eq!(status, 200, "{answer}");

@@ -107,17 +107,20 @@ impl Keys {
 }
 
 /// The bucket of a key among `of` of them, a power of two: the low bits of its hash, so that twice as many buckets halve each.
-///
-/// The hash is FNV-1a of 64 bits with the finaliser of `MurmurHash3`. Files are named by it: it never changes.
 pub fn bucket(key: &[u8], of: u32) -> u32 {
     debug_assert!(of.is_power_of_two());
+    hash(key) as u32 & (of - 1)
+}
+
+/// FNV-1a of 64 bits with the finaliser of `MurmurHash3`. Files are named by it: it never changes.
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for &byte in key {
+    for &byte in bytes {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    ((hash ^ (hash >> 33)) as u32) & (of - 1)
+    hash ^ (hash >> 33)
 }
 
 /// The parts of encoded keys as columns; the inverse of [`Keys::of`].

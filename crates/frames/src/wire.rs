@@ -127,12 +127,14 @@ pub(crate) fn from_array(name: &str, array: &ArrayRef) -> Result<Values, Error> 
         | DataType::Decimal256(..) => Ok(numbers(&converted(&DataType::Float64)?)),
         kind if kind.is_integer() => {
             let strict = CastOptions { safe: false, ..CastOptions::default() };
-            let whole = cast_with_options(array, &DataType::Int64, &strict);
-            Ok(integers(&whole.map_err(|error| Error::WrongType {
+            let unfit = |why: String| Error::WrongType {
                 column: name.to_owned(),
-                found: format!("{kind} values that do not fit ({error})"),
+                found: format!("{kind} values that do not fit ({why})"),
                 expected: "64-bit integers".to_owned(),
-            })?))
+            };
+            let whole = cast_with_options(array, &DataType::Int64, &strict);
+            let whole = whole.map_err(|error| unfit(error.to_string()))?;
+            integers(&whole).ok_or_else(|| unfit(format!("{NO_INTEGER} stands for null here")))
         }
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Ok(texts(&converted(&DataType::Utf8)?)),
         DataType::Dictionary(_, value) if matches!(**value, DataType::Utf8 | DataType::LargeUtf8) => {
@@ -154,9 +156,14 @@ fn numbers(array: &ArrayRef) -> Values {
     Values::Number(array.iter().map(|value| value.map_or(f64::NAN, number)).collect())
 }
 
-fn integers(array: &ArrayRef) -> Values {
+/// Integers, if none is the one that stands for null.
+fn integers(array: &ArrayRef) -> Option<Values> {
     let array = array.as_any().downcast_ref::<Int64Array>().expect("cast to this type");
-    Values::Integer(array.iter().map(|value| value.unwrap_or(NO_INTEGER)).collect())
+    let marked = |value: Option<i64>| match value {
+        Some(NO_INTEGER) => None,
+        value => Some(value.unwrap_or(NO_INTEGER)),
+    };
+    array.iter().map(marked).collect::<Option<Vec<i64>>>().map(Values::Integer)
 }
 
 fn texts(array: &ArrayRef) -> Values {
@@ -296,6 +303,13 @@ mod tests {
         let array: ArrayRef = Arc::new(arrow::array::UInt64Array::from(vec![u64::MAX]));
         let said = from_array("n", &array).unwrap_err().to_string();
         assert!(said.contains("`n`") && said.contains("do not fit"), "{said}");
+    }
+
+    #[test]
+    fn the_least_integer_is_refused_and_not_made_null() {
+        let array: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), Some(i64::MIN), None]));
+        let said = from_array("n", &array).unwrap_err().to_string();
+        assert!(said.contains("`n`") && said.contains("stands for null"), "{said}");
     }
 
     #[test]

@@ -191,10 +191,13 @@ fn check_view(all: &Definitions, view: &FeatureView) -> Vec<String> {
             said.push("a window without a `column` can only `count` and tell the `age`".to_owned());
         }
         let kind = window.column.as_ref().and_then(|name| source.columns.get(name));
-        if kind.is_some_and(|kind| !kind.is_numeric()) {
+        let reckons = window.aggregates.iter().find(|aggregate| aggregate.needs_numbers());
+        if let (Some(column), Some(kind), Some(aggregate)) = (&window.column, kind, reckons)
+            && !kind.is_numeric()
+        {
             said.push(format!(
-                "`{}` is no number, so no window can aggregate it",
-                window.column.as_deref().unwrap_or("")
+                "`{column}` is declared as {kind}, which has no `{aggregate}`; of what is no number a window can tell \
+                 `count` and `approx_distinct`"
             ));
         }
     }

@@ -89,9 +89,9 @@ pub enum Boundary {
     Exclusive,
 }
 
-/// What a window computes.
+/// What a window computes. It is written as its name; a percentile as `p50`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "String", into = "String")]
 pub enum Aggregate {
     /// How many rows (or non-null values, if a column is named).
     Count,
@@ -111,21 +111,68 @@ pub enum Aggregate {
     First,
     /// Seconds from the latest row to the cutoff; null without a row.
     Age,
+    /// How many different values: counted up to a thousand, estimated within some percent past that.
+    ApproxDistinct,
+    /// The value that so many percent (1 to 99) do not exceed, interpolated between its neighbours; null without a value.
+    Percentile(u8),
+}
+
+/// The aggregates that are one word.
+const AGGREGATES: [(&str, Aggregate); 10] = [
+    ("count", Aggregate::Count),
+    ("sum", Aggregate::Sum),
+    ("mean", Aggregate::Mean),
+    ("min", Aggregate::Min),
+    ("max", Aggregate::Max),
+    ("std", Aggregate::Std),
+    ("last", Aggregate::Last),
+    ("first", Aggregate::First),
+    ("age", Aggregate::Age),
+    ("approx_distinct", Aggregate::ApproxDistinct),
+];
+
+impl Aggregate {
+    /// Whether it reckons with values, and not only tells them apart.
+    pub fn needs_numbers(self) -> bool {
+        !matches!(self, Self::Count | Self::Age | Self::ApproxDistinct)
+    }
 }
 
 impl std::fmt::Display for Aggregate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Count => "count",
-            Self::Sum => "sum",
-            Self::Mean => "mean",
-            Self::Min => "min",
-            Self::Max => "max",
-            Self::Std => "std",
-            Self::Last => "last",
-            Self::First => "first",
-            Self::Age => "age",
-        })
+        match (self, AGGREGATES.iter().find(|(_, aggregate)| aggregate == self)) {
+            (_, Some((word, _))) => f.write_str(word),
+            (Self::Percentile(percent), None) => write!(f, "p{percent}"),
+            (other, None) => unreachable!("{other:?} has no word"),
+        }
+    }
+}
+
+impl From<Aggregate> for String {
+    fn from(aggregate: Aggregate) -> Self {
+        aggregate.to_string()
+    }
+}
+
+impl TryFrom<String> for Aggregate {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if let Some((_, aggregate)) = AGGREGATES.iter().find(|(word, _)| *word == text) {
+            return Ok(*aggregate);
+        }
+        let percent = text.strip_prefix('p').and_then(|percent| percent.parse::<u8>().ok());
+        if let Some(percent) =
+            percent.filter(|percent| (1..=99).contains(percent) && text == format!("p{percent}"))
+        {
+            return Ok(Self::Percentile(percent));
+        }
+        let words: Vec<&str> = AGGREGATES.iter().map(|(word, _)| *word).collect();
+        let hint = crate::words::did_you_mean(&text, words.iter().copied());
+        Err(format!(
+            "`{text}` is no aggregate{hint}; there are {}, and percentiles such as p50",
+            words.join(", ")
+        ))
     }
 }
 

@@ -207,6 +207,24 @@ mod tests {
     }
 
     #[test]
+    fn an_aggregate_is_a_word_or_a_percentile() {
+        let view = |aggregate: &str| {
+            format!(
+                "[[feature_view]]\nname = \"v\"\nentity = \"k\"\nsource = \"s\"\n\
+                 windows = [{{ column = \"x\", aggregates = [\"{aggregate}\"], over = [\"1h\"] }}]\n"
+            )
+        };
+        for good in ["p1", "p50", "p99", "approx_distinct", "mean"] {
+            assert!(parse_file("views.toml", &view(good)).is_ok(), "{good}");
+        }
+        for wrong in ["p0", "p100", "p05", "p", "median", "p5.5"] {
+            let said = refusal(&view(wrong));
+            assert!(said.contains(&format!("`{wrong}` is no aggregate")) && said.contains("p50"), "{said}");
+        }
+        assert!(refusal(&view("meen")).contains("did you mean `mean`?"));
+    }
+
+    #[test]
     fn an_unknown_kind_is_refused_with_the_likely_intent() {
         let said = refusal("[[feature_veiw]]\nname = \"x\"\n");
         assert!(said.contains("did you mean `feature_view`?"), "{said}");

@@ -47,6 +47,16 @@ const PLAIN: [(&str, ValueType); 7] = [
 ];
 
 impl ValueType {
+    /// What one value takes in memory, in bytes; of a text, what a short one does.
+    pub fn bytes(self) -> i64 {
+        match self {
+            Self::Text => 32,
+            Self::Decimal { .. } => 16,
+            Self::Vector(numbers) => 4 * i64::from(numbers),
+            _ => 8,
+        }
+    }
+
     /// Whether its values are numbers that windows and expressions can reckon with.
     pub fn is_numeric(self) -> bool {
         matches!(self, Self::Number | Self::Integer | Self::Float32 | Self::Int32 | Self::Decimal { .. })

@@ -1,74 +1,19 @@
 //! Trailing windows: aggregates over the rows of a key with `cutoff − over < event_time ≤ cutoff` that were known.
 //!
 //! The fold runs from the newest row to the oldest, so that one pass serves all spans of a view: each span is a prefix.
-//! Mean and deviation follow Welford (1962), "Note on a method for calculating corrected sums of squares and products".
+//! What a fold remembers of a column is in [`state`].
+
+mod state;
 
 use domain::definitions::{Aggregate, FeatureView, window_feature};
 use rayon::prelude::*;
 
 use crate::Error;
-use crate::frame::{Frame, Values};
+use crate::frame::{Frame, NO_INTEGER, Values};
 use crate::groups::{Groups, Question};
-
-/// What a fold over the values of one column has seen so far.
-#[derive(Clone, Copy, Debug)]
-struct State {
-    count: u64,
-    sum: f64,
-    mean: f64,
-    squares: f64,
-    min: f64,
-    max: f64,
-    newest: f64,
-    oldest: f64,
-}
-
-impl State {
-    const EMPTY: Self = Self {
-        count: 0,
-        sum: 0.0,
-        mean: 0.0,
-        squares: 0.0,
-        min: f64::INFINITY,
-        max: f64::NEG_INFINITY,
-        newest: f64::NAN,
-        oldest: f64::NAN,
-    };
-
-    /// Takes the next older value; a null is skipped.
-    fn take(&mut self, value: f64) {
-        if value.is_nan() {
-            return;
-        }
-        if self.count == 0 {
-            self.newest = value;
-        }
-        self.count += 1;
-        self.sum += value;
-        let before = value - self.mean;
-        self.mean += before / self.count as f64;
-        self.squares += before * (value - self.mean);
-        self.min = self.min.min(value);
-        self.max = self.max.max(value);
-        self.oldest = value;
-    }
-
-    fn answer(&self, aggregate: Aggregate) -> f64 {
-        match aggregate {
-            Aggregate::Count => self.count as f64,
-            _ if self.count == 0 => f64::NAN,
-            Aggregate::Sum => self.sum,
-            Aggregate::Mean => self.mean,
-            Aggregate::Min => self.min,
-            Aggregate::Max => self.max,
-            Aggregate::Std if self.count < 2 => f64::NAN,
-            Aggregate::Std => (self.squares / (self.count - 1) as f64).sqrt(),
-            Aggregate::Last => self.newest,
-            Aggregate::First => self.oldest,
-            Aggregate::Age => f64::NAN, // answered from times, not from values
-        }
-    }
-}
+use crate::keys::hash;
+use crate::payload::Cell;
+use state::{Needs, State};
 
 /// One output column: which column's state, which aggregate, over how long.
 #[derive(Clone, Debug)]
@@ -82,7 +27,7 @@ struct Output {
 /// The windows of a view, made ready for a fold.
 #[derive(Debug)]
 pub struct Plan {
-    columns: Vec<String>,
+    columns: Vec<(String, Needs)>,
     spans: Vec<i64>, // microseconds, shortest first
     outputs: Vec<Output>,
     exclusive: bool,
@@ -91,7 +36,8 @@ pub struct Plan {
 impl Plan {
     /// The plan of a view.
     pub fn of(view: &FeatureView) -> Self {
-        let columns = view.columns();
+        let mut columns: Vec<(String, Needs)> =
+            view.columns().into_iter().map(|name| (name, Needs::default())).collect();
         let mut spans: Vec<i64> =
             view.windows.iter().flat_map(|window| window.over.iter().map(|over| over.micros())).collect();
         spans.sort_unstable();
@@ -101,7 +47,10 @@ impl Plan {
             for over in &window.over {
                 for &aggregate in &window.aggregates {
                     let column =
-                        window.column.as_ref().and_then(|name| columns.iter().position(|c| c == name));
+                        window.column.as_ref().and_then(|name| columns.iter().position(|(c, _)| c == name));
+                    if let Some(column) = column {
+                        columns[column].1.add(aggregate);
+                    }
                     let span = spans.iter().position(|span| *span == over.micros()).unwrap_or_default();
                     let name = window_feature(window.column.as_deref(), aggregate, *over);
                     outputs.push(Output { name, column, aggregate, span });
@@ -128,10 +77,10 @@ impl Plan {
         rows: &Frame,
         questions: &[Question<'_>],
     ) -> Result<(Frame, Vec<Option<i64>>), Error> {
-        let columns: Vec<Vec<f64>> = self
+        let columns: Vec<Column> = self
             .columns
             .iter()
-            .map(|name| as_numbers(rows.column(name)?, name))
+            .map(|(name, needs)| Ok(Column::of(rows.column(name)?, *needs)))
             .collect::<Result<_, Error>>()?;
         let answers: Vec<(Vec<f64>, Option<i64>)> = questions
             .par_iter()
@@ -154,7 +103,7 @@ impl Plan {
     fn fold(
         &self,
         groups: &Groups<'_>,
-        columns: &[Vec<f64>],
+        columns: &[Column],
         question: &Question<'_>,
     ) -> (Vec<f64>, Option<i64>) {
         let mut fold = Fold::new(self, columns);
@@ -180,7 +129,7 @@ impl Plan {
 /// A fold in progress over the rows of one question, newest first.
 struct Fold<'a> {
     plan: &'a Plan,
-    columns: &'a [Vec<f64>],
+    columns: &'a [Column],
     states: Vec<State>,
     rows: u64,
     newest_age: Option<i64>,
@@ -190,11 +139,11 @@ struct Fold<'a> {
 }
 
 impl<'a> Fold<'a> {
-    fn new(plan: &'a Plan, columns: &'a [Vec<f64>]) -> Self {
+    fn new(plan: &'a Plan, columns: &'a [Column]) -> Self {
         Self {
             plan,
             columns,
-            states: vec![State::EMPTY; columns.len()],
+            states: plan.columns.iter().map(|(_, needs)| State::new(*needs)).collect(),
             rows: 0,
             newest_age: None,
             known: None,
@@ -225,20 +174,45 @@ impl<'a> Fold<'a> {
         self.newest_age.get_or_insert(age);
         self.known = self.known.max(Some(known));
         for (state, column) in self.states.iter_mut().zip(self.columns) {
-            state.take(column[row]);
+            state.take(column.numbers[row], || column.hashes[row]);
         }
     }
 }
 
-fn as_numbers(values: &Values, name: &str) -> Result<Vec<f64>, Error> {
-    match values {
-        Values::Number(values) => Ok(values.clone()),
-        Values::Integer(values) => Ok(values
-            .iter()
-            .map(|value| if *value == crate::NO_INTEGER { f64::NAN } else { *value as f64 })
-            .collect()),
-        Values::Exact(values) if values.kind().is_numeric() => Ok(values.numbers().unwrap_or_default()),
-        other => Err(crate::frame::wrong_type(name, other, domain::definitions::ValueType::Number)),
+/// A column as folds read it.
+struct Column {
+    /// Null is NaN; of a column that holds no numbers, every value is 1.
+    numbers: Vec<f64>,
+    /// What tells values apart; empty unless somebody counts different ones.
+    hashes: Vec<u64>,
+}
+
+impl Column {
+    fn of(values: &Values, needs: Needs) -> Self {
+        let rows = 0..values.len();
+        let numbers = match values {
+            Values::Number(values) => values.clone(),
+            Values::Exact(exact) if exact.kind().is_numeric() => exact.numbers().unwrap_or_default(),
+            Values::Integer(values) => values
+                .iter()
+                .map(|value| if *value == NO_INTEGER { f64::NAN } else { *value as f64 })
+                .collect(),
+            other => rows.clone().map(|row| if other.is_null(row) { f64::NAN } else { 1.0 }).collect(),
+        };
+        let hashes =
+            if needs.distinct { rows.map(|row| hash_of(Cell::of(values, row))).collect() } else { vec![] };
+        Self { numbers, hashes }
+    }
+}
+
+fn hash_of(cell: Cell<'_>) -> u64 {
+    match cell {
+        Cell::Null => 0,                                           // never counted
+        Cell::Number(value) => hash(&(value + 0.0).to_le_bytes()), // both zeros are one value
+        Cell::Integer(value) | Cell::Time(value) => hash(&value.to_le_bytes()),
+        Cell::Text(text) => hash(text.as_bytes()),
+        Cell::Boolean(value) => hash(&[u8::from(value)]),
+        Cell::Exact(_, bytes) => hash(bytes),
     }
 }
 
