@@ -43,6 +43,12 @@ impl ViewSchema {
         }
     }
 
+    /// About what one row takes in memory, in bytes: its values, its two times, its seq and its op.
+    pub fn row_bytes(&self) -> i64 {
+        let columns = self.keys.iter().chain(&self.values);
+        25 + columns.map(|(_, kind)| kind.bytes()).sum::<i64>()
+    }
+
     /// The names of the key columns.
     pub fn key_names(&self) -> Vec<&str> {
         self.keys.iter().map(|(name, _)| name.as_str()).collect()

@@ -34,8 +34,8 @@ pub const RETAIN_KIND: &str = "retain-view";
 const FAN_IN: usize = 8;
 /// An ingest that makes it so many unmerged parts enqueues a merge.
 pub(crate) const UNMERGED_PARTS: i64 = FAN_IN as i64;
-/// Rows that one merge takes in at most, unless a single pair has more.
-const ROWS_AT_ONCE: i64 = 4_000_000;
+/// Memory for the rows that one merge takes in, unless a single pair needs more: merges run beside ingests and reads.
+const BYTES_AT_ONCE: i64 = 64 << 20;
 /// Retention is looked at so often.
 const RETENTION_EVERY: Duration = Duration::from_secs(6 * 3600);
 
@@ -142,7 +142,7 @@ pub async fn compact_view(context: &Context, project: &str, view: &str) -> Resul
     let mut done = Done::default();
     loop {
         let parts = live(context, project, view).await?;
-        let Some(merge) = due(&parts) else { break };
+        let Some(merge) = due(&parts, BYTES_AT_ONCE / schema.row_bytes()) else { break };
         let inputs: Vec<Part> = merge.inputs.iter().map(|&place| parts[place].clone()).collect();
         rewrite(context, project, &schema, &inputs, &merge, None, &mut done).await?;
     }
@@ -220,12 +220,13 @@ struct Merge {
 }
 
 /// The next merge that is due: unmerged parts first, then parts of fewer buckets than the view should have, then full levels.
-fn due(parts: &[Part]) -> Option<Merge> {
+/// It takes in `most` rows.
+fn due(parts: &[Part], most: i64) -> Option<Merge> {
     by_version(parts).into_iter().find_map(|(version, of_version)| {
         let of = buckets_of(&of_version);
         let place = |part: &Part| parts.iter().position(|other| other.id == part.id);
         let merge = |inputs: Vec<&Part>, level: i32| Merge {
-            inputs: at_once(&inputs).into_iter().filter_map(place).collect(),
+            inputs: at_once(&inputs, most).into_iter().filter_map(place).collect(),
             version,
             level,
             of,
@@ -247,12 +248,12 @@ fn due(parts: &[Part]) -> Option<Merge> {
     })
 }
 
-/// As many of these parts as one merge may hold, but two at least if there are two.
-fn at_once<'a>(parts: &[&'a Part]) -> Vec<&'a Part> {
+/// As many of these parts as hold `most` rows, but two at least if there are two.
+fn at_once<'a>(parts: &[&'a Part], most: i64) -> Vec<&'a Part> {
     let mut rows = 0;
     let fits = |part: &&&Part| {
         rows += part.rows;
-        rows <= ROWS_AT_ONCE
+        rows <= most
     };
     let count = parts.iter().take_while(fits).count().max(2).min(parts.len());
     parts[..count].to_vec()
@@ -288,13 +289,15 @@ async fn rewrite(
     let (store, schema, of) = (store_of(context)?, schema.clone(), merge.of);
     let (schema, pieces, dropped) = tokio::task::spawn_blocking(move || -> Result<_, Error> {
         let schema = frames::parts::widest(&store, &schema, &files)?;
-        let all = frames::parts::read(&store, &schema, &files, &Selection::up_to(i64::MAX))?;
-        let rows = match kept {
-            Some(kept) => frames::parts::drop_old(&schema, &all, kept)?,
-            None => all.clone(),
+        let (pieces, dropped) = match kept {
+            Some(kept) => {
+                let all = frames::parts::read(&store, &schema, &files, &Selection::up_to(i64::MAX))?;
+                let rows = frames::parts::drop_old(&schema, &all, kept)?;
+                (frames::parts::cut(&schema, &rows, of)?, all.rows() - rows.rows())
+            }
+            None => (frames::parts::read_cut(&store, &schema, &files, of)?, 0),
         };
-        let dropped = all.rows() - rows.rows();
-        Ok((schema.clone(), frames::parts::cut(&schema, &rows, of)?, dropped as i64))
+        Ok((schema, pieces, dropped as i64))
     })
     .await??;
     if kept.is_some() && dropped == 0 {
@@ -359,6 +362,8 @@ async fn sweep(context: &Context, project: &str) -> Result<usize, Error> {
 mod tests {
     use super::*;
 
+    const MOST: i64 = 4_000_000;
+
     fn part(level: i32, bucket: Option<(i32, i32)>, rows: i64) -> Part {
         let at = DateTime::<Utc>::UNIX_EPOCH;
         Part {
@@ -384,8 +389,8 @@ mod tests {
 
     #[test]
     fn unmerged_parts_are_merged_first_and_one_alone_is_left() {
-        assert_eq!(due(&[part(0, None, 10)]), None);
-        let merge = due(&[part(0, None, 10), part(1, Some((0, 1)), 10), part(0, None, 10)]).unwrap();
+        assert_eq!(due(&[part(0, None, 10)], MOST), None);
+        let merge = due(&[part(0, None, 10), part(1, Some((0, 1)), 10), part(0, None, 10)], MOST).unwrap();
         assert_eq!(merge, Merge { inputs: vec![0, 2], version: 1, level: 1, of: 1 });
     }
 
@@ -393,21 +398,21 @@ mod tests {
     fn a_full_level_of_one_bucket_moves_up() {
         let mut parts: Vec<Part> = (0..7).map(|_| part(1, Some((3, 16)), 10)).collect();
         parts.push(part(1, Some((4, 16)), 10));
-        assert_eq!(due(&parts), None);
+        assert_eq!(due(&parts, MOST), None);
         parts.push(part(1, Some((3, 16)), 10));
-        let merge = due(&parts).unwrap();
+        let merge = due(&parts, MOST).unwrap();
         assert_eq!((merge.inputs.len(), merge.level, merge.of), (8, 2, 16));
     }
 
     #[test]
     fn a_view_that_grew_is_cut_anew() {
         let parts = [part(1, Some((0, 1)), 900_000), part(1, Some((0, 1)), 900_000)];
-        assert_eq!(due(&parts).unwrap(), Merge { inputs: vec![0], version: 1, level: 1, of: 16 });
+        assert_eq!(due(&parts, MOST).unwrap(), Merge { inputs: vec![0], version: 1, level: 1, of: 16 });
     }
 
     #[test]
     fn a_merge_takes_in_no_more_than_fits() {
         let parts: Vec<Part> = (0..5).map(|_| part(0, None, 1_500_000)).collect();
-        assert_eq!(due(&parts).unwrap().inputs.len(), 2);
+        assert_eq!(due(&parts, MOST).unwrap().inputs.len(), 2);
     }
 }

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::view::ViewSchema;
 
 pub use read::{Part, Selection, read, widest};
-pub use rewrite::{Kept, cut, drop_old};
+pub use rewrite::{Kept, cut, drop_old, read_cut};
 pub use write::{WrittenPart, write};
 
 /// The layout that is written. 1, which files of old have, says nothing about itself and is otherwise the same.

@@ -1,7 +1,11 @@
 //! What merges do to rows: cut them by bucket, and let go of versions that are past their retention.
 
-use super::Bucket;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use super::{Bucket, Part, Selection, read};
 use crate::Error;
+use crate::store::Store;
 use crate::view::{ViewRows, ViewSchema};
 
 /// Rows by bucket: what falls in each of `of` buckets. Empty ones are left out.
@@ -16,6 +20,29 @@ pub fn cut(schema: &ViewSchema, rows: &ViewRows, of: u32) -> Result<Vec<(Bucket,
     }
     let taken = places.into_iter().enumerate().filter(|(_, places)| !places.is_empty());
     Ok(taken.map(|(number, places)| (Bucket { number: number as u32, of }, rows.take(&places))).collect())
+}
+
+/// The rows of these parts by bucket, as [`cut`] has them, part by part: in memory are the rows once, and one part of them again.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_cut(
+    store: &Store,
+    schema: &ViewSchema,
+    parts: &[Part],
+    of: u32,
+) -> Result<Vec<(Bucket, ViewRows)>, Error> {
+    let mut pieces: BTreeMap<u32, (Bucket, ViewRows)> = BTreeMap::new();
+    for part in parts {
+        let rows = read(store, schema, std::slice::from_ref(part), &Selection::up_to(i64::MAX))?;
+        for (bucket, piece) in cut(schema, &rows, of)? {
+            match pieces.entry(bucket.number) {
+                Entry::Vacant(place) => drop(place.insert((bucket, piece))),
+                Entry::Occupied(mut place) => place.get_mut().1.append(&piece)?,
+            }
+        }
+    }
+    Ok(pieces.into_values().collect())
 }
 
 /// How long versions are kept. Times are in microseconds.
