@@ -111,8 +111,8 @@ kind = "boosting"
 dataset = "spending"
 "#;
 
-/// Logs three answers about `a` and `b`, as a worker does; answers where.
-async fn log_of_answers(platform: &Platform) -> String {
+/// Logs three answers about `a` and `b`, as a worker does, in a file of that name; answers where.
+async fn log_of_answers(platform: &Platform, name: &str) -> String {
     let ids: Vec<domain::ids::PredictionId> = (0..3).map(|_| domain::ids::PredictionId::new()).collect();
     let now = platform.clock_micros();
     let frame = frames::Frame::new(
@@ -125,7 +125,7 @@ async fn log_of_answers(platform: &Platform) -> String {
             ("probability".into(), frames::Values::Number(vec![0.1, 0.2, 0.3])),
         ],
     );
-    let path = "predictions/default/spender/v1/answers.arrow".to_owned();
+    let path = format!("predictions/default/spender/v1/{name}.arrow");
     let written = frames::files::write_arrow(&platform.folder.path().join(&path), &frame).unwrap();
     let cutoff = domain::Cutoff(domain::Clock::now(&*platform.clock));
     let prediction = |id: &domain::ids::PredictionId| storage::predictions::Prediction {
@@ -141,9 +141,29 @@ async fn log_of_answers(platform: &Platform) -> String {
         sha256: written.sha256,
         predictions: ids.iter().map(prediction).collect(),
     };
-    let mut conn = platform.context.db.acquire().await.unwrap();
-    storage::predictions::publish(&mut conn, &log, cutoff.0).await.unwrap();
+    let mut tx = platform.context.db.begin().await.unwrap();
+    storage::predictions::publish(&mut tx, &log, cutoff.0).await.unwrap();
+    tx.commit().await.unwrap();
     path
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_leave_a_workers_memory_after_the_receipt_are_blanked_too() {
+    let platform = Platform::start().await;
+    let dataset = "views = [\"recent\"]\nfeatures = { who = \"person\" }";
+    platform.apply(&(DEFINITIONS.replace("views = [\"recent\"]", dataset) + MORE)).await;
+    let body = json!({ "keys": [{ "person": "a" }] });
+    let (_, erasing) = platform.call("POST", "/v1/entities/person/erase", Some(body)).await;
+    platform.run_jobs().await;
+    let path = format!("/v1/erasures/{}", erasing["erasure"].as_str().unwrap());
+    let before = platform.call("GET", &path, None).await.1;
+    assert!(before["receipt"].is_object() && before["redacted_since"] == json!([]), "{before}");
+    let late = log_of_answers(&platform, "late").await; // of the moment of the erasure: the clock stands still
+    platform.run_jobs().await;
+    let after = platform.call("GET", &path, None).await.1;
+    assert_eq!(after["receipt"], before["receipt"], "a receipt is written once");
+    assert_eq!(after["redacted_since"][0]["rows_redacted"], json!(2), "{after}");
+    assert!(!platform.folder.path().join(late).exists(), "the file with the rows is still there");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,7 +171,7 @@ async fn what_was_served_of_an_erased_entity_is_blanked_and_the_receipt_names_wh
     let platform = Platform::start().await;
     let dataset = "views = [\"recent\"]\nfeatures = { who = \"person\" }";
     platform.apply(&(DEFINITIONS.replace("views = [\"recent\"]", dataset) + MORE)).await;
-    let old = log_of_answers(&platform).await;
+    let old = log_of_answers(&platform, "answers").await;
     let body = json!({ "keys": [{ "person": "a" }] });
     let (_, erasing) = platform.call("POST", "/v1/entities/person/erase", Some(body)).await;
     platform.run_jobs().await;

@@ -3,11 +3,15 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use domain::ids::{ErasureId, TrainingSetId};
-use serde_json::Value;
+use domain::ids::{ErasureId, JobId, TrainingSetId};
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 use crate::Error;
+use crate::jobs::{self, NewJob};
+
+/// The job kind that rewrites what holds erased rows.
+pub const JOB_KIND: &str = "erase";
 
 /// One erasure.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -75,6 +79,10 @@ pub async fn request(
     erasure: &Erasure,
     keys: &[Vec<u8>],
 ) -> Result<(), Error> {
+    // What is published by now its job will find; what is published later finds the erasure: see `look_again`.
+    sqlx::query!("select pg_advisory_xact_lock(hashtextextended('erasures:' || $1, 0))", project)
+        .fetch_one(&mut *conn)
+        .await?;
     sqlx::query!(
         r#"
         insert into erasures (erasure_id, project, entity, reason, key_count, horizon, requested_at)
@@ -105,6 +113,44 @@ pub async fn request(
     )
     .execute(conn)
     .await?;
+    Ok(())
+}
+
+/// Enqueues the job that rewrites what holds rows of an erasure.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn enqueue(conn: &mut PgConnection, project: &str, id: ErasureId) -> Result<JobId, Error> {
+    let job = NewJob {
+        project: project.to_owned(),
+        kind: JOB_KIND.to_owned(),
+        payload: json!({ "project": project, "erasure": id }),
+        dedup_key: Some(id.to_string()),
+        priority: 10,
+        max_attempts: 20,
+    };
+    jobs::enqueue(conn, &job).await
+}
+
+/// Lets every erasure whose horizon is not before `since` look at the prediction logs again: answers from before it have just been
+/// published, out of a worker's memory. Call it in the transaction that publishes them.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn look_again(conn: &mut PgConnection, project: &str, since: DateTime<Utc>) -> Result<(), Error> {
+    sqlx::query!("select pg_advisory_xact_lock_shared(hashtextextended('erasures:' || $1, 0))", project)
+        .fetch_one(&mut *conn)
+        .await?;
+    let reaching = sqlx::query_scalar!(
+        r#"select erasure_id as "id: ErasureId" from erasures where project = $1 and horizon >= $2 order by erasure_id"#,
+        project,
+        since,
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    for id in reaching {
+        enqueue(conn, project, id).await?;
+    }
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use domain::Cutoff;
 use domain::ids::{PredictionId, PredictionLogId};
 use sqlx::PgConnection;
 
-use crate::Error;
+use crate::{Error, erasures};
 
 /// A file of served predictions that is about to exist for others.
 #[derive(Clone, Debug)]
@@ -86,6 +86,7 @@ pub struct Scored {
 }
 
 /// Makes a written file exist for others, and its predictions known to labels. A file that is published already is left alone.
+/// Erasures that reach its rows look at it: see [`erasures::look_again`].
 ///
 /// # Errors
 /// [`Error::Conflict`] without a row; [`Error::Database`] if a prediction id is taken.
@@ -97,6 +98,9 @@ pub async fn publish(
     let id = PredictionLogId::new();
     if insert_log(conn, id, log, now).await? {
         insert_predictions(conn, log).await?;
+        if let Some(first) = log.predictions.iter().map(|prediction| prediction.cutoff.0).min() {
+            erasures::look_again(conn, &log.project, first).await?;
+        }
         return Ok(id);
     }
     let known = sqlx::query_scalar!(

@@ -3,7 +3,8 @@
 //! The request's transaction writes the journal, takes the online rows away, flags the training sets and enqueues the job;
 //! from its commit on nothing of the entity is served. The job replaces each part that holds it, one transaction a part,
 //! blanks what was served of it ([`crate::erase_logs`]), and ends with a receipt, which also names the views of other entities
-//! that hold the key as a value. Rows that happened before the erasure stay away if they are sent again.
+//! that hold the key as a value. Rows that happened before the erasure stay away if they are sent again; answers that a worker
+//! still had in memory are blanked as soon as they are published, by the same job, started anew.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -20,16 +21,12 @@ use service_kit::jobs::{Failure, Job, Outcome};
 use service_kit::{JsonBody, Problem};
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
-use storage::erasures::{Erasure, Rewritten};
-use storage::jobs::NewJob;
+use storage::erasures::{Erasure, RedactedLog, Rewritten};
 use storage::parts::Part;
 
 use crate::online::bounded;
 use crate::parts::{readable, store_of};
 use crate::{Error, FeatureStore, erase_logs, parts};
-
-/// The job kind that rewrites parts.
-pub(crate) const JOB_KIND: &str = "erase";
 
 /// Whom to forget.
 #[derive(Deserialize)]
@@ -90,7 +87,7 @@ pub(crate) async fn request(
     let flagged = flag(&mut tx, project, &catalogue.definitions, &versions, &erasure).await?;
     let views: Vec<String> = versions.iter().map(|version| version.view.clone()).collect();
     let samples = storage::parity::forget(&mut tx, project, &views).await?;
-    let job = enqueue(&store, &mut tx, erasure.id).await?;
+    let job = storage::erasures::enqueue(&mut tx, project, erasure.id).await?;
     tx.commit().await.map_err(storage::Error::from)?;
     store.sampler.forget(&views);
     for sample in samples {
@@ -179,29 +176,25 @@ async fn flag(
     Ok(sets)
 }
 
-async fn enqueue(
-    store: &FeatureStore,
-    tx: &mut PgConnection,
-    erasure: ErasureId,
-) -> Result<JobId, storage::Error> {
-    let project = store.project().to_owned();
-    let job = NewJob {
-        payload: json!(Payload { project: project.clone(), erasure }),
-        project,
-        kind: JOB_KIND.to_owned(),
-        dedup_key: Some(erasure.to_string()),
-        priority: 10,
-        max_attempts: 20,
-    };
-    storage::jobs::enqueue(tx, &job).await
+/// An erasure, and what was blanked after its receipt was written.
+#[derive(Serialize)]
+pub(crate) struct Shown {
+    #[serde(flatten)]
+    erasure: Erasure,
+    /// Files of answers that a worker still had in memory when the receipt was written.
+    redacted_since: Vec<RedactedLog>,
 }
 
 pub(crate) async fn show(
     State(store): State<FeatureStore>,
     Path(id): Path<ErasureId>,
-) -> Result<Json<Erasure>, Problem> {
+) -> Result<Json<Shown>, Problem> {
     let mut conn = store.context.db.acquire().await.map_err(storage::Error::from)?;
-    Ok(Json(storage::erasures::get(&mut conn, store.project(), id).await?))
+    let erasure = storage::erasures::get(&mut conn, store.project(), id).await?;
+    let receipt = erasure.receipt.as_ref().map(|receipt| receipt["prediction_logs"].to_string());
+    let mut redacted_since = storage::erasures::redacted(&mut conn, id).await?;
+    redacted_since.retain(|log| receipt.as_ref().is_some_and(|told| !told.contains(&log.old_sha256)));
+    Ok(Json(Shown { erasure, redacted_since }))
 }
 
 /// Handles one job: rewrites what still has to be, and writes the receipt.
@@ -215,14 +208,15 @@ async fn finish(store: &FeatureStore, payload: &Payload) -> Result<Value, Error>
     let project = payload.project.as_str();
     let mut conn = store.context.db.acquire().await?;
     let erasure = storage::erasures::get(&mut conn, project, payload.erasure).await?;
-    if let Some(receipt) = erasure.receipt {
-        return Ok(receipt);
-    }
     let horizons = storage::erasures::keys_of(&mut conn, project, &erasure.entity).await?;
     let mut versions = storage::view_versions::all(&mut conn, project).await?;
     let not_rewritten = erase_logs::not_rewritten(&versions, &erasure);
     versions.retain(|version| version.layout.entity == erasure.entity);
     drop(conn);
+    if let Some(receipt) = &erasure.receipt {
+        erase_logs::redact(store, project, &erasure, &versions, &horizons).await?;
+        return Ok(receipt.clone());
+    }
     for version in &versions {
         rewrite(store, project, &erasure, version, &horizons).await?;
     }

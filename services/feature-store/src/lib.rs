@@ -137,7 +137,7 @@ pub fn start(context: &Context) {
     let handlers = Handlers::default()
         .on(JOB_KIND, move |job| training::build(store.clone(), job))
         .on(intake_file::JOB_KIND, move |job| intake_file::run(taking.clone(), job))
-        .on(erase::JOB_KIND, move |job| erase::run(erasing.clone(), job))
+        .on(storage::erasures::JOB_KIND, move |job| erase::run(erasing.clone(), job))
         .on(materialize::JOB_KIND, move |job| materialize::run(filling.clone(), job))
         .on(compact::JOB_KIND, move |job| compact::run(merging.clone(), job))
         .on(compact::RETAIN_KIND, move |job| compact::run_retention(retaining.clone(), job));
