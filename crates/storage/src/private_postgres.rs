@@ -254,7 +254,7 @@ impl Cluster {
             .command(&bin.join("initdb"))
             .arg("-D")
             .arg(&self.data)
-            .args(["-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--data-checksums"])
+            .args(["-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--lc-collate=C", "--data-checksums"])
             .args(["--auth-local=trust", "--auth-host=reject", "--no-sync"])
             .output()
             .map_err(|cause| PostgresError::Directory { path: bin.join("initdb"), cause })?;

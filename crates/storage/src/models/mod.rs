@@ -18,7 +18,8 @@ pub use registered::{
     touch,
 };
 pub use versions::{
-    Added, NewVersion, Version, add_version, create_model_version, delete_version, delete_version_tag,
-    find_version, latest_versions_of, load_versions, newest_of_run, set_version_description,
-    set_version_stage, set_version_tags, version_by_alias, version_of_tagged_run, versions_of,
+    Added, NewVersion, Unless, Version, add_version, create_model_version, delete_version,
+    delete_version_tag, find_version, latest_versions_of, load_versions, newest_of_run,
+    set_version_description, set_version_stage, set_version_tags, version_by_alias, version_of_tagged_run,
+    versions_of,
 };

@@ -84,7 +84,7 @@ pub async fn create_model_version(
         description: "",
         tags,
     };
-    add_version(conn, project, model, &new, now_ms)
+    add_version(conn, project, model, &new, now_ms, Unless::Never)
         .await?
         .map(|added| added.version)
         .ok_or_else(|| Error::not_found(format!("model `{model}`")))
@@ -124,7 +124,17 @@ pub struct Added {
     pub is_prompt_to_listeners: Option<bool>,
 }
 
-/// Adds a version; `None` if there is no such model. The model's row stays locked until the transaction ends.
+/// When no version is added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unless {
+    /// One is added.
+    Never,
+    /// Some webhook listens: telling it belongs to the same transaction.
+    ListenedTo,
+}
+
+/// Adds a version; `None` if there is no such model, or `unless` holds. The model's row stays locked until the transaction ends,
+/// so whoever needs no other statement does best without one.
 ///
 /// # Errors
 /// [`Error::Database`] if the database refuses.
@@ -134,6 +144,7 @@ pub async fn add_version(
     model: &str,
     new: &NewVersion<'_>,
     now_ms: i64,
+    unless: Unless,
 ) -> Result<Option<Added>, Error> {
     let (keys, values) = columns(new.tags);
     Ok(sqlx::query_as!(
@@ -141,7 +152,9 @@ pub async fn add_version(
         r#"
         with numbered as (
             update registered_models set last_version = last_version + 1, updated_ms = $10
-            where project = $1 and name = $2 returning last_version
+            where project = $1 and name = $2
+              and not ($13 and exists (select 1 from webhooks where project = $1 and status = 'ACTIVE'))
+            returning last_version
         ),
         added as (
             insert into model_versions (project, model, version, description, source, storage_uri, run_id, run_link,
@@ -171,6 +184,7 @@ pub async fn add_version(
         now_ms,
         &keys,
         &values,
+        unless == Unless::ListenedTo,
     )
     .fetch_optional(conn)
     .await?)

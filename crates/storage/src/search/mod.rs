@@ -8,7 +8,8 @@
 mod shapes;
 mod statement;
 
-use sqlx::PgConnection;
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
 
 use crate::Error;
 
@@ -188,13 +189,25 @@ pub async fn find(
     project: &str,
     search: &Search,
 ) -> Result<Vec<Found>, Error> {
-    let mut query = statement::page(shape, project, search)?;
-    let rows: Vec<Vec<Option<String>>> = query.build_query_scalar().persistent(false).fetch_all(conn).await?;
-    let found = |mut row: Vec<Option<String>>| {
-        let place = row.split_off(1);
-        Found { key: row.pop().flatten().unwrap_or_default(), place }
-    };
-    Ok(rows.into_iter().map(found).collect())
+    let rows = rows(conn, shape, project, search, shape.key).await?;
+    rows.iter().map(|row| Ok(Found { key: row.try_get(0)?, place: place(row)? })).collect()
+}
+
+/// The rows that match, in order: of each what is `selected`, then its [`place`].
+pub(crate) async fn rows(
+    conn: &mut PgConnection,
+    shape: &Shape,
+    project: &str,
+    search: &Search,
+    selected: &str,
+) -> Result<Vec<PgRow>, Error> {
+    let mut query = statement::page(shape, project, search, selected)?;
+    Ok(query.build().persistent(false).fetch_all(conn).await?)
+}
+
+/// A row's place in the order of the search that found it.
+pub(crate) fn place(row: &PgRow) -> Result<Place, Error> {
+    Ok(row.try_get(statement::PLACE)?)
 }
 
 /// How many rows match, on all pages together.

@@ -37,15 +37,23 @@ impl Comparison {
     }
 }
 
-/// One page: each row is an array of its key and its place.
-pub(super) fn page(shape: &Shape, project: &str, search: &Search) -> Result<QueryBuilder<Postgres>, Error> {
+/// The column of a page that holds each row's place, an array of texts.
+pub(super) const PLACE: &str = "place";
+
+/// One page: what is `selected` of each row, and its place.
+pub(super) fn page(
+    shape: &Shape,
+    project: &str,
+    search: &Search,
+    selected: &str,
+) -> Result<QueryBuilder<Postgres>, Error> {
     let keys = keys(shape, &search.order);
-    let mut query = QueryBuilder::new("select array[");
-    query.push(shape.key);
-    for key in &keys {
-        query.push(", (").push(&key.sql).push(")::text");
+    let mut query = QueryBuilder::new("select ");
+    query.push(selected).push(", array[");
+    for (number, key) in keys.iter().enumerate() {
+        query.push(if number == 0 { "(" } else { ", (" }).push(&key.sql).push(")::text");
     }
-    query.push("] from ").push(shape.table).push(" it");
+    query.push("] as ").push(PLACE).push(" from ").push(shape.table).push(" it");
     for (number, order) in search.order.iter().enumerate() {
         push_join(&mut query, shape, number, order);
     }

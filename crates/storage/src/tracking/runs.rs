@@ -1,10 +1,12 @@
 //! SQL over `runs`: what each is and how it ended. What was logged into it: `run_contents`.
 
-use sqlx::PgConnection;
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
 
 use super::run_contents::{Contents, contents_of};
 use super::{Dataset, Metric, ModelLink, Pair};
 use crate::Error;
+use crate::search::{self, Place, RUNS, Search};
 
 /// How many runs a statement loads: their contents arrive as one row, which may not pass a gigabyte.
 const AT_ONCE: usize = 250;
@@ -223,60 +225,84 @@ pub async fn artifact_uri_of(
 /// # Errors
 /// [`Error::Database`] if the database refuses.
 pub async fn find(conn: &mut PgConnection, project: &str, run_id: &str) -> Result<Option<Run>, Error> {
-    Ok(load(conn, project, &[run_id.to_owned()]).await?.pop())
+    let row = sqlx::query!(
+        r#"
+        select experiment_id, name, user_id, status, start_ms, end_ms, artifact_uri, lifecycle_stage
+        from runs where project = $1 and run_id = $2
+        "#,
+        project,
+        run_id,
+    )
+    .fetch_optional(&mut *conn)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let mut run = Run {
+        id: run_id.to_owned(),
+        experiment_id: row.experiment_id,
+        name: row.name,
+        user_id: row.user_id,
+        status: row.status,
+        start_ms: row.start_ms,
+        end_ms: row.end_ms,
+        artifact_uri: row.artifact_uri,
+        lifecycle_stage: row.lifecycle_stage,
+        metrics: vec![],
+        params: vec![],
+        tags: vec![],
+        datasets: vec![],
+        models: vec![],
+    };
+    fill(conn, project, std::slice::from_mut(&mut run)).await?;
+    Ok(Some(run))
 }
 
-/// The runs of these ids, in that order; those that are not there are left out.
+/// The runs that a search finds, in its order and with their places in it; what was logged into them is left out: see [`fill`].
+///
+/// # Errors
+/// As [`search::find`].
+pub async fn search(
+    conn: &mut PgConnection,
+    project: &str,
+    search: &Search,
+) -> Result<Vec<(Run, Place)>, Error> {
+    let selected = "it.run_id, it.experiment_id, it.name, it.user_id, it.status, it.start_ms, it.end_ms, it.artifact_uri, \
+                    it.lifecycle_stage";
+    let rows = search::rows(conn, &RUNS, project, search, selected).await?;
+    rows.iter().map(|row| Ok((bare(row)?, search::place(row)?))).collect()
+}
+
+/// A run as a search finds it.
+fn bare(row: &PgRow) -> Result<Run, Error> {
+    Ok(Run {
+        id: row.try_get("run_id")?,
+        experiment_id: row.try_get("experiment_id")?,
+        name: row.try_get("name")?,
+        user_id: row.try_get("user_id")?,
+        status: row.try_get("status")?,
+        start_ms: row.try_get("start_ms")?,
+        end_ms: row.try_get("end_ms")?,
+        artifact_uri: row.try_get("artifact_uri")?,
+        lifecycle_stage: row.try_get("lifecycle_stage")?,
+        metrics: vec![],
+        params: vec![],
+        tags: vec![],
+        datasets: vec![],
+        models: vec![],
+    })
+}
+
+/// Adds to runs what was logged into them.
 ///
 /// # Errors
 /// [`Error::Database`] if the database refuses.
-pub async fn load(conn: &mut PgConnection, project: &str, ids: &[String]) -> Result<Vec<Run>, Error> {
-    let mut runs = Vec::with_capacity(ids.len());
-    for some in ids.chunks(AT_ONCE) {
-        load_some(conn, project, some, &mut runs).await?;
-    }
-    Ok(runs)
-}
-
-async fn load_some(
-    conn: &mut PgConnection,
-    project: &str,
-    ids: &[String],
-    runs: &mut Vec<Run>,
-) -> Result<(), Error> {
-    let mut contents = contents_of(conn, project, ids).await?;
-    let rows = sqlx::query!(
-        r#"
-        select position as "position!", r.run_id, experiment_id, name, user_id, status, start_ms, end_ms, artifact_uri,
-               lifecycle_stage
-        from unnest($2::text[]) with ordinality as wanted (run_id, position)
-        join runs r on r.project = $1 and r.run_id = wanted.run_id
-        order by position
-        "#,
-        project,
-        ids,
-    )
-    .fetch_all(conn)
-    .await?;
-    runs.extend(rows.into_iter().map(|row| {
-        let index = usize::try_from(row.position - 1).expect("Postgres counts from 1");
-        let Contents { metrics, params, tags, datasets, models } = std::mem::take(&mut contents[index]);
-        Run {
-            id: row.run_id,
-            experiment_id: row.experiment_id,
-            name: row.name,
-            user_id: row.user_id,
-            status: row.status,
-            start_ms: row.start_ms,
-            end_ms: row.end_ms,
-            artifact_uri: row.artifact_uri,
-            lifecycle_stage: row.lifecycle_stage,
-            metrics,
-            params,
-            tags,
-            datasets,
-            models,
+pub async fn fill(conn: &mut PgConnection, project: &str, runs: &mut [Run]) -> Result<(), Error> {
+    for some in runs.chunks_mut(AT_ONCE) {
+        let ids: Vec<String> = some.iter().map(|run| run.id.clone()).collect();
+        let contents = contents_of(conn, project, &ids).await?;
+        for (run, Contents { metrics, params, tags, datasets, models }) in some.iter_mut().zip(contents) {
+            (run.metrics, run.params, run.tags) = (metrics, params, tags);
+            (run.datasets, run.models) = (datasets, models);
         }
-    }));
+    }
     Ok(())
 }

@@ -6,8 +6,8 @@ use axum::Json;
 use serde::Serialize;
 use serde_json::{Value, json};
 use service_kit::auth::Principal;
-use sqlx::PgConnection;
-use storage::models::{self, Added, NewVersion, Version};
+use sqlx::{Connection, PgConnection};
+use storage::models::{self, Added, NewVersion, Unless, Version};
 use storage::search::{self, Lifecycle, Search, VERSIONS};
 use storage::tracking::{self, Pair};
 
@@ -31,8 +31,8 @@ pub(crate) async fn create(registry: Registry, input: Input) -> WrittenAnswer {
     rules::model_name(name)?;
     let tags = input.pairs("tags")?;
     tags.iter().try_for_each(rules::registry_tag)?;
-    let mut tx = registry.context.db.begin().await?;
-    let found = source_of(&registry, &mut tx, &input, source, &tags).await?;
+    let mut conn = registry.context.db.acquire().await?;
+    let found = source_of(&registry, &mut conn, &input, source, &tags).await?;
     let new = NewVersion {
         source,
         storage_uri: &found.storage_uri,
@@ -43,26 +43,46 @@ pub(crate) async fn create(registry: Registry, input: Input) -> WrittenAnswer {
         description: input.text("description")?.unwrap_or_default(),
         tags: &tags,
     };
-    let now_ms = registry.now_ms();
-    let added = models::add_version(&mut tx, registry.project(), name, &new, now_ms).await?;
+    let (project, now_ms) = (registry.project(), registry.now_ms());
+    let alone = match new.logged_model_id {
+        None => models::add_version(&mut conn, project, name, &new, now_ms, Unless::ListenedTo).await?,
+        Some(_) => None,
+    };
+    let number = match alone {
+        Some(added) => added.version,
+        None => add(&registry, &mut conn, name, &new, now_ms).await?,
+    };
+    Ok(written(&begun(name, number, &new, now_ms)))
+}
+
+/// Adds a version with what belongs to it, or nothing of it; answers its number.
+async fn add(
+    registry: &Registry,
+    conn: &mut PgConnection,
+    name: &str,
+    new: &NewVersion<'_>,
+    now_ms: i64,
+) -> Result<i32, Refusal> {
+    let project = registry.project();
+    let mut tx = conn.begin().await?;
+    let added = models::add_version(&mut tx, project, name, new, now_ms, Unless::Never).await?;
     let Added { version: number, is_prompt_to_listeners } = added.ok_or_else(|| Error::no_model(name))?;
-    if let Some(model_id) = &found.logged_model_id {
-        note_registration(&registry, &mut tx, model_id, name, number).await?;
+    if let Some(model_id) = new.logged_model_id {
+        note_registration(registry, &mut tx, model_id, name, number).await?;
     }
     if let Some(is_prompt) = is_prompt_to_listeners {
-        let run_id = found.run_id.as_deref();
         let change = Change::Version {
             name,
             version: number,
-            source,
-            run_id,
-            tags: &tags,
+            source: new.source,
+            run_id: new.run_id,
+            tags: new.tags,
             description: new.description,
         };
-        webhooks::tell(&registry.context, &mut tx, registry.project(), &change, is_prompt).await?;
+        webhooks::tell(&registry.context, &mut tx, project, &change, is_prompt).await?;
     }
     tx.commit().await?;
-    Ok(written(&begun(name, number, &new, now_ms)))
+    Ok(number)
 }
 
 /// A version as it is when it has just been created: no alias can point at it yet.

@@ -177,9 +177,10 @@ pub(crate) async fn search(registry: Registry, input: Input) -> WrittenAnswer {
         after: page.after.clone(),
     };
     let mut conn = registry.context.db.acquire().await?;
-    let found = search::find(&mut conn, &RUNS, registry.project(), &search).await?;
-    let (ids, token) = page.keys(found);
-    let found = runs::load(&mut conn, registry.project(), &ids).await?;
+    let mut found = runs::search(&mut conn, registry.project(), &search).await?;
+    let token = page.cut(&mut found, |(_, place)| place.clone());
+    let mut found: Vec<Run> = found.into_iter().map(|(run, _)| run).collect();
+    runs::fill(&mut conn, registry.project(), &mut found).await?;
     let total = if input.flag("include_total_count")? {
         Some(search::count(&mut conn, &RUNS, registry.project(), &search).await?)
     } else {
