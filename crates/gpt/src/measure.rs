@@ -91,9 +91,14 @@ pub fn measure(
     sequences: usize,
     time: Duration,
 ) -> Result<Measurement, Error> {
-    let gpt = Gpt::with_kernels(config.clone(), 1, &Device::Cpu, kernels)?;
+    let mut gpt = Gpt::with_kernels(config.clone(), 1, &Device::Cpu, kernels)?;
     let mut optimizer = AdamW::new(AdamWConfig::default(), kernels);
-    optimizer.add("", gpt.parameters().entries(), 1.0)?;
+    let forward = matches!(work, Work::Forward | Work::Embed);
+    if forward {
+        gpt.settle()?;
+    } else {
+        optimizer.add("", gpt.parameters().entries(), 1.0)?;
+    }
     let batch = random_batch(config, sequences)?;
     let mut step = || -> Result<f64, Error> {
         let started = Instant::now();
@@ -109,7 +114,6 @@ pub fn measure(
     seconds.sort_by(f64::total_cmp);
     let (median, tokens) = (seconds[seconds.len() / 2], batch.tokens());
     let all = (tokens * seconds.len()) as f64;
-    let forward = matches!(work, Work::Forward | Work::Embed);
     let flops = config.flops_per_token() / if forward { 3.0 } else { 1.0 };
     Ok(Measurement {
         parameters: gpt.parameters().count(),
@@ -229,7 +233,15 @@ pub struct Plan {
     pub seconds: f64,
 }
 
+/// What a process holds besides weights and activations: its program, threads and what a layer needs while it is computed.
+const PROCESS_BYTES: usize = 24 << 20;
+
 impl Plan {
+    /// Bytes that the training process holds at its peak, about.
+    pub fn memory_bytes(&self) -> usize {
+        self.weights_bytes + self.activation_bytes + PROCESS_BYTES
+    }
+
     /// Plans a run of so many tokens in steps of so many sequences, from a measurement of about `time` on a model of the
     /// same width with one block.
     ///
