@@ -107,7 +107,7 @@ impl JointFusion {
         rows: &[usize],
         noise: &mut Noise,
     ) -> Result<Tensor, Error> {
-        self.logits_by((stage, inputs, rows), noise, |gpt, batch, noise| gpt.pooled(batch, noise))
+        self.logits_by((stage, inputs, rows), noise, Gpt::pooled)
     }
 
     /// As [`JointFusion::logits`], without a way back through the history, and without noise.

@@ -194,7 +194,7 @@ fn solved(mut matrix: [[f64; 5]; 5], mut right: [f64; 5]) -> Option<[f64; 5]> {
         matrix.swap(column, pivot);
         right.swap(column, pivot);
         let (pivot, head) = (matrix[column], right[column]);
-        if !(pivot[column].abs() > 1e-300) {
+        if pivot[column].is_nan() || pivot[column].abs() < 1e-300 {
             return None;
         }
         for row in column + 1..5 {
