@@ -23,7 +23,7 @@ const CARRIERS: [&str; 5] = ["AA", "B6", "DL", "UA", "WN"];
 /// The carrier's code, the delay (some missing) and one that says nothing; and what happened.
 fn row(row: usize) -> ([f64; 3], f64) {
     let carrier = (noise(row, 2) * 5.0).floor();
-    let delay = if row % 17 == 0 { f64::NAN } else { noise(row, 1) };
+    let delay = if row.is_multiple_of(17) { f64::NAN } else { noise(row, 1) };
     let risk = 0.1 + if delay > 0.5 { 0.5 } else { 0.0 } + if carrier == 1.0 { 0.25 } else { 0.0 };
     ([carrier, delay, noise(row, 4)], f64::from(u8::from(noise(row, 3) < risk)))
 }
