@@ -11,8 +11,8 @@ export SQLX_OFFLINE ?= true
 
 ARGS ?=
 
-.PHONY: help setup demo test lint fmt sqlx dashboards dashboards-preview bench-registry bench-features bench-online \
-	bench-monitor bench-alarms bench-gpt bench-jobs bench-operations bench-serving soak
+.PHONY: help setup demo test test-lightgbm lint fmt sqlx dashboards dashboards-preview bench-registry bench-features bench-online \
+	bench-monitor bench-alarms bench-gpt bench-jobs bench-operations bench-serving bench-flights bench-plan soak
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,12 @@ demo: setup ## see it all at work on real flights; ARGS=--quick takes a minute a
 test: ## run all tests, after installing what they need
 	@.ci/setup tests
 	. .ci/env; cargo test --workspace --no-fail-fast
+
+test-lightgbm: ## test LightGBM's own trees, behind the feature `lightgbm`, beside Python's: equal to the byte
+	@.ci/setup lightgbm
+	. .ci/env; export FORETIME_TEST_LIGHTGBM="$$foretime_venv-lightgbm/bin/python"; \
+	FORETIME_LIGHTGBM="$$("$$FORETIME_TEST_LIGHTGBM" -c 'import lightgbm, pathlib; print(pathlib.Path(lightgbm.__file__).parent / "lib" / "lib_lightgbm.so")')" \
+	cargo test -p boosting --features lightgbm
 
 bench-registry: ## measure the registry beside MLflow's own server, in one run; several minutes
 	@.ci/setup bench
@@ -88,6 +94,14 @@ bench-serving: ## ask a GPT about histories of 512 tokens, one client and sixtee
 	@.ci/setup
 	. .ci/env; cargo build --release --bin foretime
 	. .ci/env; python3 tests/bench/serving/serving.py "$$CARGO_TARGET_DIR/release/foretime" $(ARGS)
+
+bench-flights: ## models of table, of history and of both on real flights, three seeds each, with intervals; half an hour
+	@.ci/setup bench
+	. .ci/env; cargo build --release --bin foretime
+	. .ci/env; "$$foretime_venv-mlflow/bin/python" tests/bench/flights/flights.py "$$CARGO_TARGET_DIR/release/foretime" $(ARGS)
+
+bench-plan: ## what a plan foretells beside what training takes; three minutes
+	cargo bench -p gpt --bench plan -- $(ARGS)
 
 # ROWS of COLUMNS, reference and current; a million of fifty take 700 MB.
 BENCH_MONITOR_ROWS ?= 1000000

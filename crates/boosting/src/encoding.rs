@@ -49,8 +49,15 @@ impl Encoding {
         self.0.len()
     }
 
+    /// The places of the features that are categories.
+    #[cfg(feature = "lightgbm")]
+    pub(crate) fn categories(&self) -> Vec<usize> {
+        let category = |at: &usize| self.0[*at].kind != Kind::Number;
+        (0..self.len()).filter(category).collect()
+    }
+
     /// The feature names in order.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.0.iter().map(|feature| feature.name.as_str())
     }
 

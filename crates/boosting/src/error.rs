@@ -90,6 +90,12 @@ pub enum Error {
     /// The model could not be written as JSON.
     #[error("the model could not be written")]
     Unwritable(#[source] serde_json::Error),
+    /// LightGBM was asked for and is not there.
+    #[error("LightGBM is not there: {0}")]
+    NoLightGbm(String),
+    /// LightGBM refused what passed our checks, or a model file.
+    #[error("LightGBM refused: {0}")]
+    LightGbm(String),
     /// The library refused what passed our checks.
     #[error("the boosting library refused the rows")]
     Library(#[source] forust_ml::errors::ForustError),
@@ -119,7 +125,8 @@ impl Fault for Error {
             Self::UnknownFormat { .. } => "unknown-model-format",
             Self::Unreadable(_) => "unreadable-model",
             Self::Unwritable(_) => "unwritable-model",
-            Self::Library(_) => "boosting-library",
+            Self::Library(_) | Self::LightGbm(_) => "boosting-library",
+            Self::NoLightGbm(_) => "no-lightgbm",
         }
     }
 }

@@ -104,16 +104,7 @@ impl Boosting {
     pub fn importance(&self) -> Vec<(String, f64)> {
         let gains = self.booster.calculate_feature_importance(ImportanceMethod::TotalGain, false);
         let gain = |feature: usize| gains.get(&feature).map_or(0.0, |&gain| f64::from(gain).max(0.0));
-        let total: f64 = (0..self.columns.len()).map(gain).sum();
-        let share = |gain: f64| if total > 0.0 { gain / total } else { 0.0 };
-        let mut shares: Vec<(String, f64)> = self
-            .columns
-            .names()
-            .enumerate()
-            .map(|(feature, name)| (name.to_owned(), share(gain(feature))))
-            .collect();
-        shares.sort_by(|a, b| b.1.total_cmp(&a.1));
-        shares
+        shares(self.columns.names(), gain)
     }
 
     /// The number of trees that predict.
@@ -176,7 +167,20 @@ fn booster(recipe: &Recipe, columns: usize) -> GradientBooster {
     booster
 }
 
-fn check_rows(what: &'static str, table: &Table, labels: &[f64]) -> Result<(), Error> {
+/// Each name's share of the total gain, greatest first, ties in the order of the names.
+pub(crate) fn shares<'a>(
+    names: impl Iterator<Item = &'a str> + Clone,
+    gain: impl Fn(usize) -> f64,
+) -> Vec<(String, f64)> {
+    let total: f64 = names.clone().enumerate().map(|(feature, _)| gain(feature)).sum();
+    let share = |gain: f64| if total > 0.0 { gain / total } else { 0.0 };
+    let named = names.enumerate().map(|(feature, name)| (name.to_owned(), share(gain(feature))));
+    let mut shares: Vec<(String, f64)> = named.collect();
+    shares.sort_by(|a, b| b.1.total_cmp(&a.1));
+    shares
+}
+
+pub(crate) fn check_rows(what: &'static str, table: &Table, labels: &[f64]) -> Result<(), Error> {
     if table.rows() == 0 || table.columns().is_empty() {
         return Err(Error::Empty { what, missing: if table.rows() == 0 { "rows" } else { "columns" } });
     }
@@ -187,7 +191,7 @@ fn check_rows(what: &'static str, table: &Table, labels: &[f64]) -> Result<(), E
     }
 }
 
-fn check_weights(labels: &[f64], weights: &[f64]) -> Result<(), Error> {
+pub(crate) fn check_weights(labels: &[f64], weights: &[f64]) -> Result<(), Error> {
     same_length("weights", weights.len(), labels.len())?;
     if let Some(row) = weights.iter().position(|weight| !(weight.is_finite() && *weight >= 0.0)) {
         return Err(Error::BadWeight { row, value: weights[row] });
@@ -201,6 +205,6 @@ fn check_weights(labels: &[f64], weights: &[f64]) -> Result<(), Error> {
     Ok(())
 }
 
-fn same_length(what: &'static str, found: usize, rows: usize) -> Result<(), Error> {
+pub(crate) fn same_length(what: &'static str, found: usize, rows: usize) -> Result<(), Error> {
     if found == rows { Ok(()) } else { Err(Error::LengthMismatch { what, found, rows }) }
 }

@@ -4,12 +4,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
+/// Whose trees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Library {
+    /// forust-ml: pure Rust, always there.
+    #[default]
+    Forust,
+    /// LightGBM itself, in programs built with the Cargo feature `lightgbm`.
+    Lightgbm,
+}
+
 /// The settings of one training run.
 ///
 /// The defaults were chosen on flights 2013 (80,000 rows, 62 columns): AUC 0.751 two hours ahead.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recipe {
+    /// Whose trees.
+    pub library: Library,
     /// The number of trees; with a validation set, the most there may be.
     pub iterations: usize,
     /// The factor on each tree's correction.
@@ -35,6 +48,7 @@ pub struct Recipe {
 impl Default for Recipe {
     fn default() -> Self {
         Self {
+            library: Library::Forust,
             iterations: 400,
             learning_rate: 0.12,
             max_leaves: 31,

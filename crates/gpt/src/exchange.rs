@@ -4,7 +4,6 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::layers::Noise;
 use crate::{Batch, Error, Gpt, Kernels, LoraGpt, files};
 
 /// A model of a directory, with a PEFT adapter merged into it if one is given.
@@ -34,7 +33,7 @@ pub fn model(directory: &Path, adapter: Option<&Path>, kernels: Kernels) -> Resu
 pub fn logits(gpt: &Gpt, ids: &Path, out: &Path) -> Result<(), Error> {
     let rows = read_ids(ids)?;
     let batch = Batch::new(rows.iter().map(Vec::as_slice))?;
-    let logits = gpt.logits(&gpt.hidden(&batch, &mut Noise::off())?)?; // [batch·time, vocabulary]
+    let logits = gpt.logits(&gpt.states(&batch)?)?; // [batch·time, vocabulary]
     let shape = (rows.len(), rows[0].len(), gpt.config().vocabulary);
     files::write_tensors(out, &[("logits".to_owned(), logits.reshape(shape)?)])
 }

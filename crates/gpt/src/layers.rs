@@ -123,11 +123,14 @@ pub struct LowRank {
     pub up: Tensor,
     /// α / rank, or α / √rank.
     pub scale: f64,
+    /// Share of x's elements that the change does not see in a training step.
+    pub dropout: f64,
 }
 
 impl LowRank {
     /// `[rows, in]` → `[rows, out]`.
-    fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
+    fn forward(&self, x: &Tensor, kernels: Kernels, noise: &mut Noise) -> Result<Tensor, Error> {
+        let x = noise.drop(kernels, x.clone(), self.dropout)?;
         let inner = x.matmul(&self.down.t()?)?; // [rows, rank]
         Ok((inner.matmul(&self.up.t()?)? * self.scale)?)
     }
@@ -185,9 +188,17 @@ impl Linear {
     /// # Errors
     /// If shapes do not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
+        self.forward_with(x, &mut Noise::off())
+    }
+
+    /// As [`Linear::forward`]; the low-rank change, if there is one, sees x under its own dropout.
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn forward_with(&self, x: &Tensor, noise: &mut Noise) -> Result<Tensor, Error> {
         let y = self.kernels.linear(x, &self.weight, &self.bias)?;
         match &self.adapter {
-            Some(adapter) => Ok((y + adapter.forward(x)?)?),
+            Some(adapter) => Ok((y + adapter.forward(x, self.kernels, noise)?)?),
             None => Ok(y),
         }
     }
@@ -205,6 +216,15 @@ impl Linear {
     /// Weight and bias, unless there is a low-rank change.
     pub(crate) fn tensors(&self) -> Option<(&Tensor, &Tensor)> {
         self.adapter.is_none().then_some((&self.weight, &self.bias))
+    }
+
+    /// Weight and bias with the low-rank change in the weight, for passes without a way back.
+    pub(crate) fn merged(&self) -> Result<(Tensor, &Tensor), Error> {
+        let weight = match &self.adapter {
+            None => self.weight.detach(),
+            Some(adapter) => (self.weight.detach() + adapter.change()?.detach())?,
+        };
+        Ok((weight, &self.bias))
     }
 
     /// Adds or takes away the low-rank change.
@@ -315,6 +335,45 @@ impl Noise {
         match &mut self.keys {
             Some(keys) if rate > 0.0 => Ok(kernels.dropout(&x, rate as f32, keys.bits())?),
             _ => Ok(x),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A layer of 6 numbers to 3, with a change of rank 2 under dropout.
+    fn adapted(dropout: f64) -> (Linear, Tensor) {
+        let mut parameters = Parameters::new(&Device::Cpu, 5);
+        let mut linear = Linear::normal(&mut parameters, "l", (6, 3), 0.5, Kernels::Fused).unwrap();
+        let down = parameters.normal("down", (2, 6), 1.0).unwrap();
+        let up = parameters.normal("up", (3, 2), 1.0).unwrap();
+        linear.adapt(Some(LowRank { down, up, scale: 2.0, dropout }));
+        (linear, parameters.normal("x", (4, 6), 1.0).unwrap().detach())
+    }
+
+    fn numbers(tensor: &Tensor) -> Vec<f32> {
+        tensor.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn a_low_rank_change_under_dropout_is_the_plain_one_on_average_and_outside_training() {
+        let ((plain, x), (dropped, _)) = (adapted(0.0), adapted(0.3));
+        let whole = numbers(&plain.forward(&x).unwrap());
+        assert_eq!(numbers(&plain.forward_with(&x, &mut Noise::of_step(1, 1)).unwrap()), whole);
+        assert_eq!(numbers(&dropped.forward(&x).unwrap()), whole, "prediction drops nothing");
+        let (draws, mut sums) = (4_000, vec![0f64; whole.len()]);
+        let mut seen = std::collections::BTreeSet::new();
+        for step in 0..draws {
+            let y = numbers(&dropped.forward_with(&x, &mut Noise::of_step(7, step)).unwrap());
+            seen.insert(y[0].to_bits());
+            sums.iter_mut().zip(y).for_each(|(sum, y)| *sum += f64::from(y));
+        }
+        assert!(seen.len() > 20, "steps drop different elements");
+        for (sum, whole) in sums.iter().zip(&whole) {
+            let mean = sum / draws as f64;
+            assert!((mean - f64::from(*whole)).abs() < 0.25, "{mean} {whole}");
         }
     }
 }

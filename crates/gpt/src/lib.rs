@@ -28,6 +28,7 @@ pub mod optimizer;
 pub mod pretrain;
 mod quantiles;
 pub mod reader;
+pub mod scaling;
 pub mod tabular;
 pub mod tokenizer;
 

@@ -18,22 +18,25 @@ pub struct LoraConfig {
     pub alpha: f64,
     /// Multiply by α / √rank instead.
     pub rank_stabilised: bool,
+    /// Share of a layer's inputs that its change does not see in a training step.
+    pub dropout: f64,
     /// The ends of the names of the adapted layers, such as `c_attn` or `attn.c_proj`.
     pub targets: Vec<String>,
 }
 
 impl Default for LoraConfig {
     fn default() -> Self {
-        Self { rank: 8, alpha: 16.0, rank_stabilised: false, targets: vec!["c_attn".into(), "c_proj".into()] }
+        let targets = vec!["c_attn".into(), "c_proj".into()];
+        Self { rank: 8, alpha: 16.0, rank_stabilised: false, dropout: 0.0, targets }
     }
 }
 
 impl LoraConfig {
     fn check(&self) -> Result<(), Error> {
-        if self.rank == 0 || !self.alpha.is_finite() {
-            return Err(Error::Recipe {
-                reason: "a LoRA has a rank of at least 1 and a finite alpha".into(),
-            });
+        if self.rank == 0 || !self.alpha.is_finite() || !(0.0..1.0).contains(&self.dropout) {
+            let reason =
+                "a LoRA has a rank of at least 1, a finite alpha, and a dropout from 0 to below 1".into();
+            return Err(Error::Recipe { reason });
         }
         Ok(())
     }
@@ -77,7 +80,7 @@ impl LoraGpt {
             let bound = 1.0 / (inputs as f64).sqrt();
             let down = parameters.uniform(&key("lora_A"), (rank, inputs), bound)?;
             let up = parameters.constant(&key("lora_B"), (outputs, rank), 0.0)?;
-            let adapter = LowRank { down, up, scale };
+            let adapter = LowRank { down, up, scale, dropout: config.dropout };
             linear.adapt(Some(adapter.clone()));
             adapters.push((name, adapter));
         }
@@ -91,6 +94,14 @@ impl LoraGpt {
     /// The model, adapters included.
     pub fn gpt(&self) -> &Gpt {
         &self.gpt
+    }
+
+    /// As [`Gpt::settle`], adapters included.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn settle(&mut self) -> Result<(), Error> {
+        self.gpt.settle()
     }
 
     /// Which layers are adapted, and how much.

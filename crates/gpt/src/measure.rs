@@ -93,9 +93,14 @@ pub fn measure(
     time: Duration,
 ) -> Result<Measurement, Error> {
     let _kept = KeptMemory::hold();
-    let gpt = Gpt::with_kernels(config.clone(), 1, &Device::Cpu, kernels)?;
+    let mut gpt = Gpt::with_kernels(config.clone(), 1, &Device::Cpu, kernels)?;
     let mut optimizer = AdamW::new(AdamWConfig::default(), kernels);
-    optimizer.add("", gpt.parameters().entries(), 1.0)?;
+    let forward = matches!(work, Work::Forward | Work::Embed);
+    if forward {
+        gpt.settle()?;
+    } else {
+        optimizer.add("", gpt.parameters().entries(), 1.0)?;
+    }
     let batch = random_batch(config, sequences)?;
     let mut step = || -> Result<f64, Error> {
         let started = Instant::now();
@@ -111,7 +116,6 @@ pub fn measure(
     seconds.sort_by(f64::total_cmp);
     let (median, tokens) = (seconds[seconds.len() / 2], batch.tokens());
     let all = (tokens * seconds.len()) as f64;
-    let forward = matches!(work, Work::Forward | Work::Embed);
     let flops = config.flops_per_token() / if forward { 3.0 } else { 1.0 };
     Ok(Measurement {
         parameters: gpt.parameters().count(),
@@ -225,15 +229,27 @@ pub struct Plan {
     pub tokens: u64,
     /// Floating-point operations of the whole run.
     pub flops: f64,
-    /// Floating-point operations a second that this machine was seen to do.
+    /// Floating-point operations a second that this machine does in such steps, by what was measured.
     pub measured_flops_per_second: f64,
     /// The predicted time of the whole run.
     pub seconds: f64,
 }
 
+/// At most so many distinct tokens while a plan measures: its models are made quickly.
+const MEASURED_VOCABULARY: usize = 8_192;
+
+/// What a process holds besides weights and activations: its program, threads and what a layer needs while it is computed.
+const PROCESS_BYTES: usize = 24 << 20;
+
 impl Plan {
-    /// Plans a run of so many tokens in steps of so many sequences, from a measurement of about `time` on a model of the
-    /// same width with one block.
+    /// Bytes that the training process holds at its peak, about.
+    pub fn memory_bytes(&self) -> usize {
+        self.weights_bytes + self.activation_bytes + PROCESS_BYTES
+    }
+
+    /// Plans a run of so many tokens in steps of so many sequences, from a measurement of about `time` on models of the same
+    /// width with one block and with two: what the second adds is a block's time, and the rest that of embedding, head
+    /// and their optimizer, which grows with the vocabulary.
     ///
     /// # Errors
     /// [`Error::Recipe`] if the sizes do not fit together.
@@ -245,9 +261,16 @@ impl Plan {
         time: Duration,
     ) -> Result<Self, Error> {
         config.check()?;
-        let short = GptConfig { layers: 1, vocabulary: config.vocabulary.min(4096), ..config.clone() };
+        let vocabulary = config.vocabulary.min(MEASURED_VOCABULARY);
         let few = sequences.min(4096_usize.div_ceil(config.context));
-        let seen = measure(&short, (kernels, Work::Train), few, time)?;
+        let step = |layers: usize| -> Result<f64, Error> {
+            let short = GptConfig { layers, vocabulary, ..config.clone() };
+            Ok(measure(&short, (kernels, Work::Train), few, time / 2)?.step_seconds)
+        };
+        let (one, two) = (step(1)?, step(2)?);
+        let block = (two - one).max(0.0);
+        let rest = (one - block).max(0.0) * config.vocabulary as f64 / vocabulary as f64;
+        let a_token = (rest + config.layers as f64 * block) / (few * config.context) as f64;
         let parameters = config.parameters();
         let flops = config.flops_per_token() * tokens as f64;
         let (whole, inside) = (sequences * config.context, 3 * config.inner());
@@ -261,8 +284,8 @@ impl Plan {
             recomputed_activation_bytes: block + 4 * config.layers * at_once * config.width,
             tokens,
             flops,
-            measured_flops_per_second: seen.flops_per_second,
-            seconds: flops / seen.flops_per_second,
+            measured_flops_per_second: config.flops_per_token() / a_token,
+            seconds: a_token * tokens as f64,
         })
     }
 }

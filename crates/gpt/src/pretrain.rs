@@ -27,6 +27,9 @@ pub struct PretrainRecipe {
     pub seed: u64,
     /// Sequences per step.
     pub batch: usize,
+    /// Tokens per step, instead of `batch`: as many whole sequences as they hold, at least one. Sequences are stored end to end
+    /// and hear nothing of each other, so no token is padding.
+    pub tokens: Option<usize>,
     /// Passes over the sequences; need not be whole.
     pub epochs: f64,
     /// At most this many steps, if given.
@@ -59,6 +62,7 @@ impl Default for PretrainRecipe {
         Self {
             seed: 0,
             batch: 128,
+            tokens: None,
             epochs: 1.0,
             max_steps: Some(250),
             learning_rate: 3e-3,
@@ -126,9 +130,10 @@ impl Pretraining {
     /// # Errors
     /// [`Error::Recipe`] if the recipe is impossible.
     pub fn new(mut gpt: Gpt, recipe: PretrainRecipe) -> Result<Self, Error> {
-        let counts = [recipe.batch, recipe.validate_every, recipe.accumulate];
+        let counts =
+            [recipe.batch, recipe.validate_every, recipe.accumulate, recipe.tokens.unwrap_or(usize::MAX)];
         if counts.contains(&0) || recipe.epochs.is_nan() || recipe.epochs <= 0.0 {
-            let reason = "batch, epochs, validate_every and accumulate are more than 0".to_owned();
+            let reason = "batch, tokens, epochs, validate_every and accumulate are more than 0".to_owned();
             return Err(Error::Recipe { reason });
         }
         gpt.use_precision(recipe.precision);
@@ -157,10 +162,24 @@ impl Pretraining {
         self.gpt
     }
 
-    /// Steps that the whole run takes over so many sequences.
-    pub fn steps(&self, sequences: usize) -> usize {
-        let steps = (self.recipe.epochs * sequences as f64 / self.recipe.batch as f64).ceil() as usize;
-        steps.min(self.recipe.max_steps.unwrap_or(usize::MAX)).max(1)
+    /// Steps that the whole run takes over these sequences.
+    pub fn steps(&self, sequences: &[Vec<u32>]) -> usize {
+        let rows = self.recipe.epochs * sequences.len() as f64;
+        let most = self.recipe.max_steps.unwrap_or(usize::MAX);
+        let steps = match self.recipe.tokens {
+            None => (rows / self.recipe.batch as f64).ceil() as usize,
+            Some(budget) => {
+                let mut order = Order::new(self.recipe.seed, sequences.len());
+                let mut left = rows.ceil() as usize;
+                let mut steps = 0;
+                while left > 0 && steps < most {
+                    left = left.saturating_sub(order.fill(steps, budget, |row| sequences[row].len()).len());
+                    steps += 1;
+                }
+                steps
+            }
+        };
+        steps.min(most).max(1)
     }
 
     /// Trains until the end, or until `progress` (called after each step) breaks; calling again goes on.
@@ -177,14 +196,17 @@ impl Pretraining {
         progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<bool, Error> {
         self.check_data(sequences)?;
-        let steps = self.steps(sequences.len());
+        let steps = self.steps(sequences);
         let warmup = (steps as f64 * self.recipe.warmup).ceil() as usize;
         let schedule =
             Schedule { peak: self.recipe.learning_rate, warmup, steps, floor: 0.05, fall: self.recipe.fall };
         let (started, mut tokens) = (Instant::now(), 0);
         let mut order = Order::new(self.recipe.seed, sequences.len());
         while self.step < steps {
-            let rows = order.batch(self.step, self.recipe.batch);
+            let rows = match self.recipe.tokens {
+                None => order.batch(self.step, self.recipe.batch),
+                Some(budget) => order.fill(self.step, budget, |row| sequences[row].len()),
+            };
             let rows: Vec<&[u32]> = rows.iter().map(|&row| sequences[row].as_slice()).collect();
             let (loss, gradient_norm) = self.train_on(&rows, schedule.rate(self.step + 1))?;
             tokens += rows.iter().map(|row| row.len()).sum::<usize>();
@@ -232,10 +254,8 @@ impl Pretraining {
         let (mut total, mut targets) = (0.0, 0);
         for part in sequences.chunks(self.recipe.batch) {
             let batch = Batch::new(part.iter().map(Vec::as_slice))?;
-            let count = batch.tokens() - batch.sequences();
-            let loss = self.gpt.loss(&batch, &mut Noise::off())?.to_scalar::<f32>()?;
-            total += f64::from(loss) * count as f64;
-            targets += count;
+            total += self.gpt.token_losses(&batch)?.into_iter().map(f64::from).sum::<f64>();
+            targets += batch.counted_targets();
         }
         if targets == 0 {
             Err(Error::Empty { what: "the validation sequences" })
@@ -299,16 +319,42 @@ pub(crate) struct Order {
     seed: u64,
     rows: usize,
     epoch: Option<(usize, Vec<usize>)>,
+    /// The steps that a budget was filled for, and the places that they took.
+    filled: (usize, usize),
 }
 
 impl Order {
     pub(crate) fn new(seed: u64, rows: usize) -> Self {
-        Self { seed, rows, epoch: None }
+        Self { seed, rows, epoch: None, filled: (0, 0) }
     }
 
     /// The rows of a step, from 0. A batch may span two epochs.
     pub(crate) fn batch(&mut self, step: usize, size: usize) -> Vec<usize> {
         (step * size..(step + 1) * size).map(|place| self.row(place)).collect()
+    }
+
+    /// The rows of a step, from 0, when each step takes the next sequences that a budget of tokens holds, at least one. Where
+    /// a step begins follows from the lengths before it, so a resumed run goes through them again.
+    pub(crate) fn fill(&mut self, step: usize, budget: usize, length: impl Fn(usize) -> usize) -> Vec<usize> {
+        if self.filled.0 > step {
+            self.filled = (0, 0);
+        }
+        loop {
+            let (at, first) = self.filled;
+            let (mut rows, mut tokens) = (Vec::new(), 0);
+            loop {
+                let row = self.row(first + rows.len());
+                tokens += length(row);
+                if tokens > budget && !rows.is_empty() {
+                    break;
+                }
+                rows.push(row);
+            }
+            self.filled = (at + 1, first + rows.len());
+            if at == step {
+                return rows;
+            }
+        }
     }
 
     fn row(&mut self, place: usize) -> usize {
@@ -362,6 +408,57 @@ mod tests {
         killed.save(&path).unwrap();
         let mut resumed = Pretraining::resume(&path, &Device::Cpu).unwrap();
         assert_eq!(resumed.step(), 10);
+        assert!(resumed.run(&sequences(), None, &mut |_| ControlFlow::Continue(())).unwrap());
+        assert_eq!(weights(&resumed), weights(&straight));
+    }
+
+    #[test]
+    fn steps_of_a_token_budget_take_each_sequence_once_an_epoch_and_never_more_tokens_than_they_may() {
+        let sequences = sequences();
+        let length = |row: usize| sequences[row].len();
+        let (mut order, mut seen, mut step) = (Order::new(4, sequences.len()), Vec::new(), 0);
+        while seen.len() < sequences.len() {
+            let rows = order.fill(step, 20, length);
+            assert!(rows.iter().map(|row| length(*row)).sum::<usize>() <= 20);
+            seen.extend(rows);
+            step += 1;
+        }
+        seen.truncate(sequences.len());
+        seen.sort_unstable();
+        assert!(seen.iter().copied().eq(0..sequences.len()));
+        for step in [5, 2, 9] {
+            let anew = Order::new(4, sequences.len()).fill(step, 20, length);
+            assert_eq!(order.fill(step, 20, length), anew, "a step does not depend on what was asked before");
+        }
+        let long = Order::new(4, 3).fill(1, 5, |_| 9);
+        assert_eq!(long.len(), 1, "a sequence beyond the budget goes alone");
+    }
+
+    #[test]
+    fn a_run_by_token_budget_sees_all_sequences_learns_and_resumes_in_the_same_bits() {
+        let budget = |epochs: f64| {
+            let recipe = PretrainRecipe { tokens: Some(60), epochs, max_steps: None, ..start(1).recipe };
+            Pretraining::new(start(1).gpt, recipe).unwrap()
+        };
+        let (mut straight, mut losses) = (budget(20.0), Vec::new());
+        let mut hear = |now: &Progress| {
+            losses.push(now.loss);
+            ControlFlow::Continue(())
+        };
+        assert!(straight.run(&sequences(), None, &mut hear).unwrap());
+        let tokens: usize = sequences().iter().map(Vec::len).sum();
+        let (steps, least) = (straight.step(), 20 * tokens / 60);
+        assert!((least..least * 5 / 4).contains(&steps), "{steps} steps for at least {least} budgets");
+        assert!(losses[steps - 1] < 0.7 * losses[0], "{losses:?}");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("checkpoint.safetensors");
+        let mut killed = budget(20.0);
+        let stop = |now: &Progress| {
+            if now.step == 17 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        assert!(!killed.run(&sequences(), None, &mut { stop }).unwrap());
+        killed.save(&path).unwrap();
+        let mut resumed = Pretraining::resume(&path, &Device::Cpu).unwrap();
         assert!(resumed.run(&sequences(), None, &mut |_| ControlFlow::Continue(())).unwrap());
         assert_eq!(weights(&resumed), weights(&straight));
     }

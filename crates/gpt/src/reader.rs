@@ -2,10 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use candle_core::Tensor;
 use domain::tabular::History;
 
-use crate::layers::Noise;
 use crate::{Batch, Error, EventTokenizer, Generation, Gpt, Sampling};
 
 /// Tokens that are read at a time, at least one sequence.
@@ -36,7 +34,7 @@ impl Reader<'_> {
         let mut vectors = Vec::with_capacity(sequences.len());
         for part in parts(&sequences) {
             let batch = Batch::new(part.iter().map(Vec::as_slice))?;
-            vectors.extend(self.gpt.pooled(&batch, &mut Noise::off())?.to_vec2::<f32>()?);
+            vectors.extend(self.gpt.last_states(&batch)?.to_vec2::<f32>()?);
         }
         Ok(vectors)
     }
@@ -50,16 +48,13 @@ impl Reader<'_> {
         let mut surprise = Vec::with_capacity(sequences.len());
         for part in parts(&sequences) {
             let batch = Batch::new(part.iter().map(Vec::as_slice))?;
-            let logits = self.gpt.logits(&self.gpt.hidden(&batch, &mut Noise::off())?)?; // [tokens, vocabulary]
-            let normalizer = logits.log_sum_exp(1)?.to_vec1::<f32>()?;
-            let chosen = chosen(&logits, part)?;
-            let mut at = 0;
+            let losses = self.gpt.token_losses(&batch)?;
+            let mut rest = losses.as_slice();
             for sequence in part {
-                let told = sequence.len() - 1; // the first token is given
-                let nats: f64 =
-                    (at..at + told).map(|row| f64::from(normalizer[row]) - f64::from(chosen[row])).sum();
-                surprise.push(nats / told.max(1) as f64);
-                at += sequence.len();
+                let (own, others) = rest.split_at(sequence.len());
+                let nats: f64 = own.iter().copied().map(f64::from).sum();
+                surprise.push(nats / (sequence.len() - 1).max(1) as f64); // the first token is given
+                rest = others;
             }
         }
         Ok(surprise)
@@ -90,15 +85,6 @@ impl Reader<'_> {
     }
 }
 
-/// The score of each token under the row before it; the last row of a sequence gets that of token 0, which nobody asks.
-fn chosen(logits: &Tensor, sequences: &[Vec<u32>]) -> Result<Vec<f32>, Error> {
-    let next = sequences.iter().flat_map(|sequence| sequence[1..].iter().copied().chain([0]));
-    let next: Vec<u32> = next.collect();
-    let rows = next.len();
-    let next = Tensor::from_vec(next, (rows, 1), logits.device())?;
-    Ok(logits.gather(&next, 1)?.squeeze(1)?.to_vec1::<f32>()?)
-}
-
 /// Runs of sequences of a bounded number of tokens.
 fn parts(sequences: &[Vec<u32>]) -> impl Iterator<Item = &[Vec<u32>]> {
     let mut rest = sequences;
@@ -121,6 +107,7 @@ mod tests {
     use domain::tabular::{Column, Table};
 
     use super::*;
+    use crate::layers::Noise;
     use crate::{EventSpec, GptConfig};
 
     fn history(letters: &[&[&str]]) -> History {

@@ -126,3 +126,34 @@ fn an_adapter_that_does_not_fit_or_is_no_plain_lora_is_refused_with_its_reason()
     assert!(refusal("\"c_fc\"", "\"c_none\"").contains("no layer of the model"));
     assert!(refusal("\"c_fc\"", "\"c_attn\", \"nothing\"").contains("no layer of the model"));
 }
+
+#[test]
+fn a_dropout_of_the_adapter_is_pefts_read_and_written_and_changes_training_steps_only() {
+    let adapter = |dropout: f64| {
+        let from = tempfile::tempdir().unwrap();
+        let golden = golden("gpt2-tiny-lora");
+        std::fs::copy(
+            golden.join("adapter_model.safetensors"),
+            from.path().join("adapter_model.safetensors"),
+        )
+        .unwrap();
+        let text = std::fs::read_to_string(golden.join("adapter_config.json")).unwrap();
+        let text = text.replace("\"lora_dropout\": 0.0", &format!("\"lora_dropout\": {dropout}"));
+        std::fs::write(from.path().join("adapter_config.json"), text).unwrap();
+        LoraGpt::load(base(), from.path())
+    };
+    let (none, some) = (adapter(0.0).unwrap(), adapter(0.4).unwrap());
+    assert_eq!((none.config().dropout, some.config().dropout), (0.0, 0.4));
+    assert_is(some.gpt(), "lora");
+    let step = |adapted: &LoraGpt, step: usize| {
+        let noise = &mut Noise::of_step(3, step);
+        adapted.gpt().loss(&batch(), noise).unwrap().to_scalar::<f32>().unwrap()
+    };
+    assert_eq!(step(&none, 1), step(&none, 2), "nothing is dropped at 0");
+    assert_ne!(step(&some, 1), step(&some, 2));
+    assert_eq!(step(&some, 1), step(&some, 1), "a step's mask is its own");
+    let directory = tempfile::tempdir().unwrap();
+    some.save(directory.path()).unwrap();
+    assert_eq!(LoraGpt::load(base(), directory.path()).unwrap().config(), some.config());
+    assert!(adapter(1.0).unwrap_err().to_string().contains("dropout"));
+}

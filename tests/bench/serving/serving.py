@@ -249,4 +249,5 @@ def main():
     print(json.dumps(found) if asked.json else "\n".join(f"{name:<36} {value}" for name, value in found.items()))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -42,6 +42,14 @@ impl Body {
         }
     }
 
+    /// As [`Gpt::settle`].
+    fn settle(&mut self) -> Result<(), Error> {
+        match self {
+            Self::Whole(gpt) => gpt.settle(),
+            Self::Adapted(adapted) => adapted.settle(),
+        }
+    }
+
     /// What learns.
     fn parameters(&self) -> &Parameters {
         match self {
@@ -112,11 +120,21 @@ impl GptClassifier {
         let mut rows = Vec::with_capacity(sequences.len());
         for part in sequences.chunks(self.recipe.batch) {
             let batch = Batch::new(part.iter().map(Vec::as_slice))?;
-            let logits = self.logits(&batch, &mut Noise::off())?;
+            let logits = self.read(&batch)?;
             let likely = candle_nn::ops::log_softmax(&logits, D::Minus1)?.to_vec2::<f32>()?;
             rows.extend(likely.into_iter().map(|row| row.into_iter().map(f64::from).collect::<Vec<_>>()));
         }
         Ok(rows)
+    }
+
+    /// Scores of the classes, `[sequences, classes]`, without a way back.
+    fn read(&self, batch: &Batch) -> Result<Tensor, Error> {
+        let gpt = self.body.gpt();
+        let pooled = match self.recipe.pooling {
+            Pooling::Last => gpt.last_states(batch)?,
+            Pooling::Mean => mean(&gpt.states(batch)?, batch, gpt.parameters().device())?,
+        };
+        self.head.linear.forward(&pooled)
     }
 
     /// Scores of the classes, `[sequences, classes]`.

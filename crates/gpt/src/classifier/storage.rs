@@ -56,10 +56,11 @@ impl GptClassifier {
         let head = Head::new(&gpt, classes, recipe.seed)?;
         let weights = files::read_tensors(&directory.join("head.safetensors"), device)?;
         head.parameters.load(&weights)?;
-        let body = match &recipe.lora {
+        let mut body = match &recipe.lora {
             Some(_) => Body::Adapted(LoraGpt::load(gpt, &directory.join("adapter"))?),
             None => Body::Whole(gpt),
         };
+        body.settle()?;
         Ok(Self { recipe, body, head, classes, curve })
     }
 }

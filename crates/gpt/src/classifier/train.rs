@@ -82,8 +82,22 @@ impl GptClassifier {
         rows: &[usize],
         noise: &mut Noise,
     ) -> Result<(Tensor, f64), Error> {
+        self.loss_by(data, rows, |batch| self.logits(batch, noise))
+    }
+
+    /// As [`GptClassifier::loss`], without a way back and without noise.
+    pub(super) fn read_loss(&self, data: ClassifierData<'_>, rows: &[usize]) -> Result<(Tensor, f64), Error> {
+        self.loss_by(data, rows, |batch| self.read(batch))
+    }
+
+    fn loss_by(
+        &self,
+        data: ClassifierData<'_>,
+        rows: &[usize],
+        logits: impl FnOnce(&Batch) -> Result<Tensor, Error>,
+    ) -> Result<(Tensor, f64), Error> {
         let batch = Batch::new(rows.iter().map(|&row| data.sequences[row].as_slice()))?;
-        let likely = candle_nn::ops::log_softmax(&self.logits(&batch, noise)?, D::Minus1)?; // [rows, classes]
+        let likely = candle_nn::ops::log_softmax(&logits(&batch)?, D::Minus1)?; // [rows, classes]
         let (count, device) = (rows.len(), likely.device());
         let classes: Vec<u32> = rows.iter().map(|&row| data.classes[row]).collect();
         let weights: Vec<f32> = classes.iter().map(|&class| self.recipe.weight(class) as f32).collect();
@@ -193,7 +207,7 @@ impl Trainer<'_> {
         let rows: Vec<usize> = (0..self.validation.sequences.len()).collect();
         let (mut total, mut mass) = (0.0, 0.0);
         for rows in rows.chunks(self.model.recipe.batch) {
-            let (loss, weight) = self.model.loss(self.validation, rows, &mut Noise::off())?;
+            let (loss, weight) = self.model.read_loss(self.validation, rows)?;
             total += f64::from(loss.to_scalar::<f32>()?) * weight;
             mass += weight;
         }

@@ -93,13 +93,13 @@ impl JointFusion {
         let rows: Vec<usize> = (0..table.rows()).collect();
         let mut odds = Vec::with_capacity(rows.len());
         for rows in rows.chunks(ROWS_PER_PREDICTION) {
-            let part = self.logits(self.stage(), &inputs, rows, &mut Noise::off())?.to_vec1::<f32>()?;
+            let part = self.read(self.stage(), &inputs, rows)?.to_vec1::<f32>()?;
             odds.extend(part.into_iter().map(f64::from));
         }
         Ok(odds)
     }
 
-    /// The logits of some rows, `[rows]`, as a stage computes them.
+    /// The logits of some rows, `[rows]`, as a stage computes them; with a way back through the history.
     fn logits(
         &self,
         stage: Stage,
@@ -107,11 +107,25 @@ impl JointFusion {
         rows: &[usize],
         noise: &mut Noise,
     ) -> Result<Tensor, Error> {
+        self.logits_by((stage, inputs, rows), noise, Gpt::pooled)
+    }
+
+    /// As [`JointFusion::logits`], without a way back through the history, and without noise.
+    fn read(&self, stage: Stage, inputs: &Inputs, rows: &[usize]) -> Result<Tensor, Error> {
+        self.logits_by((stage, inputs, rows), &mut Noise::off(), |gpt, batch, _| gpt.last_states(batch))
+    }
+
+    fn logits_by(
+        &self,
+        (stage, inputs, rows): (Stage, &Inputs, &[usize]),
+        noise: &mut Noise,
+        history: impl FnOnce(&Gpt, &Batch, &mut Noise) -> Result<Tensor, Error>,
+    ) -> Result<Tensor, Error> {
         let tower = self.network.tower(&inputs.table.batch(rows, &self.device)?, noise)?; // [rows, width]
         match (stage, &self.backbone, &inputs.sequences) {
             (Stage::Joint, Some(backbone), Some(sequences)) => {
                 let batch = Batch::new(rows.iter().map(|&row| sequences[row].as_slice()))?;
-                let pooled = backbone.gpt.pooled(&batch, noise)?; // [rows, history width]
+                let pooled = history(&backbone.gpt, &batch, noise)?; // [rows, history width]
                 self.network.joint(&tower, &pooled, noise)
             }
             _ => self.network.tabular(&tower),

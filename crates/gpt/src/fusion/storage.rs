@@ -62,10 +62,11 @@ impl JointFusion {
         let encoder = TabularEncoder::from_json(&stored.encoder)?;
         let backbone = match stored.tokenizer {
             None => None,
-            Some(tokenizer) => Some(Backbone {
-                gpt: Gpt::load(&directory.join("backbone"), device)?,
-                tokenizer: EventTokenizer::from_json(&tokenizer)?,
-            }),
+            Some(tokenizer) => {
+                let mut gpt = Gpt::load(&directory.join("backbone"), device)?;
+                gpt.settle()?;
+                Some(Backbone { gpt, tokenizer: EventTokenizer::from_json(&tokenizer)? })
+            }
         };
         let history_width = backbone.as_ref().map(|backbone| backbone.gpt.config().width);
         let network = Network::new(&stored.recipe, &encoder, history_width, device)?;

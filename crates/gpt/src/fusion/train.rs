@@ -255,8 +255,7 @@ impl Trainer {
         let rows: Vec<usize> = (0..self.judge.len()).step_by(stride).collect();
         let (mut total, mut mass) = (0.0, 0.0);
         for rows in rows.chunks(ROWS_PER_PREDICTION) {
-            let logits =
-                self.model.logits(stage, &self.judge.inputs, rows, &mut Noise::off())?.to_vec1::<f32>()?;
+            let logits = self.model.read(stage, &self.judge.inputs, rows)?.to_vec1::<f32>()?;
             for (&row, z) in rows.iter().zip(logits) {
                 let (z, y, w) =
                     (f64::from(z), f64::from(self.judge.labels[row]), f64::from(self.judge.weights[row]));

@@ -36,6 +36,15 @@ vectorised! {
     }
 }
 
+vectorised! {
+    /// GELU of every element, on this thread.
+    pub(crate) fn gelu_in_place(x: &mut [f32]) {
+        for x in x.iter_mut() {
+            *x = gelu_parts(*x).0;
+        }
+    }
+}
+
 /// GELU of every element, in parallel.
 pub(crate) fn gelu_all(x: &[f32], out: &mut [f32]) {
     out.par_chunks_mut(ELEMENTS_PER_TASK)

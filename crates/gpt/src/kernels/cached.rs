@@ -4,11 +4,12 @@ use rayon::prelude::*;
 
 use super::simd::{add_scaled, dot, exp_shifted, vectorised};
 
-/// One query row's operands: all its heads, and the keys and values it may hear.
+/// One query row's operands: all its heads, and the keys and values it may hear, each `step` after the one before.
 struct Row<'a> {
     q: &'a [f32],
     keys: &'a [f32],
     values: &'a [f32],
+    step: usize,
     width: usize,
     head: usize,
 }
@@ -16,17 +17,17 @@ struct Row<'a> {
 vectorised! {
     /// out_h = Σ_j softmax_j(q_h·k_j / √e)·v_j, where query head h reads the shared head h·(shared / heads).
     fn attend_row(row: Row<'_>, out: &mut [f32]) {
-        let Row { q, keys, values, width, head } = row;
-        let (time, scale) = (keys.len() / width, 1.0 / (head as f32).sqrt());
+        let Row { q, keys, values, step, width, head } = row;
+        let (time, scale) = (keys.len().div_ceil(step), 1.0 / (head as f32).sqrt());
         let group = q.len() / width;
         let mut weights = vec![0f32; time];
         for (h, (q, out)) in q.chunks_exact(head).zip(out.chunks_exact_mut(head)).enumerate() {
             let from = h / group * head;
-            for (weight, key) in weights.iter_mut().zip(keys.chunks_exact(width)) {
+            for (weight, key) in weights.iter_mut().zip(keys.chunks(step)) {
                 *weight = dot(q, &key[from..from + head]) * scale;
             }
             let (_, mass) = exp_shifted(&mut weights);
-            for (weight, value) in weights.iter().zip(values.chunks_exact(width)) {
+            for (weight, value) in weights.iter().zip(values.chunks(step)) {
                 add_scaled(out, weight / mass, &value[from..from + head]);
             }
         }
@@ -45,7 +46,23 @@ pub(crate) fn attend_cached(
     let before = keys.len() / width - new;
     out.par_chunks_mut(row).zip(q.par_chunks(row)).enumerate().for_each(|(i, (out, q))| {
         let heard = ..(before + i + 1) * width;
-        attend_row(Row { q, keys: &keys[heard], values: &values[heard], width, head }, out);
+        attend_row(Row { q, keys: &keys[heard], values: &values[heard], step: width, width, head }, out);
+    });
+    out
+}
+
+/// The last token of each sequence hears all of it. q `[sequences, d]`; keys and values side by side, `[tokens, 2·d]`, cut by
+/// `offsets`; → `[sequences, d]`.
+pub(crate) fn attend_last(
+    q: &[f32],
+    keys_values: &[f32],
+    offsets: &[usize],
+    (d, head): (usize, usize),
+) -> Vec<f32> {
+    let (mut out, step) = (vec![0f32; q.len()], 2 * d);
+    out.par_chunks_mut(d).zip(q.par_chunks(d)).zip(offsets.par_windows(2)).for_each(|((out, q), ends)| {
+        let keys = &keys_values[ends[0] * step..ends[1] * step];
+        attend_row(Row { q, keys, values: &keys[d..], step, width: d, head }, out);
     });
     out
 }

@@ -55,6 +55,18 @@ vectorised! {
     }
 }
 
+vectorised! {
+    /// The loss of one row, whose logits are lost; 0 if its target does not count.
+    fn row_loss(z: &mut [f32], target: u32) -> f32 {
+        if target == IGNORED {
+            return 0.0;
+        }
+        let score = z[target as usize];
+        let (top, mass) = exp_shifted(z);
+        top + mass.ln() - score
+    }
+}
+
 /// The number of targets that count, at least 1.
 fn counted(targets: &[u32]) -> usize {
     targets.iter().filter(|&&target| target != IGNORED).count().max(1)
@@ -142,6 +154,20 @@ impl HeadLoss {
             packed.multiply(View::new(hidden, targets.len(), width), logits, Start::Zero);
             f(part * rows, hidden, logits, targets);
         }
+    }
+
+    /// −ln p(target) of each row, 0 where the target does not count.
+    pub(crate) fn row_losses(&self, hidden: &[f32], scorer: &[f32]) -> Vec<f32> {
+        let width = hidden.len() / self.targets.len();
+        let (vocabulary, mut losses) = (scorer.len() / width, vec![0f32; self.targets.len()]);
+        self.each(hidden, scorer, Sizes { vocabulary, width }, |before, _, logits, targets| {
+            losses[before..before + targets.len()]
+                .par_iter_mut()
+                .zip(logits.par_chunks_mut(vocabulary))
+                .zip(targets.par_iter())
+                .for_each(|((out, z), target)| *out = row_loss(z, *target));
+        });
+        losses
     }
 
     /// The loss, and the gradients of `share` times it: writes ∂hidden and adds to ∂scorer.

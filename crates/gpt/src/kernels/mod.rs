@@ -12,7 +12,7 @@ pub(crate) mod loss;
 pub(crate) mod norm;
 mod periodic;
 pub(crate) mod product;
-mod reference;
+pub(crate) mod reference;
 mod rms;
 mod rotary;
 pub(crate) mod simd;

@@ -121,6 +121,11 @@ impl LayerNorm {
             .for_each(|(out, x)| normalise(x, w, b, self.epsilon, out));
     }
 
+    /// As [`LayerNorm::forward`], on this thread.
+    pub(crate) fn rows(&self, x: &[f32], (w, b): (&[f32], &[f32]), out: &mut [f32]) {
+        normalise(x, w, b, self.epsilon, out);
+    }
+
     /// Adds ∂x to `dx` and returns (∂w, ∂b).
     pub(crate) fn backward(&self, x: &[f32], w: &[f32], dy: &[f32], dx: &mut [f32]) -> (Vec<f32>, Vec<f32>) {
         let d = w.len();

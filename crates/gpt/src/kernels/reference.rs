@@ -91,6 +91,15 @@ pub(crate) fn cross_entropy(logits: &Tensor, targets: &[u32]) -> Result<Tensor> 
     candle_nn::loss::cross_entropy(&logits, &Tensor::from_vec(wanted, count, device)?)
 }
 
+/// −ln p(target) of each row, 0 where the target does not count.
+pub(crate) fn row_losses(logits: &Tensor, targets: &[u32]) -> Result<Vec<f32>> {
+    let wanted = targets.iter().map(|&target| if target == IGNORED { 0 } else { target });
+    let wanted = Tensor::from_vec(wanted.collect::<Vec<u32>>(), (targets.len(), 1), logits.device())?;
+    let chosen = logits.gather(&wanted, 1)?.squeeze(1)?;
+    let losses = (logits.log_sum_exp(1)? - chosen)?.to_vec1::<f32>()?;
+    Ok(losses.into_iter().zip(targets).map(|(loss, &t)| if t == IGNORED { 0.0 } else { loss }).collect())
+}
+
 pub(crate) fn dropout(x: &Tensor, rate: f32, key: u64) -> Result<Tensor> {
     let mask: Vec<f32> = (0..x.elem_count()).map(|at| keep(rate, key, at)).collect();
     x.mul(&Tensor::from_vec(mask, x.shape(), x.device())?)

@@ -55,7 +55,7 @@ impl StoredConfig {
             lora_alpha: config.alpha,
             use_rslora: config.rank_stabilised,
             use_dora: false,
-            lora_dropout: 0.0,
+            lora_dropout: config.dropout,
             target_modules: config.targets.clone(),
             bias: none(),
             fan_in_fan_out: true,
@@ -87,6 +87,7 @@ impl StoredConfig {
             rank: self.r,
             alpha: self.lora_alpha,
             rank_stabilised: self.use_rslora,
+            dropout: self.lora_dropout,
             targets: self.target_modules,
         })
     }

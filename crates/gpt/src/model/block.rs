@@ -80,10 +80,11 @@ impl Block {
         let select = |x: Tensor| -> Result<Tensor, Error> {
             only.map_or(Ok(x.clone()), |rows| Ok(x.index_select(rows, 0)?))
         };
-        let heard = self.attention.heard(&self.before_attention.forward(x)?, pass)?; // [tokens, width]
-        let mixed = self.attention.mixed.forward(&select(heard)?)?;
+        let normed = self.before_attention.forward(x)?;
+        let heard = self.attention.heard(&normed, pass, noise)?; // [tokens, width]
+        let mixed = self.attention.mixed.forward_with(&select(heard)?, noise)?;
         let x = (select(x.clone())? + noise.drop(self.kernels, mixed, self.dropout)?)?; // [rows, width]
-        let thought = self.mlp.forward(&self.before_mlp.forward(&x)?)?;
+        let thought = self.mlp.forward(&self.before_mlp.forward(&x)?, noise)?;
         Ok((&x + noise.drop(self.kernels, thought, self.dropout)?)?) // [rows, width]
     }
 
@@ -94,10 +95,11 @@ impl Block {
         turns: Option<&Arc<Turns>>,
         cache: &mut LayerCache,
     ) -> Result<Tensor, Error> {
-        let [q, k, v] = self.attention.project(&self.before_attention.forward(x)?, turns)?;
+        let noise = &mut Noise::off();
+        let [q, k, v] = self.attention.project(&self.before_attention.forward(x)?, turns, noise)?;
         let heard = cache.attend(&q, &k, &v, self.attention.head)?; // [new tokens, width]
         let x = (x + self.attention.mixed.forward(&heard)?)?;
-        Ok((&x + self.mlp.forward(&self.before_mlp.forward(&x)?)?)?)
+        Ok((&x + self.mlp.forward(&self.before_mlp.forward(&x)?, noise)?)?)
     }
 
     /// The linear layers with their names under `transformer.h.{layer}.`.
@@ -108,6 +110,12 @@ impl Block {
             ("mlp.c_fc", &mut self.mlp.inner),
             ("mlp.c_proj", &mut self.mlp.outer),
         ]
+    }
+
+    /// The norms and the linear layers, in the order of their use.
+    pub(super) fn parts(&self) -> ([&Norm; 2], [&Linear; 4]) {
+        let linears = [&self.attention.qkv, &self.attention.mixed, &self.mlp.inner, &self.mlp.outer];
+        ([&self.before_attention, &self.before_mlp], linears)
     }
 
     /// Weights and biases of norm, queries to values, mixing, norm, and the two layers of the MLP, if the block is made of
@@ -182,19 +190,24 @@ impl Attention {
     }
 
     /// What each token hears: `[tokens, width]` → `[tokens, width]`.
-    fn heard(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor, Error> {
+    fn heard(&self, x: &Tensor, pass: &Pass<'_>, noise: &mut Noise) -> Result<Tensor, Error> {
         let qkv = if self.plain {
-            self.qkv.forward(x)?
+            self.qkv.forward_with(x, noise)?
         } else {
-            let [q, k, v] = self.project(x, pass.turns.as_ref())?;
+            let [q, k, v] = self.project(x, pass.turns.as_ref(), noise)?;
             Tensor::cat(&[q, self.repeat(k)?, self.repeat(v)?], 1)?
         };
         Ok(self.kernels.causal_attention(&qkv, self.heads, pass.batch.offsets())?)
     }
 
     /// Queries `[tokens, heads·e]`, keys and values `[tokens, shared·e]`, normed and turned.
-    fn project(&self, x: &Tensor, turns: Option<&Arc<Turns>>) -> Result<[Tensor; 3], Error> {
-        let qkv = self.qkv.forward(x)?;
+    fn project(
+        &self,
+        x: &Tensor,
+        turns: Option<&Arc<Turns>>,
+        noise: &mut Noise,
+    ) -> Result<[Tensor; 3], Error> {
+        let qkv = self.qkv.forward_with(x, noise)?;
         let (q, kv) = (self.heads * self.head, self.shared * self.head);
         let part = |from, width| qkv.narrow(1, from, width)?.contiguous();
         let q_normed = self.head_norm(part(0, q)?, self.query_norm.as_ref())?;
@@ -257,13 +270,13 @@ impl Mlp {
         Ok(Self { inner: first, outer: second, activation: config.activation, kernels })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor, Error> {
-        let inner = self.inner.forward(x)?;
+    fn forward(&self, x: &Tensor, noise: &mut Noise) -> Result<Tensor, Error> {
+        let inner = self.inner.forward_with(x, noise)?;
         let active = match self.activation {
             Activation::Gelu => self.kernels.gelu(&inner)?,
             Activation::Relu2 => self.kernels.relu2(&inner)?,
             Activation::Swiglu => self.kernels.swiglu(&inner)?,
         };
-        self.outer.forward(&active) // [rows, width]
+        self.outer.forward_with(&active, noise) // [rows, width]
     }
 }

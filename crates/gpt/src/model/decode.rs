@@ -1,9 +1,12 @@
 //! Decoding token by token: each layer remembers the keys and values of the tokens so far, so that a new token costs one
 //! token's work. The scores are those of a pass over the whole sequence.
 
+use std::sync::Arc;
+
 use candle_core::{Device, Tensor};
 
 use super::block::turns;
+use super::ready::Ready;
 use super::{Gpt, Positions};
 use crate::Error;
 use crate::kernels::cached::attend_cached;
@@ -12,8 +15,8 @@ use crate::kernels::host::read;
 /// The keys and values of one layer, `[tokens, shared heads · e]` each.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LayerCache {
-    keys: Vec<f32>,
-    values: Vec<f32>,
+    pub(super) keys: Vec<f32>,
+    pub(super) values: Vec<f32>,
 }
 
 impl LayerCache {
@@ -45,12 +48,15 @@ pub struct Decoder<'a> {
     gpt: &'a Gpt,
     layers: Vec<LayerCache>,
     length: usize,
+    /// The packed weights, if it goes without candle's graph.
+    ready: Option<Arc<Ready>>,
 }
 
 impl<'a> Decoder<'a> {
     /// An empty sequence.
     pub fn new(gpt: &'a Gpt) -> Self {
-        Self { gpt, layers: vec![LayerCache::default(); gpt.config().layers], length: 0 }
+        let layers = vec![LayerCache::default(); gpt.config().layers];
+        Self { gpt, layers, length: 0, ready: None }
     }
 
     /// Tokens so far.
@@ -71,14 +77,29 @@ impl<'a> Decoder<'a> {
         let end = self.length + tokens.len();
         gpt.check_length(end)?;
         gpt.check_ids(tokens)?;
-        let turns = turns(gpt.config(), self.length..end);
-        let mut x = self.embed(tokens, end)?;
-        for (block, cache) in gpt.blocks.iter().zip(&mut self.layers) {
+        if self.length == 0 {
+            self.ready = gpt.ready()?;
+        }
+        let x = self.embed(tokens, end)?.detach();
+        let last = match &self.ready {
+            Some(ready) => {
+                let mut x = read(&x, <[f32]>::to_vec)?;
+                let last = ready.extended(&mut x, &mut self.layers);
+                Tensor::from_vec(last, (1, gpt.config().width), gpt.parameters().device())?
+            }
+            None => self.extended(x, end)?,
+        };
+        self.length = end;
+        Ok(gpt.logits(&last)?.squeeze(0)?.to_vec1::<f32>()?)
+    }
+
+    /// The final hidden state of the last token, `[1, width]`, through candle's graph.
+    fn extended(&mut self, mut x: Tensor, end: usize) -> Result<Tensor, Error> {
+        let turns = turns(self.gpt.config(), self.length..end);
+        for (block, cache) in self.gpt.blocks.iter().zip(&mut self.layers) {
             x = block.extend(&x, turns.as_ref(), cache)?; // [new tokens, width]
         }
-        self.length = end;
-        let last = gpt.norm.forward(&x.narrow(0, tokens.len() - 1, 1)?.contiguous()?)?; // [1, width]
-        Ok(gpt.logits(&last)?.squeeze(0)?.to_vec1::<f32>()?)
+        self.gpt.norm.forward(&x.narrow(0, x.dim(0)? - 1, 1)?.contiguous()?)
     }
 
     fn embed(&self, tokens: &[u32], end: usize) -> Result<Tensor, Error> {

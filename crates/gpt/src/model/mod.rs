@@ -9,8 +9,11 @@ mod block;
 mod config;
 mod decode;
 mod generate;
+mod ready;
 mod step;
 mod storage;
+
+use std::sync::Arc;
 
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
@@ -36,7 +39,8 @@ pub struct Gpt {
     blocks: Vec<Block>,
     norm: Norm,
     head: Option<Tensor>, // [vocabulary, width], unless tied
-    pool: step::Pool,
+    pool: Arc<step::Pool>,
+    ready: Option<Arc<ready::Ready>>,
 }
 
 impl Gpt {
@@ -77,8 +81,8 @@ impl Gpt {
         let norm = block::new_norm(&config, &mut parameters, "transformer.ln_f", kernels)?;
         let mut own_head = || parameters.normal("lm_head.weight", (config.vocabulary, width), deviation);
         let head = if config.tied { None } else { Some(own_head()?) };
-        let pool = step::Pool::default();
-        Ok(Self { config, kernels, parameters, tokens, positions, blocks, norm, head, pool })
+        let pool = Arc::default();
+        Ok(Self { config, kernels, parameters, tokens, positions, blocks, norm, head, pool, ready: None })
     }
 
     /// The sizes.
@@ -101,7 +105,7 @@ impl Gpt {
         let kernels = self.kernels.with_precision(precision);
         self.blocks.iter_mut().for_each(|block| block.use_kernels(kernels));
         self.norm.use_kernels(kernels);
-        self.kernels = kernels;
+        (self.kernels, self.ready) = (kernels, None);
     }
 
     /// The final hidden state of every token, `[tokens, width]`.
@@ -235,6 +239,7 @@ impl Gpt {
 
     /// The blocks' linear layers under their full names.
     pub(crate) fn linears_mut(&mut self) -> impl Iterator<Item = (String, &mut Linear)> {
+        self.ready = None;
         self.blocks.iter_mut().enumerate().flat_map(|(layer, block)| {
             let named = block.linears_mut().into_iter();
             named.map(move |(part, linear)| (format!("transformer.h.{layer}.{part}"), linear))

@@ -30,7 +30,7 @@ use crate::layers::Noise;
 /// Tokens that go through the layers together.
 pub(crate) const TOKENS: usize = 1024;
 
-const NORM: LayerNorm = LayerNorm { epsilon: LAYER_NORM_EPSILON };
+pub(super) const NORM: LayerNorm = LayerNorm { epsilon: LAYER_NORM_EPSILON };
 
 /// Buffers of earlier layers and steps, to be used again: a new one costs page faults.
 #[derive(Debug, Default)]
@@ -39,7 +39,7 @@ pub(super) struct Pool(Mutex<Vec<Vec<f32>>>);
 impl Pool {
     /// A buffer of this length, with anything in it: the smallest that is large enough, or a new one in the place of the
     /// smallest, so that there are never more than were in use at once.
-    fn take(&self, length: usize) -> Vec<f32> {
+    pub(super) fn take(&self, length: usize) -> Vec<f32> {
         let mut free = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let by_size = |at: &usize| free[*at].capacity();
         let fits = (0..free.len()).filter(|at| free[*at].capacity() >= length).min_by_key(by_size);
@@ -55,7 +55,7 @@ impl Pool {
         self.0.lock().map_or(0, |free| free.len())
     }
 
-    fn give(&self, buffers: impl IntoIterator<Item = Vec<f32>>) {
+    pub(super) fn give(&self, buffers: impl IntoIterator<Item = Vec<f32>>) {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(buffers);
     }
 }
@@ -360,32 +360,6 @@ impl Gpt {
         Ok(loss)
     }
 
-    /// The final hidden states of all tokens, without a way back: what [`Gpt::hidden`] gives, in less time and memory.
-    ///
-    /// # Errors
-    /// As [`Gpt::hidden`].
-    pub fn states(&self, batch: &Batch) -> Result<Tensor, Error> {
-        let Some((parts, norm)) = self.plain_parts()? else {
-            return Ok(self.hidden(batch, &mut Noise::off())?.detach());
-        };
-        self.check(batch)?;
-        let (pieces, width) = (batch.parts(TOKENS), self.config.width);
-        let mut hidden = vec![0f32; batch.tokens() * width];
-        for (before, piece) in &pieces {
-            let pass = self.pass(piece, *before, pieces.len() > 1);
-            let mut x = self.embed_by_hand(&pass, piece)?;
-            for parts in &parts {
-                let (out, kept) = pass.forward(parts, &x, &[None, None]);
-                pass.forget(kept);
-                pass.pool.give([std::mem::replace(&mut x, out)]);
-            }
-            let out = &mut hidden[before * width..][..x.len()];
-            NORM.forward(&x, (&norm.w, &norm.b), out);
-            pass.pool.give([x]);
-        }
-        Ok(Tensor::from_vec(hidden, (batch.tokens(), width), self.parameters.device())?)
-    }
-
     /// The tensors of all blocks and of the final norm, if all are of GPT-2's kind and learn.
     fn plain_parts(&self) -> Result<Option<(Vec<Parts<'_>>, Weights<'_>)>, Error> {
         let ours = self.kernels != crate::Kernels::Reference && self.parameters.device().is_cpu();
@@ -396,7 +370,7 @@ impl Gpt {
         parts.map(|parts| Ok((parts, Weights::new(norm)?))).transpose()
     }
 
-    fn check(&self, batch: &Batch) -> Result<(), Error> {
+    pub(super) fn check(&self, batch: &Batch) -> Result<(), Error> {
         self.check_length(batch.longest())?;
         self.check_ids(batch.raw_ids())
     }

@@ -189,12 +189,63 @@ fn a_batch_of_many_parts_has_the_gradients_of_the_graph_and_leaves_no_more_buffe
     assert_close(&gpt.hidden(&batch, &mut Noise::off()).unwrap(), &gpt.states(&batch).unwrap(), 5e-5);
 }
 
+/// What reading without a way back gives: all states, last states, and losses of tokens.
+fn read(gpt: &Gpt) -> [Tensor; 3] {
+    let losses = gpt.token_losses(&batch()).unwrap();
+    let losses = Tensor::from_vec(losses, batch().tokens(), &Device::Cpu).unwrap();
+    [gpt.states(&batch()).unwrap(), gpt.last_states(&batch()).unwrap(), losses]
+}
+
 #[test]
-fn states_are_the_hidden_states_of_the_graph_in_every_variant() {
+fn reading_gives_the_states_and_losses_of_the_graph_in_every_variant_packed_before_or_not() {
     for config in variants() {
-        let gpt = lively(&config, Kernels::Fused);
+        let mut gpt = lively(&config, Kernels::Fused);
+        let reference = lively(&config, Kernels::Reference);
         let hidden = gpt.hidden(&batch(), &mut Noise::off()).unwrap();
-        assert_close(&hidden, &gpt.states(&batch()).unwrap(), 2e-5);
+        let pooled = gpt.pooled(&batch(), &mut Noise::off()).unwrap();
+        let [states, last, losses] = read(&gpt);
+        assert_close(&hidden, &states, 2e-5);
+        assert_close(&pooled, &last, 2e-5);
+        assert_close(&read(&reference)[2], &losses, 1e-4);
+        let mean = numbers(&losses).iter().sum::<f32>() / batch().counted_targets() as f32;
+        assert!((mean - loss(&gpt).to_scalar::<f32>().unwrap()).abs() < 1e-5, "{config:?}");
+        gpt.settle().unwrap();
+        assert_eq!(gpt.ready.is_some(), config.steps_by_hand(), "{config:?}");
+        for (settled, before) in read(&gpt).iter().zip([states, last, losses]) {
+            assert_close(settled, &before, 0.0);
+        }
+    }
+}
+
+#[test]
+fn a_settled_model_reads_adapters_too_and_new_adapters_or_kernels_are_seen() {
+    let config = crate::LoraConfig { rank: 2, ..crate::LoraConfig::default() };
+    let mut adapted = crate::LoraGpt::new(lively(&variants()[0], Kernels::Fused), config, 3).unwrap();
+    adapted.settle().unwrap();
+    let plain = numbers(&adapted.gpt().states(&batch()).unwrap());
+    for (_, var) in adapted.parameters().entries() {
+        var.set(&(var.ones_like().unwrap() * 0.1).unwrap()).unwrap();
+    }
+    assert_eq!(numbers(&adapted.gpt().states(&batch()).unwrap()), plain, "settled is settled");
+    adapted.settle().unwrap();
+    let hidden = adapted.gpt().hidden(&batch(), &mut Noise::off()).unwrap();
+    let states = adapted.gpt().states(&batch()).unwrap();
+    assert!(numbers(&states) != plain);
+    assert_close(&hidden, &states, 5e-5);
+    adapted.merge().unwrap();
+    assert_close(&hidden, &adapted.gpt().states(&batch()).unwrap(), 5e-5);
+}
+
+#[test]
+fn a_long_sequence_is_read_in_the_same_bits_alone_and_among_others() {
+    let config = GptConfig { context: 700, ..variants()[1].clone() };
+    let gpt = lively(&config, Kernels::Fused);
+    let drawn: Vec<Vec<u32>> =
+        (0..9u32).map(|i| (0..1 + 83 * i).map(|at| (at * 7 + i) % 23).collect()).collect();
+    let together = gpt.last_states(&Batch::new(drawn.iter().map(Vec::as_slice)).unwrap()).unwrap();
+    for (row, sequence) in drawn.iter().enumerate() {
+        let alone = gpt.last_states(&Batch::new([sequence.as_slice()]).unwrap()).unwrap();
+        assert_close(&together.narrow(0, row, 1).unwrap(), &alone, 0.0);
     }
 }
 

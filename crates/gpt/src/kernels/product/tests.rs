@@ -1,5 +1,7 @@
 //! Every product of this processor against sums in f64, over shapes with and without tails.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::generator::Generator;
 
@@ -56,6 +58,45 @@ fn every_kernel_computes_the_product_for_whole_tiles_tails_and_all_orders_of_mem
                 agrees(instructions, plain_a, plain_b);
                 agrees(instructions, View::new(&a, k, m).transposed(), plain_b);
                 agrees(instructions, plain_a, View::new(&b, n, k).transposed());
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn products_of_any_shape_and_order_of_memory_are_those_in_f64(
+        (m, k, n) in (1usize..70, 1usize..530, 1usize..130),
+        (seed, turned) in (any::<u64>(), 0u8..4),
+    ) {
+        let (a, b) = (random(m * k, seed), random(k * n, seed ^ 1));
+        let a = if turned & 1 == 0 { View::new(&a, m, k) } else { View::new(&a, k, m).transposed() };
+        let b = if turned & 2 == 0 { View::new(&b, k, n) } else { View::new(&b, n, k).transposed() };
+        for &instructions in Instructions::available() {
+            agrees(instructions, a, b);
+        }
+    }
+
+    #[test]
+    fn parts_of_any_shape_touch_nothing_beside_them(
+        (m, k, n) in (1usize..40, 1usize..300, 1usize..120),
+        (depth, columns, beside) in (1usize..300, 1usize..120, 0usize..20),
+    ) {
+        let (depth, columns, step) = (depth.min(k), columns.min(n), n + beside);
+        let (a, b) = (random(m * k, 8), random(k * n, 9));
+        for &instructions in Instructions::available() {
+            let packed = Packed::with(View::new(&b, k, n), instructions);
+            let mut out = vec![7f32; m * step];
+            packed.multiply_here(View::strided(&a, (m, depth), k), (&mut out, step, columns), Start::Zero);
+            let (part, shorter) = (View::strided(&a, (m, depth), k), View::strided(&b, (depth, n), n));
+            for (i, row) in out.chunks_exact(step).enumerate() {
+                prop_assert!(row[columns..].iter().all(|x| *x == 7.0), "{:?}", instructions);
+                let (sum, size) = exact(part, shorter, i, columns - 1);
+                let bound = if instructions.rounds() { 1.0 / 128.0 } else { 3e-6 };
+                let gap = (f64::from(row[columns - 1]) - sum).abs();
+                prop_assert!(gap <= bound * size + 1e-6, "{:?}: {}", instructions, gap);
             }
         }
     }
