@@ -27,7 +27,6 @@ fn rate(rows: usize, read: impl Fn(&Batch)) -> f64 {
 }
 
 fn main() {
-    gpt::allocator::keep_freed_memory();
     let config = GptConfig {
         vocabulary: 910,
         context: CONTEXT,

@@ -37,7 +37,6 @@ fn trained(size: &str, precision: &str) -> (f64, f64) {
 }
 
 fn main() {
-    gpt::allocator::keep_freed_memory();
     let named: Vec<String> = std::env::args().skip(1).collect();
     let chosen = |name: &str, kinds: &[&str]| {
         named.iter().any(|n| n == name) || !named.iter().any(|n| kinds.contains(&n.as_str()))

@@ -37,7 +37,7 @@ type Believed = Arc<Mutex<HashMap<Uuid, (Option<Token>, Instant)>>>;
 
 /// What the door-keeper knows.
 #[derive(Clone)]
-pub struct Guard {
+pub(crate) struct Guard {
     token: Option<SecretString>,
     project: String,
     db: PgPool,
@@ -59,7 +59,7 @@ fn parts(token: &str) -> Option<(Uuid, &str)> {
 
 impl Guard {
     /// The guard of a process.
-    pub fn of(context: &Context) -> Self {
+    pub(crate) fn of(context: &Context) -> Self {
         Self {
             token: context.config.http.token.clone(),
             project: context.config.project.clone(),
