@@ -20,6 +20,7 @@ pub use categories::{
     total_variation, two_proportions,
 };
 pub use domain::domain_classifier;
+pub(crate) use ks::distance_binned;
 pub use ks::{Ks, ks, ks_binned};
 pub use multivariate::{Mmd, Reconstruction, mmd, mmd_linear};
 pub use ranks::{Test, anderson_darling, cramer_von_mises, mann_whitney};
