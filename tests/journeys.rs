@@ -29,6 +29,7 @@ mod mlflow_client;
 mod monitor;
 mod monitor_profiles;
 mod monitor_schedules;
+mod monitor_seasons;
 mod monitor_segments;
 mod monitor_told;
 mod object_store;
