@@ -27,6 +27,7 @@ mod jobs;
 mod limits;
 mod mlflow_client;
 mod monitor;
+mod monitor_histories;
 mod monitor_profiles;
 mod monitor_schedules;
 mod monitor_seasons;
