@@ -1,6 +1,7 @@
 //! Delivery to the real things: an Alertmanager, a mail server, HTTP receivers that verify, refuse and hang.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -305,8 +306,18 @@ struct MailServer {
 
 impl MailServer {
     async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// One that insists on STARTTLS, and proves who it is by the certificate in a folder.
+    async fn private(folder: &Path) -> Self {
+        Self::with(&[folder.join("certificate.pem"), folder.join("key.pem")]).await
+    }
+
+    async fn with(files: &[PathBuf]) -> Self {
         let mut process = Command::new(python())
             .args([concat!(env!("CARGO_MANIFEST_DIR"), "/mail_server.py"), SECRET])
+            .args(files)
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -353,6 +364,52 @@ async fn mail_arrives_as_text_and_html_with_a_picture_inside() {
     assert!(content(2).starts_with(b"\x89PNG"));
     let (status, svg) = platform.call("GET", &format!("/v1/incidents/{about}/picture.svg"), None).await;
     assert!(status == 200 && svg.as_str().unwrap().starts_with("<svg"), "{svg}");
+}
+
+/// A certificate for this machine that nobody else vouches for, and its key.
+fn certificate_in(folder: &Path) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("the name is one");
+    std::fs::write(folder.join("certificate.pem"), made.cert.pem()).unwrap();
+    std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+}
+
+#[tokio::test]
+async fn mail_goes_by_starttls_to_a_server_of_a_private_authority_and_waits_while_the_wrong_one_is_named() {
+    let (own, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    certificate_in(own.path());
+    certificate_in(other.path());
+    let mut server = MailServer::private(own.path()).await;
+    let named = other.path().join("certificate.pem");
+    let channel = |name: &str, authority: &str| {
+        format!(
+            "[[channel]]\nname = \"{name}\"\n{authority}\nemail = {{ host = \"localhost\", port = {}, \
+             user = \"foretime\", password_env = \"SMTP_PASSWORD\", from = \"foretime@example.org\", \
+             to = [\"ada@example.org\"] }}\n",
+            server.port
+        )
+    };
+    let vouched = format!("ca_file = \"{}\"", named.display());
+    let toml = channel("mail", &vouched) + &channel("public", "");
+    let platform = delivering(&toml, &[("SMTP_PASSWORD", SECRET)]).await;
+    for name in ["mail", "public"] {
+        let (status, answer) = platform.call("POST", &format!("/v1/channels/{name}/test"), None).await;
+        let said = answer["detail"].as_str().unwrap_or_default();
+        assert!(status == 503 && said.contains("certificate"), "{name}: {answer}");
+        assert!(!answer.to_string().contains(SECRET), "{answer}");
+    }
+    let about = incident(&platform).await;
+    let id = tell(&platform, "mail", "opened", about).await;
+    eventually("a try", async || (state_of(&platform, id).await == ("queued".to_owned(), 1)).then_some(()))
+        .await;
+
+    std::fs::copy(own.path().join("certificate.pem"), &named).unwrap();
+    platform.clock.advance_to(platform.clock.now() + TimeDelta::hours(1));
+    delivered(&platform, id).await;
+    assert_eq!(server.next_mail().await["id"], format!("<{id}@foretime>"));
+
+    std::fs::write(&named, "not a certificate").unwrap();
+    let (status, answer) = platform.call("POST", "/v1/channels/mail/test", None).await;
+    assert!(status == 503 && answer["detail"].as_str().unwrap().contains("holds no certificate"), "{answer}");
 }
 
 /// A real Alertmanager on free ports of the loopback that tells `webhook`; it ends when it is dropped.

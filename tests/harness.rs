@@ -51,7 +51,8 @@ impl Platform {
         Self::with(now, |_| {}).await
     }
 
-    async fn with(now: DateTime<Utc>, change: impl FnOnce(&mut Config)) -> Self {
+    /// A platform whose clock shows `now`, with settings of its own.
+    pub async fn with(now: DateTime<Utc>, change: impl FnOnce(&mut Config)) -> Self {
         let folder = folder();
         let clock = Arc::new(ManualClock::starting_at(now));
         let mut config =

@@ -1,10 +1,14 @@
-"""A mail server on a free port of the loopback: says its port, then each mail that it takes, one JSON object a line."""
+"""A mail server on a free port of the loopback: says its port, then each mail that it takes, one JSON object a line.
+
+Its arguments are the password and, if it is to insist on STARTTLS, the files of a certificate and its key.
+"""
 
 import asyncio
 import base64
 import email
 import email.policy
 import json
+import ssl
 import sys
 
 from aiosmtpd.smtp import SMTP, AuthResult
@@ -32,8 +36,16 @@ def may_enter(server, session, envelope, mechanism, data):
     return AuthResult(success=known, handled=known)
 
 
+def private():
+    if len(sys.argv) < 4:
+        return {"auth_require_tls": False}
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sys.argv[2], sys.argv[3])
+    return {"tls_context": context, "require_starttls": True}
+
+
 def protocol():
-    return SMTP(Keeper(), hostname="localhost", authenticator=may_enter, auth_required=True, auth_require_tls=False)
+    return SMTP(Keeper(), hostname="localhost", authenticator=may_enter, auth_required=True, **private())
 
 
 async def main():

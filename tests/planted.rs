@@ -5,6 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use frames::{Frame, Values};
 use journeys::Platform;
 use serde_json::{Map, Value, json};
+use service_kit::Config;
 
 /// The registered model of the planted project.
 pub(crate) const MODEL: &str = "visits";
@@ -125,7 +126,7 @@ fn noise(number: usize, purpose: u64) -> f64 {
 }
 
 /// The kinds of a visitor's clicks: two of each, in an order of their own.
-fn clicks(number: usize) -> [&'static str; 6] {
+pub(crate) fn clicks(number: usize) -> [&'static str; 6] {
     let mut kinds = ["A", "A", "B", "B", "C", "C"];
     for place in (1..6).rev() {
         kinds.swap(place, (noise(number, place as u64) * (place + 1) as f64) as usize);
@@ -220,7 +221,12 @@ pub(crate) async fn job(platform: &Platform, path: &str, body: Value) -> Value {
 
 /// A platform at the moment after the last visit, with the project applied and its rows in; and its training set.
 pub(crate) async fn world() -> (Platform, Value) {
-    let platform = Platform::starting_at(at(VISITS) + TimeDelta::seconds(30)).await;
+    world_with(|_| {}).await
+}
+
+/// The same, of a platform with settings of its own.
+pub(crate) async fn world_with(change: impl FnOnce(&mut Config)) -> (Platform, Value) {
+    let platform = Platform::with(at(VISITS) + TimeDelta::seconds(30), change).await;
     platform.apply(&definitions("")).await;
     for (source, rows) in [("clicks", clicked(0..VISITS)), ("visits", visited(0..VISITS))] {
         let (status, answer) = platform.push(source, &rows, None).await;

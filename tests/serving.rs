@@ -76,7 +76,7 @@ async fn every_surface_answers_the_same_rows_the_same_and_says_where_it_comes_fr
     let row = (0..log.rows()).find(|&row| ids.text_at(row) == Some(id)).expect("the answer was logged");
     assert_eq!(log.column("status__clicked").unwrap().text_at(row), Some("PRESENT"));
     assert!((log.numbers("probability").unwrap()[row] - said[0]).abs() < 1e-12);
-    let surprise = log.numbers("surprise").unwrap();
+    let surprise = log.numbers("gpt.surprise").unwrap();
     assert!(surprise.iter().any(|nats| (0.1..8.0).contains(nats)), "nobody looked: {surprise:?}");
 }
 

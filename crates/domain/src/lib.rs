@@ -14,6 +14,7 @@ pub mod gate;
 pub mod ids;
 pub mod incident;
 pub mod online;
+pub mod reading;
 pub mod silence;
 pub mod split;
 pub mod tabular;

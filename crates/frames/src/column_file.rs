@@ -113,6 +113,24 @@ impl ColumnFile {
         Ok(numbers)
     }
 
+    /// Every so manieth row of a column as a number, the first included; NaN where there is none.
+    ///
+    /// # Errors
+    /// As [`ColumnFile::numbers`].
+    pub fn every(&self, column: &str, step: usize) -> Result<Vec<f64>, Error> {
+        let (mut values, mut row) = (Vec::new(), 0_usize);
+        self.each_batch(column, |batch| {
+            let batch = as_numbers(batch)?;
+            let cells = batch.as_primitive::<Float64Type>();
+            let first = row.next_multiple_of(step.max(1)) - row;
+            let wanted = (first..cells.len()).step_by(step.max(1));
+            values.extend(wanted.map(|at| if cells.is_null(at) { f64::NAN } else { cells.value(at) }));
+            row += cells.len();
+            Ok(())
+        })?;
+        Ok(values)
+    }
+
     /// Shows each value of a column as a text, in the order of the rows.
     ///
     /// # Errors
@@ -194,6 +212,22 @@ mod tests {
         let path = folder.join("rows.parquet");
         write_parquet(&path, &Frame::new(3, columns)).unwrap();
         path
+    }
+
+    #[test]
+    fn every_other_row_keeps_its_place_though_some_hold_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.parquet");
+        let rows = 3 * BATCH_ROWS + 1;
+        let number = |row: usize| if row % 4 == 2 { f64::NAN } else { row as f64 };
+        let columns = vec![("x".to_owned(), Values::Number((0..rows).map(number).collect()))];
+        write_parquet(&path, &Frame::new(rows, columns)).unwrap();
+        let found = ColumnFile::open(&path).unwrap().every("x", 7).unwrap();
+        assert_eq!(found.len(), rows.div_ceil(7));
+        let same = |(place, value): (usize, &f64)| {
+            value.to_bits() == number(7 * place).to_bits() || value.is_nan() && number(7 * place).is_nan()
+        };
+        assert!(found.iter().enumerate().all(same));
     }
 
     #[test]

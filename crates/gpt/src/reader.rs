@@ -18,6 +18,17 @@ pub struct Reader<'a> {
     pub tokenizer: &'a EventTokenizer,
 }
 
+/// What a history is to a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// How unexpected it was: the mean of −ln p(token | tokens before it), in nats a token.
+    pub surprise: f64,
+    /// Its tokens, after the one that begins every history.
+    pub tokens: Vec<u32>,
+    /// The final hidden state of its last token, `[width]`.
+    pub vector: Vec<f32>,
+}
+
 impl Reader<'_> {
     /// Numbers in a vector.
     pub fn width(&self) -> usize {
@@ -39,25 +50,28 @@ impl Reader<'_> {
         Ok(vectors)
     }
 
-    /// How unexpected each history was: the mean of −ln p(token | tokens before it), in nats a token.
+    /// What each history is to the model, in one pass: how unexpected, of which tokens, and where its vector lies.
     ///
     /// # Errors
     /// As [`Reader::vectors`].
-    pub fn surprise(&self, history: &History, cutoffs: &[i64]) -> Result<Vec<f64>, Error> {
+    pub fn readings(&self, history: &History, cutoffs: &[i64]) -> Result<Vec<Reading>, Error> {
         let sequences = self.sequences(history, cutoffs)?;
-        let mut surprise = Vec::with_capacity(sequences.len());
+        let mut readings = Vec::with_capacity(sequences.len());
         for part in parts(&sequences) {
             let batch = Batch::new(part.iter().map(Vec::as_slice))?;
-            let losses = self.gpt.token_losses(&batch)?;
+            let hidden = self.gpt.states(&batch)?; // [tokens, width]
+            let losses = self.gpt.losses_at(&hidden, &batch)?;
+            let vectors = hidden.index_select(&batch.last(hidden.device())?, 0)?.to_vec2::<f32>()?; // [sequences][width]
             let mut rest = losses.as_slice();
-            for sequence in part {
+            for (sequence, vector) in part.iter().zip(vectors) {
                 let (own, others) = rest.split_at(sequence.len());
                 let nats: f64 = own.iter().copied().map(f64::from).sum();
-                surprise.push(nats / (sequence.len() - 1).max(1) as f64); // the first token is given
+                let surprise = nats / (sequence.len() - 1).max(1) as f64; // the first token is given
+                readings.push(Reading { surprise, tokens: sequence[1..].to_vec(), vector });
                 rest = others;
             }
         }
-        Ok(surprise)
+        Ok(readings)
     }
 
     /// Writes on after one row's latest events, as many as leave room for what is written, up to half of the context; `told` hears each new token as it comes and may break off. Writing also ends where
@@ -140,13 +154,17 @@ mod tests {
         let all = history(&[&["A", "B"], &[], &["C", "A", "B", "A"]]);
         let cutoffs = [i64::from(u32::MAX) * 1_000; 3];
         let together = reader.vectors(&all, &cutoffs).unwrap();
-        let surprise = reader.surprise(&all, &cutoffs).unwrap();
+        let readings = reader.readings(&all, &cutoffs).unwrap();
+        let surprise: Vec<f64> = readings.iter().map(|reading| reading.surprise).collect();
         assert_eq!((together.len(), together[0].len(), reader.width()), (3, 16, 16));
         for row in 0..3 {
             let one = all.take(&[row]);
             let alone = reader.vectors(&one, &cutoffs[..1]).unwrap();
             assert!(together[row].iter().zip(&alone[0]).all(|(a, b)| (a - b).abs() < 1e-5), "{row}");
-            assert!((surprise[row] - reader.surprise(&one, &cutoffs[..1]).unwrap()[0]).abs() < 1e-5);
+            let own = &reader.readings(&one, &cutoffs[..1]).unwrap()[0];
+            assert!((surprise[row] - own.surprise).abs() < 1e-5);
+            assert_eq!(own.tokens, readings[row].tokens);
+            assert!(own.vector.iter().zip(&alone[0]).all(|(a, b)| (a - b).abs() < 1e-5), "{row}");
         }
         // the mean loss of the batch is the mean over tokens that have a target
         let sequences = tokenizer.encode_all(&all, &cutoffs, 8).unwrap();

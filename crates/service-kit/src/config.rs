@@ -185,8 +185,9 @@ pub struct WorkerConfig {
     pub loaded_models: usize,
     /// How many texts of events are written at a time; past it, requests are told to come back.
     pub generations: usize,
-    /// Of one request in this many to a model with a GPT, how unexpected its histories were is logged (`surprise`, nats a
-    /// token); 0 logs none. It costs a pass of its own.
+    /// Of one request in this many to a model with a GPT, how unexpected its histories were, a token of each and random features
+    /// of their vectors are logged for monitors (`gpt.surprise` in nats a token, `gpt.token`, `gpt.embedding.1` and on); 0 logs
+    /// none. It costs a pass of its own.
     pub surprise_one_in: u64,
     /// How requests share passes through a model.
     pub batching: BatchingConfig,

@@ -187,7 +187,7 @@ pub async fn judged(
     Ok(sqlx::query_as!(
         JudgedWindow,
         r#"
-        select window_start as start, version, bool_or(kind in ('input', 'score')) as "by_inputs!",
+        select window_start as start, version, bool_or(kind in ('input', 'score', 'history')) as "by_inputs!",
                max(rows) filter (where measure = 'missing_share_change') as input_rows,
                max(rows) filter (where kind = 'label' and measure = 'rate_change') as by_labels
         from monitor_windows

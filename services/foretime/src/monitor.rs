@@ -52,6 +52,9 @@ pub(crate) struct Compare {
     /// Fewer values, on either side, give no verdict.
     #[arg(long, default_value_t = Bounds::default().min_rows)]
     min_rows: u64,
+    /// Look at the columns of numbers together, too: whether they go together otherwise than they did.
+    #[arg(long)]
+    together: bool,
     /// End with status 1 if a column drifted or is broken.
     #[arg(long)]
     fail_on_drift: bool,
@@ -71,7 +74,10 @@ fn compare_files(asked: &Compare) -> Result<(), Failure> {
         return Err(Failure("`--alpha` must lie between 0 and 1, `--min-effect` from 0 up to 1".to_owned()));
     }
     let bounds = Bounds { alpha: asked.alpha, min_effect: asked.min_effect, min_rows: asked.min_rows };
-    let report = compare(&asked.reference, &asked.current, bounds, threads())?;
+    let mut report = compare(&asked.reference, &asked.current, bounds, threads())?;
+    if asked.together {
+        report.look_together(&asked.reference, &asked.current)?;
+    }
     print(&report);
     if let Some(file) = &asked.json {
         let text = serde_json::to_string_pretty(&report).map_err(|error| Failure(error.to_string()))?;
@@ -98,12 +104,7 @@ fn write(file: &Path, text: &str) -> Result<(), Failure> {
 fn print(report: &Report) {
     println!("{} rows beside {} of the reference", report.rows_current, report.rows_reference);
     for column in &report.columns {
-        let verdict = match column.verdict {
-            ColumnVerdict::Ok => "ok",
-            ColumnVerdict::InsufficientData => "insufficient data",
-            ColumnVerdict::Drift => "drift",
-            ColumnVerdict::Broken => "broken",
-        };
+        let verdict = named(column.verdict);
         let effect = match (column.effect, column.effect_low, column.effect_high) {
             (Some(effect), Some(low), Some(high)) => format!("{effect:.4} [{low:.4}, {high:.4}]"),
             _ => "–".to_owned(),
@@ -112,5 +113,19 @@ fn print(report: &Report) {
         for cause in &column.causes {
             println!("{:<18}   {}: {}", "", cause.name, cause.evidence);
         }
+    }
+    if let Some(together) = &report.together {
+        let (verdict, auc) = (named(together.verdict), together.domain_classifier_auc);
+        let (low, high) = (together.auc_low, together.auc_high);
+        println!("{verdict:<18} {:<24} AUC {auc:.4} [{low:.4}, {high:.4}]", "(numbers together)");
+    }
+}
+
+fn named(verdict: ColumnVerdict) -> &'static str {
+    match verdict {
+        ColumnVerdict::Ok => "ok",
+        ColumnVerdict::InsufficientData => "insufficient data",
+        ColumnVerdict::Drift => "drift",
+        ColumnVerdict::Broken => "broken",
     }
 }

@@ -16,6 +16,7 @@ mod optimism;
 mod path;
 mod prediction_log;
 mod publish;
+mod reading;
 mod record;
 mod requests;
 mod serving;

@@ -11,6 +11,7 @@ use statistics::calibrators::{Calibrator, sigmoid};
 
 use crate::Error;
 use crate::kinds::{Asked, Learned, load};
+use crate::reading::Sight;
 
 const FORMAT: u32 = 2;
 /// The file that says what a model is; a folder with it holds a whole model.
@@ -32,6 +33,9 @@ pub(crate) struct Card {
     prior_shift: f64,
     /// What is done to its probabilities.
     pub(crate) calibrator: Calibrator,
+    /// How monitors see the vectors of its GPT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sight: Option<Sight>,
     /// The SHA-256 of each of its files, by path.
     #[serde(default)]
     files: BTreeMap<String, String>,
@@ -54,7 +58,8 @@ impl Servable {
     ) -> Self {
         let files = BTreeMap::new();
         let calibrator = Calibrator::Identity;
-        let card = Card { format: FORMAT, kind, dataset, schema_fingerprint, prior_shift, calibrator, files };
+        let (format, sight) = (FORMAT, None);
+        let card = Card { format, kind, dataset, schema_fingerprint, prior_shift, calibrator, sight, files };
         Self { card, learned }
     }
 

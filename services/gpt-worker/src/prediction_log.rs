@@ -135,13 +135,6 @@ pub(crate) fn with_statuses(mut features: Frame, statuses: &Statuses) -> Frame {
     features
 }
 
-/// The features with how unexpected each history was, in nats a token; null where nobody looked.
-pub(crate) fn with_surprise(mut features: Frame, surprise: &[f64]) -> Frame {
-    let of = |row: usize| surprise.get(row).copied().unwrap_or(f64::NAN);
-    features.set("surprise", Values::Number((0..features.rows()).map(of).collect()));
-    features
-}
-
 /// A new answer at `cutoff`.
 pub(crate) fn answer(cutoff: Cutoff, probability: f64) -> Prediction {
     Prediction { id: PredictionId::new(), cutoff, probability }

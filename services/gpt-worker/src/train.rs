@@ -19,6 +19,7 @@ use storage::jobs::NewJob;
 use crate::kinds::Step;
 use crate::model_file::Servable;
 use crate::path::{Walked, walk};
+use crate::reading::Read;
 use crate::record::Run;
 use crate::training_data::{Rows, TrainingData, sample};
 use crate::{Error, Worker};
@@ -137,7 +138,10 @@ fn train(
     let (windows, test) = places.rows(data);
     let Walked { mut servable, choice, curve } = walk(data, &windows, on_step)?;
     let importance = servable.learned.importance();
+    let read = Read::later(data, &servable, &windows)?;
+    servable.card.sight = read.as_ref().map(|read| read.sight(data.model.seed));
     servable.save(folder)?;
+    read.map(|read| read.write(&servable, folder)).transpose()?;
     let reference = Reference::write(data, &servable, &windows.train, folder)?;
     let evaluation = judge(data, &servable, &test, choice, trained_through, folder, relative, &reference)?;
     Ok(Trained { evaluation, curve, importance, train_rows: windows.train.places.len() })

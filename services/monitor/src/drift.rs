@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use domain::definitions::{Monitor, Threshold};
 use domain::incident::Verdict;
+use domain::reading;
 use statistics::distributions::normal_quantile;
 use statistics::profile::ColumnProfile;
 use statistics::rule::{Cause, Evidence, Judgement, Look, Settings, Shown, Yardstick, kept};
@@ -21,9 +22,9 @@ use statistics::sequential::bh_adjusted;
 use statistics::{Interval, wilson};
 use storage::monitors::Finding;
 
-use crate::Error;
 use crate::profiles::{Hours, Profiles, Served};
 use crate::reference::{self, Reference};
+use crate::{Error, embedding};
 
 /// Of the columns called drifted in a window, at most this share is expected to be so by chance.
 const FALSE_DISCOVERY_RATE: f64 = 0.05;
@@ -103,6 +104,9 @@ pub(crate) fn judge(
     let mut columns: Vec<Column<'_>> = Vec::new();
     for (name, yardstick) in yardsticks {
         match (window.columns.get(name), yardstick) {
+            (None, Some(yardstick)) if reading::is_reading(name) => {
+                findings.push(blank(name, measure(yardstick), 0)); // nobody looked
+            }
             (None, _) => findings.push(broken(name, "column_absent", 0)),
             (Some(served), None) => findings.push(blank(name, "ks_distance", served.rows)),
             (Some(served), Some(yardstick)) => {
@@ -124,6 +128,7 @@ pub(crate) fn judge(
         }
     }
     findings.extend(alone(&columns, settings)?);
+    findings.extend(embedding::discrepancy(&columns, settings)?);
     if evidence.is_some() {
         findings.extend(together(&columns, window.trailing, settings)?);
     }
@@ -131,18 +136,19 @@ pub(crate) fn judge(
 }
 
 /// A column that can be compared.
-struct Column<'a> {
-    name: &'a str,
-    yardstick: &'a Yardstick,
-    look: Look<'a>,
+pub(crate) struct Column<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) yardstick: &'a Yardstick,
+    pub(crate) look: Look<'a>,
     judgement: Judgement,
-    won: Option<Won>,
+    pub(crate) won: Option<Won>,
 }
 
 /// What bets on a column came to, and whether the window itself leans the same way.
-struct Won {
-    log_e: f64,
-    borne_out: bool,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Won {
+    pub(crate) log_e: f64,
+    pub(crate) borne_out: bool,
 }
 
 /// What the window says alone: a finding for its distance and one for missing values, and one for each other cause that shows.
@@ -242,10 +248,17 @@ fn missing(column: &Column<'_>, shown: &Shown, holds: bool, settings: Settings) 
 
 /// What the windows say together: the distance over the trailing span, with the evidence of all windows, which decides.
 fn together(columns: &[Column<'_>], trailing: &Profiles, settings: Settings) -> Result<Vec<Finding>, Error> {
-    let log_e: Vec<f64> =
+    let mut log_e: Vec<f64> =
         columns.iter().map(|column| column.won.as_ref().map_or(0.0, |won| won.log_e)).collect();
+    let vectors = embedding::won(columns);
+    log_e.extend(vectors.map(|won| won.log_e));
+    let mut kept = kept(&log_e, settings.alpha)?;
     let mut findings = Vec::new();
-    for (column, kept) in columns.iter().zip(kept(&log_e, settings.alpha)?) {
+    if let Some(won) = vectors {
+        let kept = kept.pop().unwrap_or_default();
+        findings.extend(embedding::over_span(columns, trailing, settings, (won, kept))?);
+    }
+    for (column, kept) in columns.iter().zip(kept) {
         let (Some(span), Some(won)) = (trailing.get(column.name), &column.won) else { continue };
         let Some(look) = column.yardstick.look(span, 0, settings) else { continue };
         let judgement = look.judge()?;
@@ -272,9 +285,13 @@ fn broken(column: &str, measure: &str, rows: u64) -> Finding {
     Finding { verdict: Verdict::Broken, ..blank(column, measure, rows) }
 }
 
-fn blank(column: &str, measure: &str, rows: u64) -> Finding {
+pub(crate) fn blank(column: &str, measure: &str, rows: u64) -> Finding {
     Finding {
-        kind: if column == crate::SCORE { "score" } else { "input" },
+        kind: match column {
+            crate::SCORE => "score",
+            column if reading::is_reading(column) => "history",
+            _ => "input",
+        },
         column: column.to_owned(),
         measure: measure.to_owned(),
         effect: None,

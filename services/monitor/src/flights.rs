@@ -95,8 +95,8 @@ fn chosen(column: &Column, rows: &[usize]) -> Column {
     }
 }
 
-/// The days of November and December with what came true of a model that always says the training rate, and that rate.
-fn late_arrivals() -> (Vec<Vec<Scored>>, f64) {
+/// So many days with what came true of a model that always says the training rate, and that rate.
+fn late_arrivals(from: &str, count: usize) -> (Vec<Vec<Scored>>, f64) {
     let (rows, departures) = flights();
     let Some(Column::Number(delays)) = rows.column("arr_delay") else { panic!("delays are numbers") };
     let mut flown: Vec<usize> = (0..rows.rows()).filter(|&row| !delays[row].is_nan()).collect();
@@ -104,10 +104,11 @@ fn late_arrivals() -> (Vec<Vec<Scored>>, f64) {
     let training: Vec<usize> =
         flown.iter().copied().filter(|&row| departures[row] < at("2013-09-01T00:00:00Z")).collect();
     let rate = training.iter().filter(|&&row| delays[row] > 15.0).count() as f64 / training.len() as f64;
-    let (start, end) = (at("2013-11-01T00:00:00Z"), at("2014-01-01T00:00:00Z"));
-    let mut days = vec![Vec::new(); 61];
-    for &row in flown.iter().filter(|&&row| (start..end).contains(&departures[row])) {
-        days[((departures[row] - start) / 86_400_000_000) as usize].push(Scored {
+    let start = at(from);
+    let mut days = vec![Vec::new(); count];
+    for &row in flown.iter().filter(|&&row| departures[row] >= start) {
+        let Some(day) = days.get_mut(((departures[row] - start) / 86_400_000_000) as usize) else { break };
+        day.push(Scored {
             prediction: domain::ids::PredictionId::new(),
             cutoff: DateTime::from_timestamp_micros(departures[row]).unwrap(),
             probability: rate,
@@ -117,21 +118,34 @@ fn late_arrivals() -> (Vec<Vec<Scored>>, f64) {
     (days, rate)
 }
 
-#[test]
-fn a_calm_november_and_a_stormy_december_are_both_found_and_the_days_between_are_not() {
-    let (days, rate) = late_arrivals();
+/// What is found about the late rate over the 14 days that end with each of so many.
+fn trailing_rates(from: &str, count: usize) -> Vec<Finding> {
+    let (days, rate) = late_arrivals(from, count);
     let mut steps = Vec::new();
-    let mut trailing_rates: Vec<Finding> = Vec::new();
+    let mut found = Vec::new();
     for (last, day) in days.iter().enumerate() {
         let trailing: Vec<Scored> = days[last.saturating_sub(13)..=last].concat();
         let expected = Expected { rate, auc: None };
         let findings = outcomes::judge(day, &trailing, &steps, expected, RATE_BOUNDS).unwrap();
         steps.push(Step { rate: findings[0].current.unwrap(), n_eff: findings[0].n_eff.unwrap() });
-        trailing_rates.push(findings[1].clone());
+        found.push(findings[1].clone());
     }
-    let on = |month: usize, day: usize| &trailing_rates[(month - 11) * 30 + day - 1];
+    found
+}
+
+#[test]
+fn a_calm_november_and_a_stormy_december_are_both_found_and_the_days_between_are_not() {
+    let found = trailing_rates("2013-11-01T00:00:00Z", 61);
+    let on = |month: usize, day: usize| &found[(month - 11) * 30 + day - 1];
     assert_eq!(on(11, 1).verdict, Verdict::Ok);
     assert!(on(11, 20).verdict == Verdict::Drift && on(11, 20).effect.unwrap() < 0.0, "{:?}", on(11, 20));
     assert_eq!(on(12, 8).verdict, Verdict::Ok);
     assert!(on(12, 18).verdict == Verdict::Drift && on(12, 18).effect.unwrap() > 0.0, "{:?}", on(12, 18));
+}
+
+#[test]
+fn the_calm_september_after_the_training_months_is_found() {
+    let found = trailing_rates("2013-09-01T00:00:00Z", 30);
+    let twentieth = &found[19];
+    assert!(twentieth.verdict == Verdict::Drift && twentieth.effect.unwrap() < 0.0, "{twentieth:?}");
 }

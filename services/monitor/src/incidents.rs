@@ -150,7 +150,7 @@ impl Judged<'_> {
         let own = self.findings.iter().find(|other| {
             other.kind == finding.kind && other.column == finding.column && other.measure == own
         });
-        if matches!(finding.kind, "input" | "score") {
+        if matches!(finding.kind, "input" | "score" | "history") {
             return true;
         }
         let bound = self.monitor.min_rate_change;
@@ -328,7 +328,7 @@ impl Judged<'_> {
 /// Whether a finding is about a cause at all.
 fn speaks(cause: Cause, finding: &Finding) -> bool {
     match cause {
-        Cause::BrokenData | Cause::InputDrift => matches!(finding.kind, "input" | "score"),
+        Cause::BrokenData | Cause::InputDrift => matches!(finding.kind, "input" | "score" | "history"),
         Cause::LabelRate => finding.kind == "label" && is_trailing(finding),
         Cause::Calibration => finding.kind == "calibration" && is_trailing(finding),
         Cause::Performance => finding.kind == "performance" && is_trailing(finding),

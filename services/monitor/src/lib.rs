@@ -11,6 +11,7 @@ mod channels;
 pub mod compare;
 mod delivery;
 mod drift;
+mod embedding;
 mod error;
 #[cfg(test)]
 mod flights;

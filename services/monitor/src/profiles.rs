@@ -3,11 +3,13 @@
 //! A file that comes late is merged into the hours that it touches; the run sees that their windows hold more rows than they
 //! were judged by. Hours that are old are merged into days, and days that are very old are let go.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::ids::PredictionLogId;
+use domain::reading;
 use domain::tabular::Column;
 use frames::assemble::table;
 use frames::files::{read_arrow, verify};
@@ -73,6 +75,14 @@ pub(crate) fn of_rows(column: &Column, order: &[usize], reference: &ColumnProfil
             Some(ColumnProfile::Levels(profile))
         }
         _ => order.iter().all(|&row| is_missing(column, row)).then(|| nothing(reference, order.len() as u64)),
+    }
+}
+
+/// The rows that say something about a column: of a history that was read, those that were looked at.
+fn looked_at<'a>(name: &str, column: &Column, order: &'a [usize]) -> Cow<'a, [usize]> {
+    match reading::is_reading(name) {
+        true => order.iter().copied().filter(|&row| !is_missing(column, row)).collect(),
+        false => Cow::Borrowed(order),
     }
 }
 
@@ -228,8 +238,11 @@ fn read(data_dir: &Path, logs: &[UnprofiledLog], references: &Profiles) -> Resul
         for (name, column) in seen.columns() {
             let Some(reference) = references.get(name) else { continue };
             for (start, order) in &orders {
-                let profile = of_rows(column, order, reference);
-                hours.add(*start, name, Served { rows: order.len() as u64, profile })?;
+                let order = looked_at(name, column, order);
+                if !order.is_empty() {
+                    let profile = of_rows(column, &order, reference);
+                    hours.add(*start, name, Served { rows: order.len() as u64, profile })?;
+                }
             }
         }
     }

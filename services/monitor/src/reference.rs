@@ -8,6 +8,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::definitions::Monitor;
 use domain::evaluation::Evaluation;
+use domain::reading;
 use domain::tabular::Table;
 use frames::Frame;
 use frames::assemble::table;
@@ -85,9 +86,25 @@ pub(crate) async fn kept(
 }
 
 fn of_file(file: &Path) -> Result<BTreeMap<String, Option<ColumnProfile>>, Error> {
-    let rows: Table = table(&read_arrow(file)?)?;
-    let inputs = rows.columns().iter().filter(|(name, _)| !NOT_INPUTS.contains(&name.as_str()));
-    inputs.map(|(name, column)| Ok((name.clone(), profiles::of_reference(column)?))).collect()
+    let mut made = BTreeMap::new();
+    for rows in frames_of(file)? {
+        let rows: Table = table(&rows)?;
+        let inputs = rows.columns().iter().filter(|(name, _)| !NOT_INPUTS.contains(&name.as_str()));
+        for (name, column) in inputs {
+            made.insert(name.clone(), profiles::of_reference(column)?);
+        }
+    }
+    Ok(made)
+}
+
+/// The rows of a reference, and what a GPT made of later rows' histories if the version has one.
+fn frames_of(file: &Path) -> Result<Vec<Frame>, Error> {
+    let read = file.with_file_name(reading::REFERENCE_FILE);
+    let mut frames = vec![read_arrow(file)?];
+    if read.exists() {
+        frames.push(read_arrow(&read)?);
+    }
+    Ok(frames)
 }
 
 type Yardsticks = BTreeMap<String, Option<Yardstick>>;
@@ -105,11 +122,11 @@ fn yardsticks(
     };
     let length = monitor.window.delta();
     let slots = (season.delta().num_seconds() / length.num_seconds().max(1)).max(1) as usize;
-    let rows = read_arrow(file)?;
-    let windows = by_window(&rows, length)?;
-    let seen = table(&rows)?;
+    let frames = frames_of(file)?.into_iter().map(|rows| Ok((by_window(&rows, length)?, table(&rows)?)));
+    let frames: Vec<_> = frames.collect::<Result<_, Error>>()?;
     let seasonal = wanted().map(|(name, whole)| {
-        let made = whole.zip(seen.column(&name)).map(|(whole, column)| {
+        let seen = frames.iter().find_map(|(windows, seen)| Some((windows, seen.column(&name)?)));
+        let made = whole.zip(seen).map(|(whole, (windows, column))| {
             let parts: Vec<_> = windows
                 .iter()
                 .filter_map(|(start, order)| Some((*start, profiles::of_rows(column, order, &whole)?)))

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::definitions::{Definitions, Monitor};
 use domain::incident::{Cause, Verdict};
+use domain::reading;
 use serde::Serialize;
 use service_kit::Context;
 use sqlx::PgConnection;
@@ -285,7 +286,8 @@ impl Run<'_> {
 
     /// Which columns part the rows: those declared, and for the search the watched ones.
     fn segments(&self, reference: &Reference) -> segments::Wanted {
-        let watched = reference.yardsticks.keys().filter(|name| *name != crate::SCORE);
+        let is_input = |name: &&String| *name != crate::SCORE && !reading::is_reading(name);
+        let watched = reference.yardsticks.keys().filter(is_input);
         segments::Wanted {
             declared: self.monitor.segments.clone(),
             searched: watched.cloned().collect(),
@@ -346,7 +348,7 @@ impl Run<'_> {
     }
 
     fn show_one(&self, monitor: &str, finding: &Finding) {
-        if !finding.column.is_empty() && !matches!(finding.kind, "input" | "score") {
+        if !finding.column.is_empty() && !matches!(finding.kind, "input" | "score" | "history") {
             return; // of a segment: too many for gauges
         }
         let (metrics, column) = (self.metrics, finding.column.as_str());
@@ -354,7 +356,7 @@ impl Run<'_> {
             value.into_iter().for_each(|value| gauge.set(value));
         };
         match finding.measure.as_str() {
-            "ks_distance" | "total_variation" => {
+            "ks_distance" | "total_variation" | "mmd" => {
                 set(metrics.drift_effect.with_label_values(&[monitor, column]), finding.effect);
             }
             "missing_share_change" => {

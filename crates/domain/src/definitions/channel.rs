@@ -18,6 +18,9 @@ pub struct Channel {
     pub slack_url_env: Option<String>,
     /// A mail server and who gets mail.
     pub email: Option<Email>,
+    /// A PEM file, where Foretime runs, of the authorities that may vouch for the receiver besides the public ones.
+    #[serde(default)]
+    pub ca_file: Option<String>,
     /// Whether the end of an incident is told too.
     #[serde(default = "yes")]
     pub send_resolved: bool,
@@ -118,6 +121,13 @@ impl Channel {
             if !address.starts_with("http://") && !address.starts_with("https://") {
                 said.push(format!("`{address}` must begin with `http://` or `https://`"));
             }
+        }
+        let is_plain = self.email.as_ref().is_some_and(|email| email.tls == MailTls::None)
+            || self.webhook.iter().chain(&self.alertmanager).any(|address| address.starts_with("http://"));
+        if self.ca_file.is_some() && is_plain {
+            said.push(
+                "`ca_file` says who vouches for the receiver; a plain connection asks nobody".to_owned(),
+            );
         }
         if self.messages_per_minute == 0 || self.resend_seconds == 0 {
             said.push("`messages_per_minute` and `resend_seconds` must be at least 1".to_owned());

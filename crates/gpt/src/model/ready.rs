@@ -317,13 +317,18 @@ impl Gpt {
     /// # Errors
     /// As [`Gpt::hidden`].
     pub fn token_losses(&self, batch: &Batch) -> Result<Vec<f32>, Error> {
-        let (hidden, targets) = (self.states(batch)?, batch.targets());
+        self.losses_at(&self.states(batch)?, batch)
+    }
+
+    /// The same, of final hidden states that are known: those of all tokens of the batch, as [`Gpt::states`] gives them.
+    pub(crate) fn losses_at(&self, hidden: &Tensor, batch: &Batch) -> Result<Vec<f32>, Error> {
+        let targets = batch.targets();
         if self.kernels == Kernels::Reference || !self.parameters.device().is_cpu() {
-            return Ok(crate::kernels::reference::row_losses(&self.logits(&hidden)?, &targets)?);
+            return Ok(crate::kernels::reference::row_losses(&self.logits(hidden)?, &targets)?);
         }
         let head = HeadLoss { targets, precision: self.kernels.precision() };
         let scorer = Held::new(self.scorer())?;
-        Ok(read(&hidden, |hidden| head.row_losses(hidden, &scorer))?)
+        Ok(read(hidden, |hidden| head.row_losses(hidden, &scorer))?)
     }
 
     /// Reads the parts of a batch: `f` turns embedded tokens into `rows` hidden states of each.

@@ -66,6 +66,26 @@ pub enum Meaning {
     },
 }
 
+/// What a token says in a few words: `kind=A`, `amount in [1, 10)`.
+impl std::fmt::Display for Meaning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let end =
+            |end: &Option<f64>, open: &str| end.map_or_else(|| open.to_owned(), |end| format!("{end:.4}"));
+        match self {
+            Self::Special { name } => f.write_str(name),
+            Self::Missing { field } => write!(f, "{field} is missing"),
+            Self::Category { field, value } => write!(f, "{field}={value}"),
+            Self::Sign { field, negative } => write!(f, "{field} {} 0", if *negative { "<" } else { ">=" }),
+            Self::Size { field, from, to } | Self::Gap { field, from, to } => {
+                write!(f, "{field} in [{}, {})", end(from, "-inf"), end(to, "inf"))
+            }
+            Self::Calendar { field, value, .. } => write!(f, "{field}={value}"),
+            Self::End { minutes: None } => f.write_str("ends without an event"),
+            Self::End { minutes: Some(minutes) } => write!(f, "ends after {minutes:.1} minutes"),
+        }
+    }
+}
+
 impl EventTokenizer {
     /// The tokens that end a history.
     pub fn ends(&self) -> std::ops::Range<u32> {

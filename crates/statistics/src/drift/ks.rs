@@ -119,17 +119,8 @@ pub fn ks_binned(edges: &[f64], reference: &[u64], current: &[u64]) -> Result<Ks
     check::same_length(edges.len() + 1, reference.len())?;
     check::no_nan(edges, "edges")?;
     let (all_reference, all_current) = (super::sum(reference), super::sum(current));
-    // |i/m − j/n| is widest where |i·n − j·m| is, which needs no division.
     let (m, n) = (all_reference as f64, all_current as f64);
-    let (mut i, mut j) = (0_u64, 0_u64);
-    let (mut widest, mut bin) = (-1.0, 0);
-    for (place, (&r, &c)) in reference.iter().zip(current).enumerate() {
-        (i, j) = (i.saturating_add(r), j.saturating_add(c));
-        let gap = (signed(i) * n - signed(j) * m).abs();
-        if gap > widest {
-            (widest, bin) = (gap, place);
-        }
-    }
+    let bin = widest_bin(reference, current, all_reference, all_current);
     let (i, j) = (super::sum(&reference[..=bin]), super::sum(&current[..=bin]));
     let (below_reference, below_current) = (i as f64 / m, j as f64 / n);
     Ok(Ks {
@@ -142,9 +133,51 @@ pub fn ks_binned(edges: &[f64], reference: &[u64], current: &[u64]) -> Result<Ks
     })
 }
 
-/// A count as a number: signed ones are turned into one by one instruction.
-fn signed(count: u64) -> f64 {
-    i64::try_from(count).unwrap_or(i64::MAX) as f64
+/// The D of [`ks_binned`] alone, of bins whose edges are known to be some; 0 if a sum is 0.
+pub(crate) fn distance_binned(reference: &[u64], current: &[u64]) -> f64 {
+    let (all_reference, all_current) = (super::sum(reference), super::sum(current));
+    if all_reference == 0 || all_current == 0 {
+        return 0.0;
+    }
+    let bin = widest_bin(reference, current, all_reference, all_current);
+    let (i, j) = (super::sum(&reference[..=bin]), super::sum(&current[..=bin]));
+    (i as f64 / all_reference as f64 - j as f64 / all_current as f64).abs()
+}
+
+/// The first bin after which |i/m − j/n| is widest: where |i·n − j·m| is, which needs no division.
+fn widest_bin(reference: &[u64], current: &[u64], m: u64, n: u64) -> usize {
+    match (i64::try_from(m), i64::try_from(n)) {
+        (Ok(m), Ok(n)) if m.checked_mul(n).is_some_and(|most| most < EXACT) => {
+            // whole numbers: no product is rounded, and the gap of a bin is that of the one before and one step
+            let mut gap = 0_i64;
+            let steps = reference.iter().zip(current).map(|(&r, &c)| {
+                gap += r.cast_signed() * n - c.cast_signed() * m;
+                gap.abs()
+            });
+            first_widest(steps, -1)
+        }
+        _ => {
+            let (m, n, mut i, mut j) = (m as f64, n as f64, 0_u64, 0_u64);
+            let steps = reference.iter().zip(current).map(|(&r, &c)| {
+                (i, j) = (i.saturating_add(r), j.saturating_add(c));
+                (i as f64 * n - j as f64 * m).abs()
+            });
+            first_widest(steps, -1.0)
+        }
+    }
+}
+
+/// 2⁵³: below it, whole numbers and floating ones say the same.
+const EXACT: i64 = 1 << 53;
+
+fn first_widest<T: PartialOrd>(gaps: impl Iterator<Item = T>, least: T) -> usize {
+    let (mut widest, mut bin) = (least, 0);
+    for (place, gap) in gaps.enumerate() {
+        if gap > widest {
+            (widest, bin) = (gap, place);
+        }
+    }
+    bin
 }
 
 /// The step (value, how many of each sample are at or below) with the widest gap.
@@ -173,6 +206,24 @@ pub(super) fn sorted(values: &[f64]) -> Result<Vec<f64>, Error> {
 mod tests {
     use super::*;
     use crate::Generator;
+
+    #[test]
+    fn the_distance_alone_is_that_of_the_test_for_small_and_for_huge_counts() {
+        let mut generator = Generator::from_seed(4);
+        for times in [1, 1 << 20, 1 << 40] {
+            let mut counts = || (0..50).map(|_| generator.below(9) as u64 * times).collect::<Vec<u64>>();
+            let (one, other) = (counts(), counts());
+            let edges: Vec<f64> = (0..49).map(f64::from).collect();
+            let whole = ks_binned(&edges, &one, &other).unwrap();
+            assert_eq!(distance_binned(&one, &other), whole.distance);
+            let shares = |counts: &[u64], bins: usize| {
+                counts[..bins].iter().sum::<u64>() as f64 / counts.iter().sum::<u64>() as f64
+            };
+            let slow = (1..=50).map(|bins| (shares(&one, bins) - shares(&other, bins)).abs());
+            assert!((slow.fold(0.0, f64::max) - whole.distance).abs() < 1e-12, "{times}");
+        }
+        assert_eq!(distance_binned(&[0, 0], &[1, 2]), 0.0);
+    }
 
     fn uniform(generator: &mut Generator, n: usize, shift: f64) -> Vec<f64> {
         (0..n).map(|_| generator.uniform() + shift).collect()

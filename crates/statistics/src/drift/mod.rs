@@ -7,6 +7,7 @@
 mod bins;
 mod categories;
 mod domain;
+mod features;
 mod ks;
 mod multivariate;
 mod ranks;
@@ -20,6 +21,8 @@ pub use categories::{
     total_variation, two_proportions,
 };
 pub use domain::domain_classifier;
+pub use features::{FeatureMmd, FourierFeatures, Moments, median_distance, mmd_by_features};
+pub(crate) use ks::distance_binned;
 pub use ks::{Ks, ks, ks_binned};
 pub use multivariate::{Mmd, Reconstruction, mmd, mmd_linear};
 pub use ranks::{Test, anderson_darling, cramer_von_mises, mann_whitney};

@@ -3,7 +3,7 @@
 use super::yardstick::Claim;
 use super::{Cause, Look};
 use crate::distributions::normal_sf;
-use crate::drift::ks_binned;
+use crate::drift::distance_binned;
 use crate::interval::two_sided_z;
 use crate::profile::ColumnProfile;
 use crate::{Error, Interval};
@@ -45,8 +45,7 @@ fn location(look: &Look<'_>, z: f64) -> Effect {
     };
     let value = match (look.seasonal, &look.yardstick.whole, look.window) {
         (false, ColumnProfile::Numbers(reference), ColumnProfile::Numbers(window)) => {
-            let edges = reference.edges().as_slice();
-            ks_binned(edges, reference.counts(), window.counts()).map_or(gap, |ks| ks.distance)
+            distance_binned(reference.counts(), window.counts())
         }
         _ => gap,
     };

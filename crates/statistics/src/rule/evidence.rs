@@ -48,8 +48,8 @@ impl Evidence {
         self.log_wealth.resize(look.claims.len() * BETS, 0.0);
         for (claim, wealth) in look.claims.iter().zip(self.log_wealth.chunks_exact_mut(BETS)) {
             let (more, less) = wealth.split_at_mut(STAKES.len());
-            bet(more, claim.share, claim.expected + claim.bound, claim.size);
-            bet(less, 1.0 - claim.share, 1.0 - claim.expected + claim.bound, claim.size);
+            settle(more, claim.bets.more, claim.share, claim.size);
+            settle(less, claim.bets.less, 1.0 - claim.share, claim.size);
         }
         self.quiet = if self.is_borne_out(look) { 0 } else { self.quiet + 1 };
         if self.quiet >= FORGOTTEN_AFTER {
@@ -103,15 +103,30 @@ impl Evidence {
     }
 }
 
-/// A window's outcome for bets on a share above `least`.
-fn bet(log_wealth: &mut [f32], share: f64, least: f64, size: f64) {
-    if least >= 1.0 || least <= 0.0 || size <= 0.0 {
-        return;
+/// What bets on a share win by a yes: ln(1 + stake·(1 − b)/b), b the greatest share that is no drift; none if no share lies
+/// beyond it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bets {
+    more: Option<[f64; STAKES.len()]>,
+    less: Option<[f64; STAKES.len()]>,
+}
+
+impl Bets {
+    pub(super) fn on(expected: f64, bound: f64) -> Self {
+        let wins = |least: f64| {
+            let odds = (1.0 - least) / least;
+            (least < 1.0 && least > 0.0).then(|| STAKES.map(|stake| (stake * odds).ln_1p()))
+        };
+        Self { more: wins(expected + bound), less: wins(1.0 - expected + bound) }
     }
-    let odds = (1.0 - least) / least;
+}
+
+/// A window's outcome for bets on a share.
+fn settle(log_wealth: &mut [f32], wins: Option<[f64; STAKES.len()]>, share: f64, size: f64) {
+    let Some(wins) = wins.filter(|_| size > 0.0) else { return };
     let (yes, no) = (size * share, size * (1.0 - share));
-    for ((wealth, stake), lost) in log_wealth.iter_mut().zip(STAKES).zip(LOST) {
-        let won = yes * (stake * odds).ln_1p() + no * lost;
+    for ((wealth, win), lost) in log_wealth.iter_mut().zip(wins).zip(LOST) {
+        let won = yes * win + no * lost;
         *wealth = (wealth.max(0.0) + won as f32).min(MOST);
     }
 }
@@ -133,10 +148,11 @@ const ROUNDS: f32 = 12_582_912.0;
 /// 2ⁿ·2ᶠ with n the nearest whole number to x/ln 2 and 2ᶠ by its Taylor series.
 fn exp(x: f32) -> f32 {
     let y = x.max(-87.0) * std::f32::consts::LOG2_E;
-    let whole = (y + ROUNDS) - ROUNDS;
-    let f = (y - whole) * std::f32::consts::LN_2;
+    let shifted = y + ROUNDS;
+    let f = (y - (shifted - ROUNDS)) * std::f32::consts::LN_2;
+    let whole = shifted.to_bits().wrapping_sub(ROUNDS.to_bits()); // n, as the last bits of what was shifted
     let series = 1.0 + f * (1.0 + f * (1.0 / 2.0 + f * (1.0 / 6.0 + f * (1.0 / 24.0 + f * (1.0 / 120.0)))));
-    series * f32::from_bits(((whole as i32 + 127) as u32) << 23)
+    series * f32::from_bits(whole.wrapping_add(127) << 23)
 }
 
 /// Which columns' evidence holds among all columns: e-BH at level `alpha`.
@@ -157,6 +173,23 @@ mod tests {
         for (stake, lost) in STAKES.into_iter().zip(LOST) {
             assert!(((-stake).ln_1p() - lost).abs() < 1e-16, "{stake}");
         }
+    }
+
+    #[test]
+    fn a_window_multiplies_each_stake_by_what_its_values_win_and_lose() {
+        let (expected, bound, share, size) = (0.3, 0.05, 0.5, 40.0);
+        let mut wealth = [0.0_f32; STAKES.len()];
+        settle(&mut wealth, Bets::on(expected, bound).more, share, size);
+        let (least, yes) = (expected + bound, size * share);
+        for (wealth, stake) in wealth.into_iter().zip(STAKES) {
+            // 1 + λ(x − b) with λ = stake/b, of yes ones and of the other values, which are 0
+            let factor = |x: f64| (1.0 + stake / least * (x - least)).ln();
+            let slow = yes * factor(1.0) + (size - yes) * factor(0.0);
+            assert!((f64::from(wealth) - slow).abs() < 1e-5, "{stake}: {wealth} {slow}");
+        }
+        let mut none = [1.0_f32; STAKES.len()];
+        settle(&mut none, Bets::on(0.99, 0.05).more, share, size);
+        assert_eq!(none, [1.0; STAKES.len()], "no share lies beyond 1.04");
     }
 
     #[test]

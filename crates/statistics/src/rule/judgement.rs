@@ -4,6 +4,7 @@ use super::yardstick::Claim;
 use super::{Cause, Effect, Look, effect};
 use crate::Error;
 use crate::distributions::normal_sf;
+use crate::profile::ColumnProfile;
 
 /// What became of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -62,6 +63,11 @@ pub struct Judgement {
 }
 
 impl Look<'_> {
+    /// The window.
+    pub fn window(&self) -> &ColumnProfile {
+        self.window
+    }
+
     /// Rows of the window.
     pub fn rows(&self) -> u64 {
         self.answers.rows

@@ -1,5 +1,8 @@
 //! What windows are held against: a reference's shares, by season, and how far its own days lie apart.
 
+use std::sync::{Arc, OnceLock};
+
+use super::evidence::Bets;
 use super::questions::{Answers, Questions};
 use super::{Cause, Question, Settings};
 use crate::distributions::normal_quantile;
@@ -32,6 +35,19 @@ struct Slot {
     shares: Vec<f64>,
     values: f64,
     rows: f64,
+    /// What its questions come to under the settings that were asked first: windows by the thousand are held against them.
+    terms: OnceLock<(Settings, Arc<[Term]>)>,
+}
+
+/// A question as the reference answers it, whatever the window.
+#[derive(Clone, Copy, Debug)]
+struct Term {
+    cause: Cause,
+    expected: f64,
+    /// Independent values of the slot.
+    values: f64,
+    bound: f64,
+    bets: Bets,
 }
 
 impl Slot {
@@ -52,6 +68,8 @@ pub(super) struct Claim {
     pub(super) size: f64,
     /// The greatest difference of the laws that is no drift.
     pub(super) bound: f64,
+    /// What bets on the share win.
+    pub(super) bets: Bets,
 }
 
 /// A window held against a yardstick.
@@ -96,6 +114,7 @@ impl Yardstick {
                 .collect(),
             values: answers.values as f64 * worth,
             rows: answers.rows as f64,
+            terms: OnceLock::new(),
         };
         for (question, share) in questions.all.iter().zip(&mut slot.shares) {
             match (question.cause, &whole) {
@@ -151,7 +170,8 @@ impl Yardstick {
             Cause::Range | Cause::Unseen => self.whole_slot.shares[place],
             cause => share(sum.yes[place], sum.trials(cause)),
         });
-        Slot { shares: shares.collect(), values: sum.values as f64 * self.worth, rows: sum.rows as f64 }
+        let (values, rows) = (sum.values as f64 * self.worth, sum.rows as f64);
+        Slot { shares: shares.collect(), values, rows, terms: OnceLock::new() }
     }
 
     /// A new day's share is foretold from the reference's days: t·s·√(1 + 1/N), s their standard deviation beyond what
@@ -189,6 +209,11 @@ impl Yardstick {
         &self.whole
     }
 
+    /// Whether seasons are told apart.
+    pub fn has_season(&self) -> bool {
+        self.slots.len() > 1
+    }
+
     /// The questions.
     pub fn questions(&self) -> &[Question] {
         &self.questions.all
@@ -210,29 +235,20 @@ impl Yardstick {
         let slot = &self.slots[slot % self.slots.len()];
         let seasonal = self.slots.len() > 1;
         let worth = (answers.effective / (answers.values as f64).max(1.0)).min(self.worth.max(1e-9));
-        let z = -normal_quantile(settings.alpha.clamp(1e-12, 1.0) / 2.0);
-        let claim = |place: usize, cause: Cause| {
-            let (expected, trials) = (slot.shares[place], answers.trials(cause) as f64);
-            let (n, m, all) = match cause {
-                Cause::Missing => (trials, slot.rows, self.whole_slot.rows),
-                Cause::Range | Cause::Unseen => {
-                    (trials * worth, self.whole_slot.values, self.whole_slot.values)
-                }
-                cause => (trials * worth, slot.size(cause), self.whole_slot.size(cause)),
-            };
-            // What the whole reference leaves open is shared by all windows, and so is no evidence.
-            let open = if all > 0.0 { z * (expected * (1.0 - expected) / all).max(0.0).sqrt() } else { 1.0 };
+        let claim = |(place, term): (usize, &Term)| {
+            let trials = answers.trials(term.cause) as f64;
+            let n = if term.cause == Cause::Missing { trials } else { trials * worth };
+            let all = n + term.values;
             Claim {
-                cause,
-                share: share(answers.yes[place], answers.trials(cause)),
-                expected,
-                size: if n + m > 0.0 { n * m / (n + m) } else { 0.0 },
-                bound: cause.least(settings) + open + self.days[place],
+                cause: term.cause,
+                share: share(answers.yes[place], answers.trials(term.cause)),
+                expected: term.expected,
+                size: if all > 0.0 { n * term.values / all } else { 0.0 },
+                bound: term.bound,
+                bets: term.bets,
             }
         };
-        let claims =
-            self.questions.all.iter().enumerate().map(|(place, question)| claim(place, question.cause));
-        let claims = claims.collect();
+        let claims = self.terms(slot, settings).iter().enumerate().map(claim).collect();
         Some(Look {
             yardstick: self,
             window,
@@ -242,6 +258,30 @@ impl Yardstick {
             settings,
             seasonal,
         })
+    }
+}
+
+impl Yardstick {
+    fn terms(&self, slot: &Slot, settings: Settings) -> Arc<[Term]> {
+        let (of, terms) = slot.terms.get_or_init(|| (settings, self.terms_of(slot, settings)));
+        if *of == settings { Arc::clone(terms) } else { self.terms_of(slot, settings) }
+    }
+
+    fn terms_of(&self, slot: &Slot, settings: Settings) -> Arc<[Term]> {
+        let z = -normal_quantile(settings.alpha.clamp(1e-12, 1.0) / 2.0);
+        let term = |(place, question): (usize, &Question)| {
+            let (cause, expected) = (question.cause, slot.shares[place]);
+            let (values, all) = match cause {
+                Cause::Missing => (slot.rows, self.whole_slot.rows),
+                Cause::Range | Cause::Unseen => (self.whole_slot.values, self.whole_slot.values),
+                cause => (slot.size(cause), self.whole_slot.size(cause)),
+            };
+            // What the whole reference leaves open is shared by all windows, and so is no evidence.
+            let open = if all > 0.0 { z * (expected * (1.0 - expected) / all).max(0.0).sqrt() } else { 1.0 };
+            let bound = cause.least(settings) + open + self.days[place];
+            Term { cause, expected, values, bound, bets: Bets::on(expected, bound) }
+        };
+        self.questions.all.iter().enumerate().map(term).collect()
     }
 }
 

@@ -17,6 +17,7 @@ use crate::Error;
 use crate::kinds::Asked;
 use crate::metrics::Metrics;
 use crate::model_file::Servable;
+use crate::reading::Kept;
 
 /// Rows that a request brings.
 #[derive(Clone, Debug)]
@@ -54,8 +55,8 @@ impl Owned {
 pub(crate) enum Wants {
     /// Calibrated probabilities.
     Probabilities,
-    /// Those, and how unexpected each history was.
-    Surprise,
+    /// Those, and what is kept of each history that was read.
+    Readings,
     /// Vectors of the histories.
     Vectors,
 }
@@ -64,8 +65,7 @@ pub(crate) enum Wants {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Said {
     pub(crate) probabilities: Vec<f64>,
-    /// In nats a token.
-    pub(crate) surprise: Vec<f64>,
+    pub(crate) readings: Vec<Kept>,
     pub(crate) vectors: Vec<Vec<f32>>,
 }
 
@@ -219,7 +219,7 @@ impl Thread {
             let now = Instant::now();
             // those that are late were told already
             let mut in_time: Vec<Task> = batch.into_iter().filter(|task| task.until > now).collect();
-            for wants in [Wants::Probabilities, Wants::Surprise, Wants::Vectors] {
+            for wants in [Wants::Probabilities, Wants::Readings, Wants::Vectors] {
                 let alike = in_time.extract_if(.., |task| task.wants == wants).collect();
                 self.answer(alike, wants);
             }
@@ -279,9 +279,9 @@ impl Thread {
         let reader = || self.servable.reader(&self.model);
         Ok(match wants {
             Wants::Probabilities => Said { probabilities: probabilities()?, ..Said::default() },
-            Wants::Surprise => Said {
+            Wants::Readings => Said {
                 probabilities: probabilities()?,
-                surprise: reader()?.surprise(history()?, &asked.cutoffs)?,
+                readings: self.servable.readings(&self.model, history()?, &asked.cutoffs)?,
                 ..Said::default()
             },
             Wants::Vectors => {
@@ -294,12 +294,12 @@ impl Thread {
 /// Gives each request its rows.
 fn hand_out(tasks: Vec<Task>, said: Said) {
     let (mut probabilities, mut vectors) = (said.probabilities.into_iter(), said.vectors.into_iter());
-    let mut surprise = said.surprise.into_iter();
+    let mut readings = said.readings.into_iter();
     for task in tasks {
         let rows = task.asked.rows();
         let part = Said {
             probabilities: probabilities.by_ref().take(rows).collect(),
-            surprise: surprise.by_ref().take(rows).collect(),
+            readings: readings.by_ref().take(rows).collect(),
             vectors: vectors.by_ref().take(rows).collect(),
         };
         let _ = task.answer.send(Ok(part)); // who gave up waiting needs no answer

@@ -195,7 +195,7 @@ impl Worker {
         Ok(serving)
     }
 
-    /// Whether the surprise of this request is to be computed: one request in so many.
+    /// Whether the histories of this request are to be looked at: one request in so many.
     fn is_looked_at(&self) -> bool {
         let every = self.context.config.worker.surprise_one_in;
         every > 0 && self.asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(every)
@@ -229,7 +229,7 @@ impl Worker {
         let Question { asked, features, statuses, now } = question;
         let reads = serving.servable.learned.reader().is_some();
         let looked = reads && self.is_looked_at();
-        let wants = if looked { Wants::Surprise } else { Wants::Probabilities };
+        let wants = if looked { Wants::Readings } else { Wants::Probabilities };
         let said = coming.ask(asked, wants).await?;
         let cutoff = domain::Cutoff(now);
         let predictions: Vec<_> =
@@ -239,7 +239,7 @@ impl Worker {
         self.metrics.predictions.with_label_values(&[model, &version]).inc_by(predictions.len() as u64);
         let mut features = prediction_log::with_statuses(features, &statuses);
         if reads {
-            features = prediction_log::with_surprise(features, &said.surprise);
+            features = crate::reading::with_readings(features, &serving.servable, &said.readings);
         }
         if self.log.add((model.to_owned(), serving.version), features, predictions)? {
             self.log.flush().await?;

@@ -12,6 +12,7 @@ mod plots;
 mod reference;
 #[cfg(test)]
 mod tests;
+mod together;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,6 +28,7 @@ use crate::Error;
 pub use page::page;
 pub use reference::{Reference, ReferenceColumn};
 pub use statistics::rule::{Settings as Bounds, Verdict as ColumnVerdict};
+pub use together::Together;
 
 /// One test that a verdict rests on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -94,6 +96,9 @@ pub struct Report {
     pub verdict: ColumnVerdict,
     /// The columns: the reference's in its order, then those that are new.
     pub columns: Vec<ColumnReport>,
+    /// The columns of numbers taken together, if that was asked for and there is something to see.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub together: Option<Together>,
 }
 
 /// Compares a Parquet file with another, or with the kept profiles of one; columns are read one at a time by `threads`
@@ -118,6 +123,7 @@ pub fn compare(reference: &Path, current: &Path, bounds: Bounds, threads: usize)
         rows_current: current.rows(),
         verdict: columns.iter().map(|column| column.verdict).max().unwrap_or(ColumnVerdict::Ok),
         columns,
+        together: None,
     })
 }
 

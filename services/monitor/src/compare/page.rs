@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::plots::{bars, escaped};
-use super::{ColumnReport, ColumnVerdict, Report};
+use super::{ColumnReport, ColumnVerdict, Report, Together};
 
 const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1b2230}\
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}td,th{padding:.3rem .6rem;text-align:left;\
@@ -26,6 +26,9 @@ pub fn page(report: &Report) -> String {
         report.bounds.alpha
     );
     overview(&mut page, report);
+    if let Some(together) = &report.together {
+        in_words(&mut page, together);
+    }
     let mut columns: Vec<&ColumnReport> = report.columns.iter().collect();
     columns.sort_by_key(|column| std::cmp::Reverse(column.verdict));
     columns.into_iter().for_each(|column| section(&mut page, column));
@@ -48,6 +51,22 @@ fn overview(page: &mut String, report: &Report) {
         );
     }
     page.push_str("</tbody></table>");
+}
+
+fn in_words(page: &mut String, together: &Together) {
+    let _ = write!(
+        page,
+        "<section><h2>{} columns of numbers together · {}</h2><p>A classifier tells current rows from the reference's with an \
+         AUC of {:.4} [{:.4}, {:.4}]; 0.5 is not at all. Rows lie {:.4} standard deviations from the reference's principal \
+         components, those of the reference {:.4}.</p></section>",
+        together.columns,
+        verdict(together.verdict),
+        together.domain_classifier_auc,
+        together.auc_low,
+        together.auc_high,
+        together.reconstruction_error_current,
+        together.reconstruction_error_reference
+    );
 }
 
 fn verdict(verdict: ColumnVerdict) -> &'static str {

@@ -225,3 +225,34 @@ fn ten_thousand_columns_are_a_report_of_ten_thousand_columns() {
         compare(&files.write("r", rows(40.0)), &files.write("c", rows(40.0)), Bounds::default(), 2).unwrap();
     assert_eq!((report.columns.len(), report.verdict), (10_000, ColumnVerdict::Ok));
 }
+
+#[test]
+fn columns_that_only_go_together_otherwise_are_seen_when_they_are_looked_at_together() {
+    let files = Files::new();
+    let pair = |seed: u64, along: f64| {
+        let (x, noise) = (numbers(seed, 4_000, |x, _| x), numbers(seed + 1, 4_000, |x, _| x));
+        let (Values::Number(x), Values::Number(noise)) = (x, noise) else { unreachable!("they are numbers") };
+        let across = (1.0 - along * along).sqrt();
+        let y = x.iter().zip(&noise).map(|(x, noise)| along * x + across * noise).collect();
+        vec![("x", Values::Number(x)), ("y", Values::Number(y))]
+    };
+    let reference = files.write("reference", pair(1, 0.8));
+    let found = |current: PathBuf| {
+        let mut report = compare(&reference, &current, Bounds::default(), 1).unwrap();
+        assert!(report.columns.iter().all(|column| column.verdict == ColumnVerdict::Ok), "no column moved");
+        assert!(report.together.is_none(), "nobody asked");
+        report.look_together(&reference, &current).unwrap();
+        (report.verdict, report.together.unwrap())
+    };
+    let (verdict, same) = found(files.write("same", pair(11, 0.8)));
+    assert_eq!((verdict, same.verdict, same.columns), (ColumnVerdict::Ok, ColumnVerdict::Ok, 2));
+    let (verdict, turned) = found(files.write("turned", pair(21, -0.8)));
+    assert_eq!((verdict, turned.verdict), (ColumnVerdict::Drift, ColumnVerdict::Drift));
+    assert!(turned.auc_low > 0.7, "{turned:?}");
+    assert!(turned.reconstruction_error_current > 1.5 * turned.reconstruction_error_reference, "{turned:?}");
+
+    let few = files.write("few", vec![("x", numbers(1, 5, |x, _| x)), ("y", numbers(2, 5, |x, _| x))]);
+    let mut report = compare(&reference, &few, Bounds::default(), 1).unwrap();
+    report.look_together(&reference, &few).unwrap();
+    assert!(report.together.is_none());
+}

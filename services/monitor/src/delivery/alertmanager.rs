@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use domain::definitions::Channel;
 use serde::Serialize;
 
 use super::message::Message;
@@ -92,9 +93,14 @@ fn annotations(message: &Message) -> BTreeMap<&'static str, String> {
 
 impl Sender {
     /// Posts alerts to the Alertmanager at `address`.
-    pub(super) async fn alerts(&self, address: &str, alerts: &[Alert]) -> Result<(), Trouble> {
+    pub(super) async fn alerts(
+        &self,
+        channel: &Channel,
+        address: &str,
+        alerts: &[Alert],
+    ) -> Result<(), Trouble> {
         let address = format!("{}/api/v2/alerts", address.trim_end_matches('/'));
-        post(self.http.post(address).json(alerts)).await
+        post(self.client(channel).await?.post(address).json(alerts)).await
     }
 }
 

@@ -1,12 +1,14 @@
 //! Mail: the same words as text and as HTML, with a picture of what moved.
 
 use chrono::{DateTime, Utc};
-use domain::definitions::{Email, MailTls};
+use domain::definitions::{Channel, Email, MailTls};
 use lettre::message::header::ContentType;
 use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
 use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::Tls;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 
+use super::authority::of_mail_server;
 use super::message::Message;
 use super::{Again, PATIENCE, Parcel, Sender, Trouble};
 use crate::picture;
@@ -18,13 +20,18 @@ type Transport = AsyncSmtpTransport<Tokio1Executor>;
 
 impl Sender {
     /// Hands the message to the mail server.
-    pub(super) async fn mail(&self, settings: &Email, parcel: Parcel<'_>) -> Result<(), Trouble> {
+    pub(super) async fn mail(
+        &self,
+        channel: &Channel,
+        settings: &Email,
+        parcel: Parcel<'_>,
+    ) -> Result<(), Trouble> {
         let mail = mail(settings, parcel)?;
         let credentials = match (&settings.user, &settings.password_env) {
             (Some(user), Some(variable)) => Some(Credentials::new(user.clone(), self.secret(variable)?)),
             _ => None,
         };
-        transport(settings, credentials)?.send(mail).await.map_err(|error| {
+        transport(channel, settings, credentials).await?.send(mail).await.map_err(|error| {
             let again = if error.is_permanent() { Again::Unlikely } else { Again::Later };
             let causes = service_kit::problem::causes(&error);
             Trouble { why: format!("the mail server: {error} {causes}").trim_end().to_owned(), again }
@@ -33,12 +40,16 @@ impl Sender {
     }
 }
 
-fn transport(settings: &Email, credentials: Option<Credentials>) -> Result<Transport, Trouble> {
-    let unfit = |error: lettre::transport::smtp::Error| Trouble::later(format!("the mail server: {error}"));
+async fn transport(
+    channel: &Channel,
+    settings: &Email,
+    credentials: Option<Credentials>,
+) -> Result<Transport, Trouble> {
+    let plain = Transport::builder_dangerous(&settings.host);
     let (builder, port) = match settings.tls {
-        MailTls::StartTls => (Transport::starttls_relay(&settings.host).map_err(unfit)?, 587),
-        MailTls::Tls => (Transport::relay(&settings.host).map_err(unfit)?, 465),
-        MailTls::None => (Transport::builder_dangerous(&settings.host), 25),
+        MailTls::StartTls => (plain.tls(Tls::Required(of_mail_server(channel, &settings.host).await?)), 587),
+        MailTls::Tls => (plain.tls(Tls::Wrapper(of_mail_server(channel, &settings.host).await?)), 465),
+        MailTls::None => (plain, 25),
     };
     let builder = builder.port(settings.port.unwrap_or(port)).timeout(Some(PATIENCE));
     Ok(match credentials {

@@ -4,6 +4,7 @@
 //! (`courier`), what is told at all (`incidents`). Secrets come from the environment, for the moment of the sending.
 
 pub(crate) mod alertmanager;
+mod authority;
 pub(crate) mod courier;
 mod email;
 pub(crate) mod message;
@@ -79,13 +80,7 @@ impl Sender {
     /// If the machine's certificates cannot be read.
     pub(crate) fn new(secrets: Secrets) -> Result<Self, reqwest::Error> {
         rustls::crypto::ring::default_provider().install_default().ok(); // another service may have done so
-        let http = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(3))
-            .timeout(PATIENCE)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("foretime/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self { http, secrets })
+        Ok(Self { http: http().build()?, secrets })
     }
 
     /// Asks the receiver of `channel` to take a message.
@@ -96,10 +91,10 @@ impl Sender {
             Some(Target::Webhook(address)) => self.webhook(channel, address, parcel).await,
             Some(Target::Alertmanager(address)) => {
                 let alerts = [alertmanager::Alert::of(parcel.message, channel.resend_seconds, parcel.now)];
-                self.alerts(address, &alerts).await
+                self.alerts(channel, address, &alerts).await
             }
-            Some(Target::Slack(variable)) => self.slack(variable, parcel).await,
-            Some(Target::Email(settings)) => self.mail(settings, parcel).await,
+            Some(Target::Slack(variable)) => self.slack(channel, variable, parcel).await,
+            Some(Target::Email(settings)) => self.mail(channel, settings, parcel).await,
             None => Err(Trouble::unlikely("it names no way to deliver, or several")),
         };
         sent.map_err(|trouble| trouble.at(channel))
@@ -119,8 +114,17 @@ impl Sender {
         address: &str,
         alerts: &[alertmanager::Alert],
     ) -> Result<(), Refusal> {
-        self.alerts(address, alerts).await.map_err(|trouble| trouble.at(channel))
+        self.alerts(channel, address, alerts).await.map_err(|trouble| trouble.at(channel))
     }
+}
+
+/// What all HTTP receivers have in common: no redirects are followed, and nobody is waited for for long.
+fn http() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .connect_timeout(Duration::from_secs(3))
+        .timeout(PATIENCE)
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("foretime/", env!("CARGO_PKG_VERSION")))
 }
 
 /// A refusal before it is known whose.

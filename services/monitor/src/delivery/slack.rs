@@ -1,5 +1,6 @@
 //! Slack: a text for notifications, blocks for the channel.
 
+use domain::definitions::Channel;
 use serde_json::{Value, json};
 
 use super::message::Message;
@@ -7,12 +8,17 @@ use super::{Parcel, Sender, Trouble, post};
 
 impl Sender {
     /// Posts to the incoming webhook whose address the environment variable holds.
-    pub(super) async fn slack(&self, variable: &str, parcel: Parcel<'_>) -> Result<(), Trouble> {
+    pub(super) async fn slack(
+        &self,
+        channel: &Channel,
+        variable: &str,
+        parcel: Parcel<'_>,
+    ) -> Result<(), Trouble> {
         let address = self.secret(variable)?;
         if !address.starts_with("http") {
             return Err(Trouble::later(format!("${variable} holds no address that begins with `http`")));
         }
-        post(self.http.post(address).json(&document(parcel.message))).await
+        post(self.client(channel).await?.post(address).json(&document(parcel.message))).await
     }
 }
 

@@ -19,7 +19,8 @@ impl Sender {
         let body = parcel.message.to_json();
         let (timestamp, delivery) = (parcel.now.timestamp().to_string(), parcel.id.to_string());
         let mut request = self
-            .http
+            .client(channel)
+            .await?
             .post(address)
             .header("content-type", "application/json")
             .header("idempotency-key", &delivery)
