@@ -306,7 +306,7 @@ async fn types_that_are_none_or_stand_where_they_cannot_are_refused_by_file_and_
         ("decimal(38,9)", "decimal(39,9)", "`decimal(39,9)`"),
         ("vector(3)", "vector(0)", "`vector(0)`"),
         ("item = \"integer\"", "item = \"int32\"", "keys are texts or integers"),
-        ("column = \"price\"", "column = \"embedding\"", "no window can aggregate"),
+        ("column = \"price\"", "column = \"embedding\"", "has no `sum`"),
         ("now__price > 100", "now__embedding > 100", "vector"),
     ] {
         let (status, detail) = change(&platform, from, to).await;
