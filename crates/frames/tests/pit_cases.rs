@@ -9,12 +9,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
 };
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type};
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use frames::as_of::{Answer, Rule, Status, latest};
-use frames::files::read_parquet;
 use frames::groups::{Groups, Moments, Question, WHENEVER_LEARNED};
 use frames::keys::Keys;
 use frames::plain_join::{Knowledge, Options, View, join};
@@ -165,11 +168,21 @@ impl Case {
             "{}",
             self.name
         );
-        let joined = read_parquet(&out).unwrap();
-        let (values, statuses) = (joined.numbers("w__x").unwrap(), joined.column("w__status").unwrap());
-        let value = |row: usize| (!values[row].is_nan()).then_some(values[row]);
-        Ok((0..joined.rows()).map(|row| (value(row), statuses.text_at(row).unwrap().to_owned())).collect())
+        Ok(answers(&out))
     }
+}
+
+/// Values and statuses of a joined file, as Arrow reads it: a frame would refuse the least integer among the keys.
+fn answers(path: &Path) -> Got {
+    let reader =
+        ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap().build().unwrap();
+    let of_batch = |batch: RecordBatch| -> Got {
+        let column = |name: &str, kind| cast(batch.column_by_name(name).unwrap(), &kind).unwrap();
+        let (values, statuses) = (column("w__x", DataType::Float64), column("w__status", DataType::Utf8));
+        let statuses = statuses.as_string::<i32>().iter().map(|status| status.unwrap().to_owned());
+        values.as_primitive::<Float64Type>().iter().zip(statuses).collect()
+    };
+    reader.flat_map(|batch| of_batch(batch.unwrap())).collect()
 }
 
 /// The key columns of features or labels as Arrow holds them, in which the least integer is an integer like any other.
