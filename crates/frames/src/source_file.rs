@@ -7,9 +7,7 @@ use std::path::Path;
 
 use arrow::array::RecordBatch;
 use domain::definitions::{Source, ValueType, reads_as};
-use polars::prelude::{
-    AnyValue, DataFrame, DataType, LazyFrame, PlRefPath, ScanArgsParquet, Series, TimeUnit,
-};
+use polars::prelude::{AnyValue, DataFrame, DataType, ParquetReader, SerReader, Series, TimeUnit};
 
 use domain::expression::{Bound, Expression};
 
@@ -209,12 +207,9 @@ fn narrowed(name: &str, values: &Values, kind: ValueType) -> Result<Values, Erro
 
 /// All columns of a Parquet file.
 pub(crate) fn scan(path: &Path, rounding: Rounding) -> Result<Frame, Error> {
-    std::fs::metadata(path).map_err(Error::file(path))?;
+    let file = std::fs::File::open(path).map_err(Error::file(path))?;
     let unreadable = |error: polars::error::PolarsError| Error::unreadable("Parquet file", error);
-    let text = path.to_string_lossy();
-    let frame = LazyFrame::scan_parquet(PlRefPath::new(text.as_ref()), ScanArgsParquet::default())
-        .and_then(LazyFrame::collect)
-        .map_err(unreadable)?;
+    let frame = ParquetReader::new(file).finish().map_err(unreadable)?;
     from_polars(&frame, rounding)
 }
 
