@@ -39,6 +39,8 @@ impl Ask {
 pub(crate) struct Load {
     pub(crate) connections: usize,
     pub(crate) span: Duration,
+    /// Requests a second, shared by the connections; as fast as they are answered if not said.
+    pub(crate) rate: Option<f64>,
 }
 
 /// What it took.
@@ -74,9 +76,13 @@ impl Load {
     pub(crate) async fn run(&self, server: &Server, ask: &Ask) -> Measured {
         let (cpu, began) = (server.cpu_ms(), Instant::now());
         let mut connections = tokio::task::JoinSet::new();
-        for _ in 0..self.connections {
+        for number in 0..self.connections {
             let (url, body, span) = (server.url(&ask.path), ask.body.clone(), self.span);
-            connections.spawn(async move { connection(&url, body, span).await });
+            let pace = self.rate.map(|rate| Pace {
+                first: began + Duration::from_secs_f64(number as f64 / rate),
+                between: Duration::from_secs_f64(self.connections as f64 / rate),
+            });
+            connections.spawn(async move { connection(&url, body, span, pace).await });
         }
         let mut took: Vec<f64> = connections.join_all().await.concat();
         let (seconds, cpu) = (began.elapsed().as_secs_f64(), server.cpu_ms() - cpu);
@@ -91,8 +97,23 @@ impl Load {
     }
 }
 
+/// When a client's requests are due.
+struct Pace {
+    first: Instant,
+    between: Duration,
+}
+
+impl Pace {
+    /// Waits until a request is due, and answers that moment: a request that is sent late has been waiting since then.
+    async fn due(&self, number: u32) -> Instant {
+        let due = self.first + self.between * number;
+        tokio::time::sleep_until(due.into()).await;
+        due
+    }
+}
+
 /// One client with one connection; answers how long each request took, in milliseconds.
-async fn connection(url: &str, body: Option<Body>, span: Duration) -> Vec<f64> {
+async fn connection(url: &str, body: Option<Body>, span: Duration, pace: Option<Pace>) -> Vec<f64> {
     let client =
         reqwest::Client::builder().pool_max_idle_per_host(1).build().expect("a plain client can be made");
     let (began, mut took) = (Instant::now(), Vec::new());
@@ -104,7 +125,10 @@ async fn connection(url: &str, body: Option<Body>, span: Duration) -> Vec<f64> {
                 .header("content-type", "application/json")
                 .body(body(NUMBER.fetch_add(1, Ordering::Relaxed)).to_string()),
         };
-        let asked = Instant::now();
+        let asked = match &pace {
+            None => Instant::now(),
+            Some(pace) => pace.due(took.len() as u32).await,
+        };
         let answer = request.send().await.expect("the server answers");
         let status = answer.status();
         let text = answer.bytes().await.expect("the answer arrives");

@@ -22,6 +22,8 @@ const PAGE: i64 = 100;
 const SPAN: Duration = Duration::from_secs(3);
 /// How many connections ask at once.
 const CONNECTIONS: usize = 16;
+/// Searches a second where the rate is held: some nine times what MLflow's server can answer.
+const PACED: f64 = 150.0;
 /// What goes up and down, in bytes.
 const LARGE: u64 = 1 << 30;
 
@@ -97,8 +99,9 @@ async fn asks(server: &Server) -> Vec<Ask> {
     let params = (0..10).map(|n| json!({ "key": format!("p{n}"), "value": "v" }));
     let (metrics, params): (Vec<Value>, Vec<Value>) = (metrics.collect(), params.collect());
     server.post("runs/log-batch", json!({ "run_id": run_id, "metrics": metrics, "params": params })).await;
-    let many = Load { connections: CONNECTIONS, span: SPAN };
-    let one = Load { connections: 1, span: SPAN };
+    let many = Load { connections: CONNECTIONS, span: SPAN, rate: None };
+    let one = Load { connections: 1, ..many.clone() };
+    let paced = Load { rate: Some(PACED), ..many.clone() };
     let search = json!({
         "experiment_ids": [server.experiment],
         "filter": "metrics.m > 0.1 and params.p = '3'",
@@ -107,6 +110,7 @@ async fn asks(server: &Server) -> Vec<Ask> {
     let mut last = search.clone();
     last["page_token"] = token_of_page(server, &search, 50).await;
     let (logged, batched) = (run_id.clone(), run_id.clone());
+    let (first, fiftieth) = (search.clone(), last.clone());
     vec![
         Ask::get("get model", &many, "registered-models/get?name=m"),
         Ask::get("get model, 1 connection", &one, "registered-models/get?name=m"),
@@ -137,6 +141,8 @@ async fn asks(server: &Server) -> Vec<Ask> {
         ),
         Ask::post("search runs, 1st page", &many, "runs/search", move |_| search.clone()),
         Ask::post("search runs, 50th page", &many, "runs/search", move |_| last.clone()),
+        Ask::post("1st page, 150 a second", &paced, "runs/search", move |_| first.clone()),
+        Ask::post("50th page, 150 a second", &paced, "runs/search", move |_| fiftieth.clone()),
     ]
 }
 
