@@ -224,9 +224,10 @@ fn apply(function: Function, values: &[Values], rows: usize) -> Result<Column, S
             });
             Column::Values(Number(minutes.collect()))
         }
-        (Function::MinuteOfDay | Function::Weekday | Function::Month, [Time(times), zone @ Text(..)]) => {
-            calendar(function, times, zone.text_at(0).unwrap_or("UTC"))?
-        }
+        (
+            Function::MinuteOfDay | Function::Weekday | Function::Month | Function::Year,
+            [Time(times), zone @ Text(..)],
+        ) => calendar(function, times, zone.text_at(0).unwrap_or("UTC"))?,
         _ => return Err(format!("`{}` does not take these", function.name())),
     })
 }
@@ -262,7 +263,8 @@ fn calendar(function: Function, times: &[i64], zone: &str) -> Result<Column, Str
         match function {
             Function::MinuteOfDay => f64::from(local.hour() * 60 + local.minute()),
             Function::Weekday => f64::from(local.weekday().num_days_from_monday()),
-            _ => f64::from(local.month()),
+            Function::Month => f64::from(local.month()),
+            _ => f64::from(local.year()),
         }
     };
     Ok(Column::Values(Values::Number(times.iter().map(part).collect())))
@@ -299,6 +301,9 @@ mod tests {
     fn the_calendar_follows_the_zone_and_its_summer_time() {
         let minutes = evaluate("minute_of_day(t, \"America/New_York\")", &frame()).unwrap();
         assert!(matches!(&minutes, Values::Number(m) if m[0] == 360.0 && m[2].is_nan()));
+        let new_year =
+            evaluate("year(time(\"2014-01-01T04:59:00Z\"), \"America/New_York\")", &frame()).unwrap();
+        assert!(matches!(&new_year, Values::Number(years) if years[0] == 2013.0));
     }
 
     #[test]

@@ -336,12 +336,13 @@ impl Cluster {
     }
 }
 
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 7] = [
     "listen_addresses=",
     "unix_socket_permissions=0700",
     "max_connections=100",
     "shared_buffers=128MB",
     "max_wal_size=2GB",
+    "random_page_cost=1.1", // what is asked for often lies in memory, and nothing here turns on a spindle
     "log_min_messages=warning",
 ];
 

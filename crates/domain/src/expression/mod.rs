@@ -103,6 +103,8 @@ pub enum Function {
     Weekday,
     /// `month(t, zone)`: 1–12.
     Month,
+    /// `year(t, zone)`.
+    Year,
     /// `time("2013-01-01T00:00:00Z")`: a constant instant.
     Time,
 }
@@ -125,6 +127,7 @@ impl Function {
         ("minute_of_day", Self::MinuteOfDay),
         ("weekday", Self::Weekday),
         ("month", Self::Month),
+        ("year", Self::Year),
         ("time", Self::Time),
     ];
 

@@ -146,8 +146,10 @@ fn call(function: Function, types: &[Type]) -> Result<Type, String> {
         }
         (Function::MinutesBetween, [Time, Time]) => Ok(Number),
         (Function::MinutesBetween, _) => Err(misfit("minutes_between(later, earlier)")),
-        (Function::MinuteOfDay | Function::Weekday | Function::Month, [Time, Text]) => Ok(Number),
-        (Function::MinuteOfDay | Function::Weekday | Function::Month, _) => {
+        (Function::MinuteOfDay | Function::Weekday | Function::Month | Function::Year, [Time, Text]) => {
+            Ok(Number)
+        }
+        (Function::MinuteOfDay | Function::Weekday | Function::Month | Function::Year, _) => {
             Err(misfit("f(time, \"America/New_York\")"))
         }
         (Function::Time, _) => Err(misfit("time(\"2013-01-01T00:00:00Z\")")),

@@ -1,7 +1,7 @@
 //! Shifts that come and go in a whole model: which column is named, how many messages there are, and how soon it is over.
 
 use crate::draws::Dice;
-use crate::model::{Month, Watched, watch};
+use crate::model::{Month, Watched, Watcher, watch};
 use crate::power::Kind;
 use crate::world::{Law, Shift, laws};
 
@@ -21,6 +21,8 @@ pub(crate) struct Told {
     pub(crate) messages: f64,
     /// Hours from the shift's end to the incident's, the median.
     pub(crate) over_after: Option<usize>,
+    /// Hours from the shift's beginning to the incident's, the median.
+    pub(crate) delay: Option<usize>,
 }
 
 /// The column that a kind of shift happens to.
@@ -34,11 +36,13 @@ fn place(kind: &Kind) -> usize {
     laws().iter().position(|(name, _)| *name == wanted).expect("the model has such a column")
 }
 
+/// `watchers` makes the one that looks at the model of a number.
 pub(crate) fn told(
     kind: &Kind,
     mean: u64,
     runs: usize,
     models: &mut [Vec<Watched>],
+    watchers: &dyn Fn(usize) -> Box<dyn Watcher>,
     dice: &mut Dice,
 ) -> Told {
     let (hit, shift) = (place(kind), kind.shifts[kind.asked.unwrap_or(1)]);
@@ -47,12 +51,14 @@ pub(crate) fn told(
         if on { shift } else { Shift::default() }
     };
     let mut told = Told { episodes: runs, ..Told::default() };
-    let mut over = vec![];
+    let (mut over, mut delays) = (vec![], vec![]);
     for run in 0..runs {
         let model = run % models.len();
-        let month = watch(&mut models[model], BEFORE + LASTS + AFTER, mean, &at, dice);
-        if month.opened.iter().any(|hour| (BEFORE..BEFORE + LASTS).contains(hour)) {
+        let hours = BEFORE + LASTS + AFTER;
+        let month = watch(&mut models[model], hours, mean, &at, watchers(model).as_mut(), dice);
+        if let Some(hour) = month.opened.iter().find(|hour| (BEFORE..BEFORE + LASTS).contains(*hour)) {
             told.seen += 1;
+            delays.push(hour + 1 - BEFORE);
             count(&mut told, &month, hit);
             over.extend(
                 month
@@ -67,9 +73,13 @@ pub(crate) fn told(
     let seen = told.seen.max(1) as f64;
     (told.first, told.among_three, told.messages) =
         (told.first / seen, told.among_three / seen, told.messages / seen);
-    over.sort_unstable();
-    told.over_after = (!over.is_empty()).then(|| over[over.len() / 2]);
+    (told.over_after, told.delay) = (median(over), median(delays));
     told
+}
+
+fn median(mut hours: Vec<usize>) -> Option<usize> {
+    hours.sort_unstable();
+    hours.get(hours.len() / 2).copied()
 }
 
 fn count(told: &mut Told, month: &Month, hit: usize) {

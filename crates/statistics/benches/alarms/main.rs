@@ -1,7 +1,9 @@
 //! The alarm ledger: what the rule of `statistics::rule` calls drift in worlds whose truth is known. Deterministic.
 //!
-//! `cargo bench -p statistics --bench alarms -- [--quick] [--out FILE]`: writes the ledger as Markdown; about ten minutes.
+//! `cargo bench -p statistics --bench alarms -- [--quick] [--out FILE]`: writes the ledger as Markdown; some twenty minutes. `--months
+//! ROWS MONTHS` prints what becomes of so many quiet months with so many rows an hour.
 
+mod alike;
 mod coverage;
 mod draws;
 mod episodes;
@@ -27,7 +29,7 @@ pub(crate) struct Effort {
 }
 
 const WHOLE: Effort = Effort {
-    months: [(500, 200), (5_000, 40), (50_000, 4)],
+    months: [(500, 200), (5_000, 40), (50_000, 20)],
     runs: [(500, 1_000), (5_000, 500), (50_000, 100)],
     episodes: 10,
     intervals: 1_000,
@@ -42,11 +44,17 @@ const QUICK: Effort = Effort {
 
 fn main() -> std::io::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
+    if let Some(months) = arguments.iter().position(|argument| argument == "--months") {
+        let [mean, months] =
+            [1, 2].map(|next| arguments[months + next].parse().expect("`--months ROWS MONTHS`"));
+        println!("{}", report::months(&[(mean, months as usize)]));
+        return Ok(());
+    }
     let effort = if arguments.iter().any(|argument| argument == "--quick") { QUICK } else { WHOLE };
     let mut ledger = String::from(report::HEAD);
     std::thread::scope(|scope| {
         let parts = [
-            scope.spawn(|| report::months(&effort)),
+            scope.spawn(|| report::months(&effort.months)),
             scope.spawn(|| {
                 [report::power(&effort), report::episodes(&effort), report::coverage(&effort)].concat()
             }),

@@ -62,6 +62,39 @@ pub(crate) struct Seen {
     pub(crate) drift: bool,
 }
 
+/// Looks at all columns, hour by hour.
+pub(crate) trait Watcher {
+    /// What they say of the hour `now`, one window a column.
+    fn hour(&mut self, all: &[Watched], windows: &[ColumnProfile], now: usize) -> Hour;
+}
+
+/// What was seen in an hour.
+pub(crate) struct Hour {
+    pub(crate) bad: bool,
+    /// How much speaks for each column having moved.
+    pub(crate) weights: Vec<f64>,
+    /// The columns whose window alone was called drifted.
+    pub(crate) drifted: Vec<bool>,
+}
+
+/// The rule, which remembers what it saw.
+#[derive(Default)]
+pub(crate) struct Rule {
+    evidence: Vec<Evidence>,
+}
+
+impl Watcher for Rule {
+    fn hour(&mut self, all: &[Watched], windows: &[ColumnProfile], now: usize) -> Hour {
+        self.evidence.resize_with(all.len(), Evidence::default);
+        let looks = all.iter().zip(windows).zip(&mut self.evidence);
+        let seen: Vec<Seen> =
+            looks.map(|((watched, window), evidence)| look(watched, window, now, evidence)).collect();
+        let weights: Vec<f64> = seen.iter().map(|seen| seen.log_e).collect();
+        let bad = kept(&weights, Settings::default().alpha).expect("logs are numbers").contains(&true);
+        Hour { bad, weights, drifted: seen.iter().map(|seen| seen.drift).collect() }
+    }
+}
+
 /// What a model's month came to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Month {
@@ -85,30 +118,28 @@ pub(crate) fn watch(
     hours: usize,
     mean: u64,
     shift: &dyn Fn(usize, usize) -> Shift,
+    watcher: &mut dyn Watcher,
     dice: &mut Dice,
 ) -> Month {
     let volume = volume(mean);
-    let mut evidence = vec![Evidence::default(); all.len()];
     let mut month = Month { drifted: vec![0; all.len()], ..Month::default() };
     let mut incident = Incident::default();
     for hour in 0..hours {
         let now = HISTORY * 24 + hour;
-        let mut seen = Vec::with_capacity(all.len());
+        let mut windows = Vec::with_capacity(all.len());
         for (place, watched) in all.iter_mut().enumerate() {
             if now.is_multiple_of(24) {
                 watched.column.new_day(dice);
             }
-            let window = watched.column.hour(now, volume(now), shift(place, hour), dice);
-            seen.push(look(watched, &window, now, &mut evidence[place]));
-            month.drifted[place] += u64::from(seen[place].drift);
+            windows.push(watched.column.hour(now, volume(now), shift(place, hour), dice));
         }
+        let Hour { bad, weights, drifted } = watcher.hour(all, &windows, now);
+        month.drifted.iter_mut().zip(drifted).for_each(|(sum, drifted)| *sum += u64::from(drifted));
         month.hours += 1;
-        let log_e: Vec<f64> = seen.iter().map(|seen| seen.log_e).collect();
-        let bad = kept(&log_e, Settings::default().alpha).expect("logs are numbers").contains(&true);
         incident.after(bad, hour, &mut month);
         if month.ranking.is_empty() && !month.opened.is_empty() {
             let mut ranking: Vec<usize> = (0..all.len()).collect();
-            ranking.sort_by(|&one, &other| log_e[other].total_cmp(&log_e[one]));
+            ranking.sort_by(|&one, &other| weights[other].total_cmp(&weights[one]));
             month.ranking = ranking;
         }
     }
@@ -116,7 +147,7 @@ pub(crate) fn watch(
 }
 
 #[derive(Default)]
-struct Incident {
+pub(crate) struct Incident {
     open: bool,
     bad: u32,
     good: u32,
@@ -124,7 +155,7 @@ struct Incident {
 }
 
 impl Incident {
-    fn after(&mut self, bad: bool, hour: usize, month: &mut Month) {
+    pub(crate) fn after(&mut self, bad: bool, hour: usize, month: &mut Month) {
         (self.bad, self.good) = if bad { (self.bad + 1, 0) } else { (0, self.good + 1) };
         if !self.open && self.bad >= CONFIRM {
             self.open = true;

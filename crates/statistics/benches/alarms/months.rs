@@ -1,7 +1,7 @@
 //! Months in which nothing happens.
 
 use crate::draws::Dice;
-use crate::model::{columns, watch};
+use crate::model::{Rule, columns, watch};
 use crate::world::Shift;
 
 /// Hours of a month.
@@ -24,7 +24,7 @@ pub(crate) fn quiet(mean: u64, months: usize) -> Quiet {
     for seed in 0..months as u64 {
         let mut dice = Dice::new(mean * 1_000_003 + seed);
         let mut all = columns(mean, &mut dice);
-        let month = watch(&mut all, MONTH, mean, &|_, _| Shift::default(), &mut dice);
+        let month = watch(&mut all, MONTH, mean, &|_, _| Shift::default(), &mut Rule::default(), &mut dice);
         let own = month.opened.len() - month.again;
         sum.incidents += own;
         sum.months_with_one += usize::from(own > 0);

@@ -14,7 +14,7 @@ use crate::world::{HISTORY, Shift, WEEK};
 const QUIET: usize = 2_000;
 
 /// The measures by name, with what a window gives.
-type Measures = Vec<(&'static str, f64)>;
+pub(crate) type Measures = Vec<(&'static str, f64)>;
 
 fn of_numbers(reference: &NumberProfile, window: &NumberProfile) -> Measures {
     let edges = reference.edges().as_slice();
@@ -55,7 +55,12 @@ fn of_levels(reference: &LevelProfile, window: &LevelProfile) -> Measures {
 fn measures(watched: &mut Watched, rows: u64, shift: Shift, dice: &mut Dice) -> Measures {
     let hour = HISTORY * 24 + (dice.uniform() * WEEK as f64) as usize;
     let window = watched.column.hour(hour, rows, shift, dice);
-    match (watched.yardstick.whole(), &window) {
+    of(watched, &window)
+}
+
+/// What each measure says of a window.
+pub(crate) fn of(watched: &Watched, window: &ColumnProfile) -> Measures {
+    match (watched.yardstick.whole(), window) {
         (ColumnProfile::Numbers(reference), ColumnProfile::Numbers(window)) => of_numbers(reference, window),
         (ColumnProfile::Levels(reference), ColumnProfile::Levels(window)) => of_levels(reference, window),
         _ => unreachable!("a column keeps its kind"),

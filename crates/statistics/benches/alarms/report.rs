@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
+use crate::alike::{Peer, thresholds};
 use crate::draws::Dice;
+use crate::episodes::Told;
 use crate::world::{Law, laws};
 use crate::{Effort, coverage as intervals, episodes as told, model, months as quiet, peers, power as cells};
 
@@ -22,14 +24,14 @@ fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
-pub(crate) fn months(effort: &Effort) -> String {
+pub(crate) fn months(months: &[(u64, usize)]) -> String {
     let mut text = String::from(
         "\n## Quiet months\n\nAsked: at most 0.2 false incidents a model-month.\n\n\
          | rows an hour | model-months | false incidents | a month | months with one | days with a message | column-windows called drifted |\n\
          |---|---|---|---|---|---|---|\n",
     );
     let mut by_law: Vec<(&str, u64, u64)> = vec![];
-    for &(mean, months) in &effort.months {
+    for &(mean, months) in months {
         if months == 0 {
             continue;
         }
@@ -131,29 +133,47 @@ fn followers(effort: &Effort, dice: &mut Dice) -> String {
 pub(crate) fn episodes(effort: &Effort) -> String {
     let mut text = String::from(
         "\n## Incidents\n\nA shift of the size that is asked for (else the middle one) lasts three days in one column of fifty. Messages: \
-         the ideal is 2, opened and resolved. Over after: hours from its end to the incident's, median.\n\n\
-         | shift | rows an hour | seen | its column first | among the first three | messages | over after |\n|---|---|---|---|---|---|---|\n",
+         the ideal is 2, opened and resolved. Delay: hours from its beginning to the incident's; over after: from its end to the incident's; \
+         medians. The peers' rows: their default measures of each hour against the whole reference, with thresholds by which quiet months \
+         open as few incidents as are allowed; they name no cause.\n\n\
+         | shift | rows an hour | by | seen | its column first | among the first three | delay | messages | over after |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
     );
     let mut dice = Dice::new(3);
     for mean in [500, 5_000] {
         let mut models: Vec<_> = (0..3).map(|_| model::columns(mean, &mut dice)).collect();
-        for kind in cells::kinds().iter().filter(|kind| kind.over == 0) {
-            let found = told::told(kind, mean, effort.episodes, &mut models, &mut dice);
-            writeln!(
-                text,
-                "| {} | {mean} | {} of {} | {} | {} | {:.2} | {} |",
-                kind.name,
-                found.seen,
-                found.episodes,
-                percent(found.first),
-                percent(found.among_three),
-                found.messages,
-                found.over_after.map_or_else(|| "–".to_owned(), |hours| hours.to_string()),
-            )
-            .expect("a string takes all");
+        let kinds = cells::kinds();
+        let at_once = || kinds.iter().filter(|kind| kind.over == 0);
+        for kind in at_once() {
+            let rule = |_| -> Box<dyn model::Watcher> { Box::new(model::Rule::default()) };
+            let found = told::told(kind, mean, effort.episodes, &mut models, &rule, &mut dice);
+            text.push_str(&episode(kind.name, mean, "this rule", &found));
+        }
+        for (name, peer) in Peer::ALL {
+            let (watchers, monthly) = thresholds(peer, mean, &mut models, &mut dice);
+            let by = format!("{name}, {monthly:.2} a quiet month");
+            for kind in at_once() {
+                let peers = |model: usize| -> Box<dyn model::Watcher> { Box::new(watchers[model].clone()) };
+                let found = told::told(kind, mean, effort.episodes, &mut models, &peers, &mut dice);
+                text.push_str(&episode(kind.name, mean, &by, &found));
+            }
         }
     }
     text
+}
+
+fn episode(shift: &str, mean: u64, by: &str, found: &Told) -> String {
+    let hours = |hours: Option<usize>| hours.map_or_else(|| "–".to_owned(), |hours| hours.to_string());
+    format!(
+        "| {shift} | {mean} | {by} | {} of {} | {} | {} | {} | {:.2} | {} |\n",
+        found.seen,
+        found.episodes,
+        percent(found.first),
+        percent(found.among_three),
+        hours(found.delay),
+        found.messages,
+        hours(found.over_after),
+    )
 }
 
 pub(crate) fn coverage(effort: &Effort) -> String {

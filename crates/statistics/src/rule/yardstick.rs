@@ -26,7 +26,8 @@ pub struct Yardstick {
     whole_slot: Slot,
     /// The share of independent values among the values.
     pub(super) worth: f64,
-    /// How far the days of the reference lie apart, by question: what each day of a month may differ by at level 0.001.
+    /// How far the days of the reference lie apart, by question: what each day of a month may differ by at level 0.001, in
+    /// the logit of its share.
     days: Vec<f64>,
 }
 
@@ -174,33 +175,40 @@ impl Yardstick {
         Slot { shares: shares.collect(), values, rows, terms: OnceLock::new() }
     }
 
-    /// A new day's share is foretold from the reference's days: t·s·√(1 + 1/N), s their standard deviation beyond what
-    /// sampling explains, N their number less what neighbours share.
+    /// A new day's share is foretold from the reference's days: t·s·√(1 + 1/k), s their standard deviation beyond what
+    /// sampling explains, k how many of them a season's share rests on.
     fn learn_days(&mut self, windows: &[(i64, usize, Answers)]) {
+        let mut seasons: std::collections::BTreeMap<usize, std::collections::BTreeSet<i64>> =
+            std::collections::BTreeMap::new();
+        for (day, slot, _) in windows {
+            seasons.entry(*slot).or_default().insert(*day);
+        }
+        let days = seasons.values().map(|days| days.len() as f64).sum::<f64>();
+        let of_a_season = days / (seasons.len() as f64).max(1.0);
         for (place, question) in self.questions.all.iter().enumerate() {
             if matches!(question.cause, Cause::Range) {
                 continue;
             }
             let days = self.residuals(place, question.cause, windows);
-            self.days[place] = foretold(&days);
+            self.days[place] = foretold(&days, of_a_season);
         }
     }
 
-    /// By day: how far the share lay from that of its seasons, and the variance that sampling explains.
+    /// By day: how far the logit of the share lay from those of its seasons, by one step of Newton's, and the variance that
+    /// sampling explains: η = Σ(yes − n·p) / Σ n·p·(1 − p), so that a day moves each of its seasons by η·p·(1 − p).
     fn residuals(&self, place: usize, cause: Cause, windows: &[(i64, usize, Answers)]) -> Vec<(f64, f64)> {
-        let mut days: std::collections::BTreeMap<i64, (f64, f64, f64)> = std::collections::BTreeMap::new();
+        let mut days: std::collections::BTreeMap<i64, (f64, f64)> = std::collections::BTreeMap::new();
         let worth = if cause == Cause::Missing { 1.0 } else { self.worth };
         for (day, slot, window) in windows {
             let n = window.trials(cause) as f64;
             let expected = self.slots[*slot].shares[place];
             let day = days.entry(*day).or_default();
             day.0 += window.yes[place] as f64 - n * expected;
-            day.1 += n * expected * (1.0 - expected) / worth.max(1e-9);
-            day.2 += n;
+            day.1 += n * expected * (1.0 - expected);
         }
         days.into_values()
-            .filter(|day| day.2 > 0.0)
-            .map(|(gap, variance, n)| (gap / n, variance / (n * n)))
+            .filter(|day| day.1 > 0.0)
+            .map(|(gap, known)| (gap / known, 1.0 / (known * worth.max(1e-9))))
             .collect()
     }
 
@@ -278,7 +286,7 @@ impl Yardstick {
             };
             // What the whole reference leaves open is shared by all windows, and so is no evidence.
             let open = if all > 0.0 { z * (expected * (1.0 - expected) / all).max(0.0).sqrt() } else { 1.0 };
-            let bound = cause.least(settings) + open + self.days[place];
+            let bound = cause.least(settings) + open + self.days[place] * expected * (1.0 - expected);
             Term { cause, expected, values, bound, bets: Bets::on(expected, bound) }
         };
         self.questions.all.iter().enumerate().map(term).collect()
@@ -290,8 +298,14 @@ fn share(yes: u64, trials: u64) -> f64 {
 }
 
 /// What each of thirty new days may differ by, all of them together at level 0.001, from days of `(deviation, variance by
-/// sampling)`.
-fn foretold(days: &[(f64, f64)]) -> f64 {
+/// sampling)` whose expectations are means over `of_a_season` of them.
+///
+/// A day of N deviates from a mean over k of them, itself among them, by σ²·(1 − 1/k), a new one by σ²·(1 + 1/k). Days that
+/// follow each other by ρ count as N·(1 − ρ)/(1 + ρ).
+///
+/// # Source
+/// The correlation's correction for few days: Kendall (1954), "Note on bias in the estimation of autocorrelation".
+fn foretold(days: &[(f64, f64)], of_a_season: f64) -> f64 {
     let count = days.len() as f64;
     if days.len() < 7 {
         return 0.0; // nothing is learned from less than a week
@@ -304,10 +318,12 @@ fn foretold(days: &[(f64, f64)]) -> f64 {
         return 0.0;
     }
     let neighbours = days.windows(2).map(|pair| (pair[0].0 - mean) * (pair[1].0 - mean)).sum::<f64>();
-    let correlation = (neighbours / (variance * (count - 1.0))).clamp(0.0, 0.9);
+    let correlation = neighbours / (variance * (count - 1.0));
+    let correlation = (correlation + (1.0 + 3.0 * correlation) / count).clamp(0.0, 0.9);
     let effective = (count * (1.0 - correlation) / (1.0 + correlation)).max(3.0);
-    let spread = (excess * effective / (effective - 1.0)).sqrt();
-    student_of_a_month(effective - 1.0) * spread * (1.0 + 1.0 / effective).sqrt()
+    let own = 1.0 / of_a_season.min(effective).max(2.0);
+    let spread = (excess / (1.0 - own)).sqrt();
+    student_of_a_month(effective * (1.0 - own)) * spread * (1.0 + own).sqrt()
 }
 
 /// The quantile of Student's law at 1 − 0.001/60, by Cornish and Fisher's expansion, which is too small for few `degrees`: at

@@ -201,6 +201,12 @@ pub(crate) async fn rows(
     search: &Search,
     selected: &str,
 ) -> Result<Vec<PgRow>, Error> {
+    if let Some(mut near) = statement::near(shape, project, search, selected)? {
+        let rows = near.build().fetch_all(&mut *conn).await?;
+        if rows.len() as i64 == search.limit {
+            return Ok(rows);
+        }
+    }
     let mut query = statement::page(shape, project, search, selected)?;
     Ok(query.build().persistent(false).fetch_all(conn).await?)
 }

@@ -28,6 +28,8 @@ pub struct Shape {
     pub(super) key: &'static str,
     /// The last of these is unique together with those before it.
     pub(super) tail: &'static [Tail],
+    /// Whether an index holds the rows of an experiment in that order.
+    pub(super) walks: bool,
     pub(super) tags: Child,
     pub(super) params: Option<Child>,
     pub(super) metrics: Option<Child>,
@@ -104,6 +106,7 @@ pub static RUNS: Shape = Shape {
     table: "runs",
     key: "it.run_id",
     tail: &[descending("it.start_ms"), ascending("it.run_id", "text")],
+    walks: true,
     attributes: &[
         listed("run_id", "it.run_id"),
         text("run_name", "it.name"),
@@ -129,6 +132,7 @@ pub static EXPERIMENTS: Shape = Shape {
     table: "experiments",
     key: "it.experiment_id::text",
     tail: &[descending("it.created_ms"), ascending("it.experiment_id", "bigint")],
+    walks: false,
     attributes: &[
         text("name", "it.name"),
         Attribute {
@@ -154,6 +158,7 @@ pub static MODELS: Shape = Shape {
     table: "registered_models",
     key: "it.name",
     tail: &[ascending("it.name", "text")],
+    walks: false,
     attributes: &[
         listed("name", "it.name"),
         order_only("creation_timestamp", "it.created_ms"),
@@ -175,6 +180,7 @@ pub static VERSIONS: Shape = Shape {
     table: "model_versions",
     key: "it.version || '/' || it.model",
     tail: &[ascending("it.model", "text"), descending("it.version")],
+    walks: false,
     attributes: &[
         listed("name", "it.model"),
         optional_listed("run_id", "it.run_id"),
@@ -198,6 +204,7 @@ pub static LOGGED_MODELS: Shape = Shape {
     table: "logged_models",
     key: "it.model_id",
     tail: &[descending("it.created_ms"), ascending("it.model_id", "text")],
+    walks: false,
     attributes: &[
         listed("name", "it.name"),
         listed("model_id", "it.model_id"),

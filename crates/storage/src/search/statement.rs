@@ -3,7 +3,7 @@
 
 use sqlx::{Postgres, QueryBuilder};
 
-use super::shapes::{Child, Shape};
+use super::shapes::{Child, Shape, Tail};
 use super::{Comparison, Condition, DatasetField, DatasetName, Lifecycle, Order, Search, Subject, Test};
 use crate::Error;
 
@@ -16,6 +16,13 @@ struct Key {
     sorts_as: &'static str,
     ascending: bool,
     nullable: bool,
+}
+
+impl Key {
+    /// Whether this is a key that breaks ties.
+    fn is((key, tail): (&Self, &Tail)) -> bool {
+        key.sql == tail.column && key.ascending == tail.ascending
+    }
 }
 
 impl Comparison {
@@ -49,11 +56,8 @@ pub(super) fn page(
 ) -> Result<QueryBuilder<Postgres>, Error> {
     let keys = keys(shape, &search.order);
     let mut query = QueryBuilder::new("select ");
-    query.push(selected).push(", array[");
-    for (number, key) in keys.iter().enumerate() {
-        query.push(if number == 0 { "(" } else { ", (" }).push(&key.sql).push(")::text");
-    }
-    query.push("] as ").push(PLACE).push(" from ").push(shape.table).push(" it");
+    push_selected(&mut query, &keys, selected);
+    query.push(" from ").push(shape.table).push(" it");
     for (number, order) in search.order.iter().enumerate() {
         push_join(&mut query, shape, number, order);
     }
@@ -61,16 +65,48 @@ pub(super) fn page(
     if let Some(after) = &search.after {
         push_after(&mut query, &keys, after)?;
     }
-    query.push(" order by ");
-    for (number, key) in keys.iter().enumerate() {
-        query.push(if number == 0 { "" } else { ", " }).push(&key.sql);
-        query.push(if key.ascending { " asc" } else { " desc" });
-        query.push(if key.nullable { " nulls last" } else { "" });
-    }
+    push_order(&mut query, &keys);
     // The number itself, not a parameter: Postgres plans a prepared statement once for all values, and would plan for a tenth of
     // the table if it did not know how few rows are wanted.
     query.push(" limit ").push(search.limit);
     Ok(query)
+}
+
+/// How many of the rows that come next in an index are tried before all are.
+const NEAR: i64 = 1_000;
+
+/// One page, if it is found among the next [`NEAR`] rows of the experiment by their index; `None` if the search has another order,
+/// other experiments or nothing to filter by.
+///
+/// Most pages are found there, and Postgres then neither plans for the values that were asked for nor guesses how many rows match:
+/// it walks the index and probes each row (`offset 0` keeps the probes where they stand).
+pub(super) fn near(
+    shape: &Shape,
+    project: &str,
+    search: &Search,
+    selected: &str,
+) -> Result<Option<QueryBuilder<Postgres>>, Error> {
+    let keys = keys(shape, &search.order);
+    let walks = shape.walks && keys.len() == shape.tail.len() && keys.iter().zip(shape.tail).all(Key::is);
+    let [_] = search.experiments.as_deref().unwrap_or_default() else { return Ok(None) };
+    if !walks || search.conditions.is_empty() || !search.datasets.is_empty() {
+        return Ok(None);
+    }
+    let mut query = QueryBuilder::new("select ");
+    push_selected(&mut query, &keys, selected);
+    query.push(" from (select * from ").push(shape.table).push(" it");
+    push_scope(&mut query, project, search);
+    if let Some(after) = &search.after {
+        push_after(&mut query, &keys, after)?;
+    }
+    push_order(&mut query, &keys);
+    query.push(" limit ").push(NEAR).push(") it where true");
+    for condition in &search.conditions {
+        push_condition(&mut query, shape, condition, &[], " offset 0");
+    }
+    push_order(&mut query, &keys);
+    query.push(" limit ").push(search.limit);
+    Ok(Some(query))
 }
 
 /// The number of rows on all pages.
@@ -79,6 +115,24 @@ pub(super) fn count(shape: &Shape, project: &str, search: &Search) -> QueryBuild
     query.push(shape.table).push(" it");
     push_where(&mut query, shape, project, search);
     query
+}
+
+/// What is selected of each row, and its place.
+fn push_selected(query: &mut QueryBuilder<Postgres>, keys: &[Key], selected: &str) {
+    query.push(selected).push(", array[");
+    for (number, key) in keys.iter().enumerate() {
+        query.push(if number == 0 { "(" } else { ", (" }).push(&key.sql).push(")::text");
+    }
+    query.push("] as ").push(PLACE);
+}
+
+fn push_order(query: &mut QueryBuilder<Postgres>, keys: &[Key]) {
+    query.push(" order by ");
+    for (number, key) in keys.iter().enumerate() {
+        query.push(if number == 0 { "" } else { ", " }).push(&key.sql);
+        query.push(if key.ascending { " asc" } else { " desc" });
+        query.push(if key.nullable { " nulls last" } else { "" });
+    }
 }
 
 /// The user's keys, then those of the shape that break ties.
@@ -155,7 +209,8 @@ fn push_measured_on(query: &mut QueryBuilder<Postgres>, datasets: &[DatasetName]
     query.push(")");
 }
 
-fn push_where(query: &mut QueryBuilder<Postgres>, shape: &Shape, project: &str, search: &Search) {
+/// Of which project, experiments and life stages.
+fn push_scope(query: &mut QueryBuilder<Postgres>, project: &str, search: &Search) {
     query.push(" where it.project = ").push_bind(project.to_owned());
     match search.experiments.as_deref() {
         None => {}
@@ -169,8 +224,12 @@ fn push_where(query: &mut QueryBuilder<Postgres>, shape: &Shape, project: &str, 
         Lifecycle::Deleted => drop(query.push(" and it.lifecycle_stage = 'deleted'")),
         Lifecycle::All | Lifecycle::None => {}
     }
+}
+
+fn push_where(query: &mut QueryBuilder<Postgres>, shape: &Shape, project: &str, search: &Search) {
+    push_scope(query, project, search);
     for condition in &search.conditions {
-        push_condition(query, shape, condition, &search.datasets);
+        push_condition(query, shape, condition, &search.datasets, "");
     }
     if let (Some(metrics), false) = (&shape.metrics, search.datasets.is_empty()) {
         query.push(" and exists (select 1 from ").push(metrics.table).push(" c where ").push(metrics.join);
@@ -179,7 +238,7 @@ fn push_where(query: &mut QueryBuilder<Postgres>, shape: &Shape, project: &str, 
     }
 }
 
-/// Rows behind a place: behind in the first key, or level in it and behind in the second, and so on.
+/// Rows behind a place.
 fn push_after(
     query: &mut QueryBuilder<Postgres>,
     keys: &[Key],
@@ -192,12 +251,30 @@ fn push_after(
             why: "it is of another search".to_owned(),
         });
     }
-    if let Some((first, Some(value))) = place.first().filter(|(first, _)| !first.nullable) {
-        // Says again what follows, in a form that an index can begin at.
-        query.push(" and ").push(&first.sql).push(if first.ascending { " >= " } else { " <= " });
-        push_value(query, first, value);
+    match place.split_first() {
+        Some(((first, Some(value)), rest)) if !first.nullable => {
+            // Not behind only if level with the first key and not behind in the rest: in this form an index can begin at the place,
+            // and Postgres does not guess twice how many rows lie behind it.
+            query.push(" and ").push(&first.sql).push(if first.ascending { " >= " } else { " <= " });
+            push_value(query, first, value);
+            query.push(" and not (");
+            push_level(query, first, Some(value));
+            query.push(" and not (");
+            push_behind_all(query, rest);
+            query.push("))");
+        }
+        _ => {
+            query.push(" and (");
+            push_behind_all(query, &place);
+            query.push(")");
+        }
     }
-    query.push(" and (false");
+    Ok(())
+}
+
+/// Behind in the first key, or level in it and behind in the second, and so on.
+fn push_behind_all(query: &mut QueryBuilder<Postgres>, place: &[(&Key, Option<&str>)]) {
+    query.push("false");
     for depth in 0..place.len() {
         query.push(" or (");
         for (key, value) in &place[..depth] {
@@ -207,8 +284,6 @@ fn push_after(
         push_behind(query, place[depth].0, place[depth].1);
         query.push(")");
     }
-    query.push(")");
-    Ok(())
 }
 
 /// Whether a value can be one of this key.
@@ -259,18 +334,21 @@ fn push_condition(
     shape: &Shape,
     condition: &Condition,
     datasets: &[DatasetName],
+    fence: &'static str,
 ) {
     let Condition { subject, test } = condition;
     query.push(if matches!(test, Test::Absent | Test::Lacks(_)) { " and not " } else { " and " });
     match subject {
         Subject::Attribute(attribute) => push_test(query, attribute.column, test, false),
-        Subject::Tag(key) => push_child(query, Some(&shape.tags), Some(key), "c.value", test, &[]),
-        Subject::Param(key) => push_child(query, shape.params.as_ref(), Some(key), "c.value", test, &[]),
+        Subject::Tag(key) => push_child(query, Some(&shape.tags), Some(key), "c.value", test, &[], fence),
+        Subject::Param(key) => {
+            push_child(query, shape.params.as_ref(), Some(key), "c.value", test, &[], fence);
+        }
         Subject::Metric(key) => {
-            push_child(query, shape.metrics.as_ref(), Some(key), "c.value", test, datasets);
+            push_child(query, shape.metrics.as_ref(), Some(key), "c.value", test, datasets, fence);
         }
         Subject::Dataset(field) => {
-            push_child(query, shape.datasets.as_ref(), None, dataset_column(*field), test, &[]);
+            push_child(query, shape.datasets.as_ref(), None, dataset_column(*field), test, &[], fence);
         }
     }
 }
@@ -290,6 +368,7 @@ fn push_child(
     column: &'static str,
     test: &Test,
     datasets: &[DatasetName],
+    fence: &'static str,
 ) {
     let Some(child) = child else {
         query.push("false");
@@ -306,7 +385,7 @@ fn push_child(
         query.push(" and ");
         push_test(query, column, test, key.is_some());
     }
-    query.push(")");
+    query.push(fence).push(")");
 }
 
 /// `indexed`: the column is indexed by its beginning.

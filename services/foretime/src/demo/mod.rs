@@ -3,7 +3,8 @@
 //! First a study of the whole year with hindsight: ingest, training sets, training, evaluation, the optimism report. Then the
 //! clock goes back to November 1 and the last two months are replayed: predictions as they would have been served, labels
 //! when the flights landed, monitors and schedules on the simulated clock. The bitemporal store makes that honest: whoever
-//! asks at a moment sees what was known at that moment.
+//! asks at a moment sees what was known at that moment. With `--decade` the replay is of March to September 2023 instead, with
+//! the model of 2013 and nobody retraining.
 
 mod data;
 mod progress;
@@ -12,6 +13,7 @@ mod sink;
 mod study;
 mod summary;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -32,10 +34,14 @@ use sink::Sink;
 
 /// When the study looks back: every flight of the year has landed.
 const HINDSIGHT: &str = "2014-01-03T00:00:00Z";
-/// Where the replay begins: midnight in New York, November 1.
-const REPLAY_FROM: &str = "2013-11-01T00:00:00Z";
-/// Where the replay ends.
-const REPLAY_UNTIL: &str = "2014-01-01T00:00:00Z";
+
+/// The months that are replayed.
+#[derive(Clone, Copy)]
+struct Span {
+    from: DateTime<Utc>,
+    until: DateTime<Utc>,
+    name: &'static str,
+}
 
 /// The definition file that holds the schedules.
 const SCHEDULES: &str = "monitoring.toml";
@@ -46,6 +52,9 @@ pub struct DemoOptions {
     /// Take an eighth of the aircraft and small models: a minute and a half instead of several.
     #[arg(long)]
     pub quick: bool,
+    /// Ten years later: train on 2013, then replay March to September 2023 with nobody retraining.
+    #[arg(long)]
+    pub decade: bool,
     /// Leave everything running at the end, to look around; stop it with Ctrl-C.
     #[arg(long)]
     pub keep: bool,
@@ -57,6 +66,17 @@ pub struct DemoOptions {
     pub example: PathBuf,
 }
 
+impl DemoOptions {
+    fn span(&self) -> Span {
+        let (from, until, name) = if self.decade {
+            ("2023-03-01T00:00:00Z", "2023-10-01T00:00:00Z", "March to September 2023")
+        } else {
+            ("2013-11-01T00:00:00Z", "2014-01-01T00:00:00Z", "November and December")
+        };
+        Span { from: at(from), until: at(until), name }
+    }
+}
+
 /// What the parts of the demo share.
 struct Stage<'a> {
     options: &'a DemoOptions,
@@ -64,6 +84,7 @@ struct Stage<'a> {
     context: service_kit::Context,
     clock: Arc<ManualClock>,
     definitions: &'a Definitions,
+    span: Span,
     stop: CancellationToken,
 }
 
@@ -114,7 +135,7 @@ pub async fn thread(
     let began = Instant::now();
     let mut steps = Steps::start();
     let mut sink = Sink::start().await?;
-    let files = files(options, &sink.url())?;
+    let files = study_files(options, &sink.url())?;
     let definitions = declared(&files)?;
     let mut config = Config { data_dir: folder.to_owned(), ..Config::default() };
     config.http.listen.set_port(0);
@@ -131,6 +152,7 @@ pub async fn thread(
         context: platform.context.clone(),
         clock,
         definitions: &definitions,
+        span: options.span(),
         stop: stop.clone(),
     };
     let unscheduled =
@@ -145,15 +167,19 @@ pub async fn thread(
         }
     };
 
-    let clock = Arc::new(ManualClock::starting_at(at(REPLAY_FROM)));
+    let clock = Arc::new(ManualClock::starting_at(stage.span.from));
     let platform = Platform::start(config, database.url(), Some(clock.clone()), &Service::ALL, false).await?;
+    // Schedules begin when they are first seen, so they come with the clock that they live by.
+    let files = replay_files(options, &sink.url())?;
+    let definitions = declared(&files)?;
     let stage = Stage {
         client: Client::new(&platform.url(), None)?,
         context: platform.context.clone(),
         clock,
+        definitions: &definitions,
         ..stage
     };
-    let told = tell(&stage, studied, &mut sink, &mut steps, began).await;
+    let told = tell(&stage, &files, studied, &mut sink, &mut steps, began).await;
     if told.is_ok() {
         look(&platform.url(), &platform.context.db).await;
     }
@@ -165,14 +191,13 @@ pub async fn thread(
 /// Registers, replays, and writes the report.
 async fn tell(
     stage: &Stage<'_>,
+    files: &BTreeMap<String, String>,
     studied: study::Studied,
     sink: &mut Sink,
     steps: &mut Steps,
     began: Instant,
 ) -> Result<report::Report, Failure> {
-    // Schedules begin when they are first seen, so they come with the clock that they live by.
-    let files = files(stage.options, &sink.url())?;
-    stage.client.apply(&files, false).await?;
+    stage.client.apply(files, false).await?;
     let models = study::register(stage, studied.models, steps).await?;
     let replayed = replay::run(stage, steps).await?;
     let findings = summary::Findings {
@@ -190,7 +215,7 @@ async fn tell(
 }
 
 /// The example's definition files; a quick run takes smaller models and a monitor for fewer rows. The channel leads to our sink.
-fn files(options: &DemoOptions, sink: &str) -> Result<std::collections::BTreeMap<String, String>, Failure> {
+fn study_files(options: &DemoOptions, sink: &str) -> Result<BTreeMap<String, String>, Failure> {
     let folder = options.example.join("definitions");
     if !folder.is_dir() {
         return Err(Failure(format!(
@@ -202,10 +227,23 @@ fn files(options: &DemoOptions, sink: &str) -> Result<std::collections::BTreeMap
     if options.quick {
         files.extend(definition_files(&options.example.join("quick"))?);
     }
+    Ok(told_to(sink, files))
+}
+
+/// Those that the replay lives by: ten years later the sources are others, and nobody retrains.
+fn replay_files(options: &DemoOptions, sink: &str) -> Result<BTreeMap<String, String>, Failure> {
+    let mut files = study_files(options, sink)?;
+    if options.decade {
+        files.extend(told_to(sink, definition_files(&options.example.join("decade"))?));
+    }
+    Ok(files)
+}
+
+fn told_to(sink: &str, mut files: BTreeMap<String, String>) -> BTreeMap<String, String> {
     for text in files.values_mut() {
         *text = text.replace("http://127.0.0.1:8641", sink);
     }
-    Ok(files)
+    files
 }
 
 fn at(text: &str) -> DateTime<Utc> {

@@ -1,5 +1,5 @@
-//! November and December, moment by moment: rows when they became known, questions two hours ahead, labels when flights
-//! landed, monitors and schedules as the clock says.
+//! Months of flights, moment by moment: rows when they became known, questions two hours ahead, labels when flights landed,
+//! monitors and schedules as the clock says.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::data::{Feed, sources};
 use super::progress::Steps;
-use super::{REPLAY_FROM, REPLAY_UNTIL, Stage, at};
+use super::{Span, Stage};
 use crate::Failure;
 
 /// Online rows older than this before the replay are needed by no window.
@@ -65,7 +65,7 @@ struct Replay<'a> {
 pub(super) async fn run(stage: &Stage<'_>, steps: &mut Steps) -> Result<Replayed, Failure> {
     let began = Instant::now();
     let mut replay = Replay::prepare(stage)?;
-    let (from, until) = (at(REPLAY_FROM), at(REPLAY_UNTIL));
+    let Span { from, until, name } = stage.span;
     let tick = if stage.options.quick { TimeDelta::hours(3) } else { TimeDelta::minutes(30) };
     replay.load(from).await?;
     let days = (until - from).num_days() as u64;
@@ -85,7 +85,7 @@ pub(super) async fn run(stage: &Stage<'_>, steps: &mut Steps) -> Result<Replayed
     let labelled = replay.served.iter().filter(|served| served.late.is_some()).count();
     let measured =
         format!("{} predictions in {ticks} ticks, {labelled} labels as flights landed", replay.served.len());
-    steps.done("replay November and December", &measured, began);
+    steps.done(&format!("replay {name}"), &measured, began);
     Ok(Replayed { served: replay.served })
 }
 
@@ -105,7 +105,7 @@ impl<'a> Replay<'a> {
         let planned = row_names(&schedule.rows, &KEY)?;
         let mut by_departure: Vec<u32> = (0..schedule.rows.rows() as u32).collect();
         by_departure.sort_by_key(|&row| (schedule.events[row as usize], row));
-        let first = (at(REPLAY_FROM) + AHEAD).timestamp_micros();
+        let first = (stage.span.from + AHEAD).timestamp_micros();
         let asked = by_departure.partition_point(|&row| schedule.events[row as usize] < first);
         // Outcomes only make training sets, and the offline store has them all; who asks at a moment sees what was known.
         let feeds = sources(stage.definitions)

@@ -13,7 +13,7 @@ use statistics::ranking::auc;
 use super::progress::Steps;
 use super::replay::{Replayed, Served};
 use super::study::Registered;
-use super::{REPLAY_FROM, REPLAY_UNTIL, Stage};
+use super::{Span, Stage};
 use crate::Failure;
 use crate::report::{Day, IncidentReport, Lineage, Optimism, Report, Retraining, html};
 
@@ -60,7 +60,9 @@ pub(super) async fn report(
 
 /// Everything that the monitor found in the replay.
 async fn windows(stage: &Stage<'_>) -> Result<Vec<Value>, Failure> {
-    let path = format!("/v1/monitors/late_arrival/windows?from={REPLAY_FROM}&until={REPLAY_UNTIL}");
+    let Span { from, until, .. } = stage.span;
+    let (from, until) = (from.format("%FT%TZ"), until.format("%FT%TZ"));
+    let path = format!("/v1/monitors/late_arrival/windows?from={from}&until={until}");
     let answer = stage.client.json(Method::GET, &path, None).await?;
     Ok(answer.as_array().cloned().unwrap_or_default())
 }
@@ -133,7 +135,7 @@ fn outcome_of(incident: &IncidentReport) -> String {
     match &incident.resolved_at {
         Some(at) => format!("the incident resolved at {at}"),
         None => format!(
-            "the incident is still {} when the year ends: what moved had not come back for long enough",
+            "the incident is still {} when the replay ends: what moved had not come back for long enough",
             incident.state
         ),
     }
