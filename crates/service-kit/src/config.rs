@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -169,6 +170,11 @@ pub struct JobsConfig {
     pub poll_seconds: u64,
     /// How long a job that was asked to end may go on, in seconds; then its task is ended.
     pub cancel_grace_seconds: u64,
+    /// How many light jobs a service works on at once.
+    pub hands: NonZeroUsize,
+    /// How many heavy ones beside them: training, backtests, training sets, merges of parts, backups, each of which holds cores or
+    /// memory.
+    pub heavy_hands: NonZeroUsize,
 }
 
 /// Model training and serving.
@@ -248,7 +254,13 @@ impl Default for Config {
                 drain_seconds: 20,
             },
             log: LogConfig { filter: "info,sqlx=warn".to_owned(), json: false },
-            jobs: JobsConfig { lease_seconds: 30, poll_seconds: 5, cancel_grace_seconds: 30 },
+            jobs: JobsConfig {
+                lease_seconds: 30,
+                poll_seconds: 5,
+                cancel_grace_seconds: 30,
+                hands: const { NonZeroUsize::new(8).expect("eight is not zero") },
+                heavy_hands: NonZeroUsize::MIN,
+            },
             worker: WorkerConfig {
                 device: "cpu".to_owned(),
                 log_rows: 10_000,
@@ -437,6 +449,12 @@ mod tests {
     fn an_unknown_key_is_refused_by_name() {
         let refusal = with_file("[http]\nlisen = \"127.0.0.1:1\"").unwrap_err().to_string();
         assert!(refusal.contains("lisen"), "{refusal}");
+    }
+
+    #[test]
+    fn no_hands_are_refused_by_name() {
+        let refusal = with_file("[jobs]\nheavy_hands = 0").unwrap_err().to_string();
+        assert!(refusal.contains("jobs.heavy_hands"), "{refusal}");
     }
 
     #[test]

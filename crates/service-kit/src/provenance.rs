@@ -115,6 +115,8 @@ mod tests {
         assert_eq!((poll.value.as_deref(), poll.source.as_str()), (Some("5"), "default"));
         let poll = find(&of("[jobs]\npoll_seconds = 7"), "jobs.poll_seconds");
         assert_eq!(poll.value.as_deref(), Some("7"));
+        let hands = ["jobs.hands", "jobs.heavy_hands"].map(|key| find(&of("[jobs]\nhands = 3"), key).value);
+        assert_eq!(hands, [Some("3".to_owned()), Some("1".to_owned())]);
     }
 
     #[test]

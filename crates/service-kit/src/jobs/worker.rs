@@ -1,31 +1,32 @@
 //! One loop: claims as many jobs as it has hands free, and keeps the lease of each while its handler works.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use storage::jobs::{Cause, Leased, caused_by};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::ends::Ends;
-use super::{Failure, Handlers, Job, Outcome};
+use super::{ByKind, Failure, Job, Outcome};
 use crate::Context;
 use crate::problem::causes;
 
 pub(super) struct Worker {
     context: Context,
     kinds: Vec<String>,
-    handlers: Handlers,
-    at_once: usize,
+    handlers: ByKind,
+    hands: usize,
     holder: String,
     ends: Ends,
 }
 
 impl Worker {
-    pub(super) fn new(context: &Context, handlers: Handlers, at_once: usize) -> Self {
+    pub(super) fn new(context: &Context, handlers: ByKind, hands: NonZeroUsize) -> Self {
         Self {
             context: context.clone(),
-            kinds: handlers.0.keys().cloned().collect(),
+            kinds: handlers.keys().cloned().collect(),
             handlers,
-            at_once: at_once.max(1),
+            hands: hands.get(),
             holder: format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple()),
             ends: Ends::start(context),
         }
@@ -34,13 +35,13 @@ impl Worker {
     pub(super) async fn run(self) {
         let worker = Arc::new(self);
         let knocks = worker.context.wake.knocks(&worker.context, &worker.kinds);
-        let mut hands = JoinSet::new();
+        let mut busy = JoinSet::new();
         while !worker.context.stop.is_cancelled() {
-            while hands.try_join_next().is_some() {}
-            let free = worker.at_once - hands.len();
+            while busy.try_join_next().is_some() {}
+            let free = worker.hands - busy.len();
             if free == 0 {
                 tokio::select! {
-                    _ = hands.join_next() => {}
+                    _ = busy.join_next() => {}
                     () = worker.context.stop.cancelled() => {}
                 }
                 continue;
@@ -48,13 +49,13 @@ impl Worker {
             let claimed = worker.claim(free).await;
             let all_there_was = claimed.len() < free;
             for job in claimed {
-                hands.spawn(Arc::clone(&worker).work(job));
+                busy.spawn(Arc::clone(&worker).work(job));
             }
             if all_there_was {
                 knocks.wait(&worker.context).await;
             }
         }
-        hands.join_all().await;
+        busy.join_all().await;
     }
 
     async fn claim(&self, most: usize) -> Vec<Leased> {
@@ -79,7 +80,7 @@ impl Worker {
             return self.ends.tell(leased, Err(lost)).await;
         }
         let job = Job { leased, cancelled: self.context.stop.child_token(), said: Arc::default() };
-        let handler = &self.handlers.0[&job.leased.kind];
+        let handler = &self.handlers[&job.leased.kind];
         let cause = Cause { request_id: job.leased.request_id.clone(), chain: Some(job.leased.chain) };
         let here = tracing::Span::current();
         // a task of its own, so that a panic is caught
