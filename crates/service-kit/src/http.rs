@@ -60,9 +60,9 @@ pub async fn run(context: &Context, listener: TcpListener, routes: Router) -> an
     // An answer's last segment must not wait for the client to acknowledge the one before.
     let plain = |connection: &mut TcpStream| drop(connection.set_nodelay(true));
     let stop = context.stop.clone().cancelled_owned();
-    match tls::settings(&context.config.tls)? {
-        Some(settings) => {
-            let listener = tls::Secure::over(listener, settings, context.stop.clone());
+    match tls::identity(&context.config.tls).await? {
+        Some(identity) => {
+            let listener = tls::Secure::over(listener, identity, &context.stop);
             until_drained(context, serve(listener, routes).with_graceful_shutdown(stop).into_future()).await
         }
         None => {
