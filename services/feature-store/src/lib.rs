@@ -107,6 +107,11 @@ pub fn router(context: &Context) -> Router {
     v1().router.merge(feast::router()).with_state(store)
 }
 
+/// Makes this service's metrics, for a process that only tells of them.
+pub fn make_metrics(metering: &service_kit::metrics::Metering) {
+    metrics::Metrics::made(metering);
+}
+
 /// What `/openapi.json` says of our own surface.
 const DOCUMENT: &str = include_str!("openapi.json");
 

@@ -22,7 +22,7 @@ use crate::registry::{self, Registry};
 use crate::schedules::{self, Schedules};
 use crate::tokens::{self, Tokens};
 use crate::up::{Database, Platform, Service};
-use crate::{Failure, backup, doctor, garbage};
+use crate::{Failure, backup, doctor, garbage, metrics};
 
 /// A feature store, a GPT training and inference worker, drift and calibration monitors, and a model registry. Nothing from
 /// the future.
@@ -56,6 +56,8 @@ enum Action {
     /// Look at the settings.
     #[command(subcommand)]
     Config(Settings),
+    /// Print every metric that the services expose at /metrics, as a table in Markdown.
+    Metrics,
 }
 
 /// What needs settings that can be used.
@@ -213,6 +215,10 @@ fn explain(given: &Flags) -> Result<(), Failure> {
 async fn act(command: Command) -> Result<(), Failure> {
     match command.action {
         Action::Config(Settings::Explain) => explain(&command.flags), // also of settings that cannot be used
+        Action::Metrics => {
+            print!("{}", metrics::document());
+            Ok(())
+        }
         Action::Do(deed) => act_with(settings(command.flags)?, *deed).await,
     }
 }

@@ -92,6 +92,11 @@ impl Worker {
     }
 }
 
+/// Makes this service's metrics, for a process that only tells of them.
+pub fn make_metrics(metering: &service_kit::metrics::Metering) {
+    metrics::Metrics::made(metering);
+}
+
 /// Asking for work; `openapi.json` describes it.
 fn jobs() -> Listed<Worker> {
     Listed::default()
