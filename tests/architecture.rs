@@ -11,10 +11,21 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
     ("crates/domain", &[], &["sqlx"]), // derives only, behind a feature: see `domain_binds_to_sqlx_only_if_asked`
     ("crates/statistics", &[], &[]),
     ("crates/storage", &["domain"], &["sqlx"]),
-    ("crates/frames", &["domain"], &["polars", "polars-arrow", "arrow", "parquet"]),
+    ("crates/frames", &["domain"], &["polars", "polars-io", "polars-arrow", "arrow", "parquet"]),
     ("crates/gpt", &["domain"], &["candle-core", "candle-nn"]),
     ("crates/boosting", &["domain"], &["forust-ml"]),
-    ("crates/service-kit", &["domain", "statistics", "storage"], &["axum", "sqlx"]),
+    (
+        "crates/service-kit",
+        &["domain", "statistics", "storage"],
+        &[
+            "axum",
+            "sqlx",
+            "opentelemetry",
+            "opentelemetry_sdk",
+            "opentelemetry-otlp",
+            "tracing-opentelemetry",
+        ],
+    ),
     ("services/feature-store", &["domain", "storage", "frames", "service-kit"], &["axum", "sqlx"]),
     (
         "services/gpt-worker",
@@ -57,8 +68,22 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
 ];
 
 /// Heavy libraries that one floor keeps from the others.
-const HEAVY: &[&str] =
-    &["axum", "sqlx", "polars", "polars-arrow", "arrow", "parquet", "candle-core", "candle-nn", "forust-ml"];
+const HEAVY: &[&str] = &[
+    "axum",
+    "sqlx",
+    "polars",
+    "polars-io",
+    "polars-arrow",
+    "arrow",
+    "parquet",
+    "candle-core",
+    "candle-nn",
+    "forust-ml",
+    "opentelemetry",
+    "opentelemetry_sdk",
+    "opentelemetry-otlp",
+    "tracing-opentelemetry",
+];
 
 /// What writes SQL, whichever way it is imported.
 const WRITES_SQL: &[&str] =

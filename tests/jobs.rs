@@ -286,7 +286,7 @@ async fn a_heavy_job_waits_for_its_like_and_holds_up_nothing_light() {
 async fn the_request_that_asks_for_work_is_named_in_it_and_in_all_that_follows() {
     let platform = Platform::start().await;
     let mut conn = platform.context.db.acquire().await.unwrap();
-    let named = storage::jobs::Cause { request_id: Some("asked-by-me".into()), chain: None };
+    let named = storage::jobs::Cause { request_id: Some("asked-by-me".into()), ..Default::default() };
     let first =
         storage::jobs::caused_by(named, storage::jobs::enqueue(&mut conn, &job("first"))).await.unwrap();
     let handlers = Handlers::default()

@@ -267,7 +267,7 @@ async fn act_with(config: Config, deed: Deed) -> Result<(), Failure> {
 }
 
 async fn up(config: Config) -> Result<(), Failure> {
-    telemetry::start(&config.log);
+    let _telemetry = telemetry::start_with_traces(&config.log, &config.telemetry, "foretime");
     let database = Database::open(&config)?;
     let platform = Platform::start(config, database.url(), None, &Service::ALL, true).await?;
     serve(platform).await?;
@@ -275,7 +275,7 @@ async fn up(config: Config) -> Result<(), Failure> {
 }
 
 async fn run_one(config: Config, service: Service) -> Result<(), Failure> {
-    telemetry::start(&config.log);
+    let _telemetry = telemetry::start_with_traces(&config.log, &config.telemetry, service.name());
     if config.database_url.is_none() {
         return Err(Failure(
             "a service that runs alone needs a database that others share; set FORETIME_DATABASE_URL"

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use storage::jobs::{Cause, Leased, caused_by};
 use tokio::task::{JoinHandle, JoinSet};
+use tracing::Instrument;
 
 use super::ends::Ends;
 use super::{ByKind, Failure, Job, Outcome};
-use crate::Context;
 use crate::problem::causes;
+use crate::{Context, traces};
 
 pub(super) struct Worker {
     context: Context,
@@ -49,7 +50,15 @@ impl Worker {
             let claimed = worker.claim(free).await;
             let all_there_was = claimed.len() < free;
             for job in claimed {
-                busy.spawn(Arc::clone(&worker).work(job));
+                let span = tracing::info_span!(
+                    "job", job.id = %job.id, job.kind = job.kind, job.chain = %job.chain, request.id = job.request_id,
+                );
+                let cause = Cause {
+                    request_id: job.request_id.clone(),
+                    chain: Some(job.chain),
+                    traceparent: traces::of_job(&span, &job),
+                };
+                busy.spawn(Arc::clone(&worker).work(job, cause).instrument(span));
             }
             if all_there_was {
                 knocks.wait(&worker.context).await;
@@ -70,25 +79,24 @@ impl Worker {
         })
     }
 
-    #[tracing::instrument(name = "job", skip_all, fields(
-        job.id = %leased.id, job.kind = leased.kind, job.chain = %leased.chain, request.id = leased.request_id,
-    ))]
-    async fn work(self: Arc<Self>, leased: Leased) {
+    /// Does a job; what it enqueues, and what follows from it, comes of `cause`.
+    async fn work(self: Arc<Self>, leased: Leased, cause: Cause) {
         if leased.attempts > leased.max_attempts {
             let lost =
                 Failure::last("every try ended without a word: the process was killed or lost its lease");
-            return self.ends.tell(leased, Err(lost)).await;
+            traces::failed();
+            return self.ends.tell(leased, Err(lost), cause).await;
         }
         let job = Job { leased, cancelled: self.context.stop.child_token(), said: Arc::default() };
         let handler = &self.handlers[&job.leased.kind];
-        let cause = Cause { request_id: job.leased.request_id.clone(), chain: Some(job.leased.chain) };
-        let here = tracing::Span::current();
         // a task of its own, so that a panic is caught
-        let work =
-            tokio::spawn(tracing::Instrument::instrument(caused_by(cause, handler(job.clone())), here));
+        let work = tokio::spawn(caused_by(cause.clone(), handler(job.clone())).in_current_span());
         let ended = self.watch(&job, work).await;
+        if ended.is_err() {
+            traces::failed();
+        }
         self.last_word(&job).await;
-        self.ends.tell(job.leased, ended).await;
+        self.ends.tell(job.leased, ended, cause).await;
     }
 
     /// Keeps the lease while a handler works. One that was asked to end and does not is ended after a while.
