@@ -2,6 +2,7 @@
 //! what holds in it, or a file nobody can read in one sitting fails the build.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,10 +11,21 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
     ("crates/domain", &[], &["sqlx"]), // derives only, behind a feature: see `domain_binds_to_sqlx_only_if_asked`
     ("crates/statistics", &[], &[]),
     ("crates/storage", &["domain"], &["sqlx"]),
-    ("crates/frames", &["domain"], &["polars", "polars-arrow", "arrow", "parquet"]),
+    ("crates/frames", &["domain"], &["polars", "polars-io", "polars-arrow", "arrow", "parquet"]),
     ("crates/gpt", &["domain"], &["candle-core", "candle-nn"]),
     ("crates/boosting", &["domain"], &["forust-ml"]),
-    ("crates/service-kit", &["domain", "statistics", "storage"], &["axum", "sqlx"]),
+    (
+        "crates/service-kit",
+        &["domain", "statistics", "storage"],
+        &[
+            "axum",
+            "sqlx",
+            "opentelemetry",
+            "opentelemetry_sdk",
+            "opentelemetry-otlp",
+            "tracing-opentelemetry",
+        ],
+    ),
     ("services/feature-store", &["domain", "storage", "frames", "service-kit"], &["axum", "sqlx"]),
     (
         "services/gpt-worker",
@@ -56,12 +68,32 @@ const ALLOWED: &[(&str, &[&str], &[&str])] = &[
 ];
 
 /// Heavy libraries that one floor keeps from the others.
-const HEAVY: &[&str] =
-    &["axum", "sqlx", "polars", "polars-arrow", "arrow", "parquet", "candle-core", "candle-nn", "forust-ml"];
+const HEAVY: &[&str] = &[
+    "axum",
+    "sqlx",
+    "polars",
+    "polars-io",
+    "polars-arrow",
+    "arrow",
+    "parquet",
+    "candle-core",
+    "candle-nn",
+    "forust-ml",
+    "opentelemetry",
+    "opentelemetry_sdk",
+    "opentelemetry-otlp",
+    "tracing-opentelemetry",
+];
 
 /// What writes SQL, whichever way it is imported.
 const WRITES_SQL: &[&str] =
     &["sqlx::query", "sqlx::raw_sql", "query!(", "query_as!(", "query_scalar!(", "QueryBuilder"];
+
+/// From this migration on, the schema says which programs it serves.
+const FIRST_WITH_A_FLOOR: &str = "20261130000010_schema_compatibility.sql";
+
+/// What a migration does that older programs may not survive.
+const TAKES_AWAY: &[&str] = &["drop table", "drop column", " rename ", "set not null"];
 
 /// The longest a file may be before its tests, in lines.
 const LONGEST: usize = 800;
@@ -124,6 +156,46 @@ fn only_storage_writes_sql() {
         .filter(|file| WRITES_SQL.iter().any(|marker| read(file).contains(marker)))
         .collect();
     assert!(elsewhere.is_empty(), "SQL belongs in crates/storage; it was found in {elsewhere:#?}");
+}
+
+#[test]
+fn a_migration_that_takes_away_says_which_programs_are_still_served() {
+    let files = entries(&root().join("migrations"));
+    let silent: Vec<&PathBuf> = files
+        .iter()
+        .filter(|file| file.file_name().is_some_and(|name| name > OsStr::new(FIRST_WITH_A_FLOOR)))
+        .filter(|file| takes_away(&read(file)) && !read(file).contains("update schema_compatibility"))
+        .collect();
+    assert!(files.iter().any(|file| file.ends_with(FIRST_WITH_A_FLOOR)), "it is not among the migrations");
+    assert!(silent.is_empty(), "raise `schema_compatibility.oldest_program` in {silent:#?}");
+}
+
+#[test]
+fn what_takes_away_is_told_from_what_adds() {
+    for sql in [
+        "drop table jobs;",
+        "ALTER TABLE a\n  drop column b",
+        "alter table a rename to b",
+        "alter column x type text",
+    ] {
+        assert!(takes_away(sql), "{sql}");
+    }
+    for sql in [
+        "-- nothing to drop table for",
+        "create table a ()",
+        "drop index b",
+        "alter table a add column c text",
+    ] {
+        assert!(!takes_away(sql), "{sql}");
+    }
+}
+
+/// Whether SQL takes something away, or changes it, that programs may use.
+fn takes_away(sql: &str) -> bool {
+    let code = sql.lines().map(|line| line.split("--").next().unwrap_or_default());
+    let code = code.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ").to_lowercase();
+    let changes_type = code.split("alter column ").skip(1).any(|rest| rest.split(' ').nth(1) == Some("type"));
+    changes_type || TAKES_AWAY.iter().any(|marker| code.contains(marker))
 }
 
 #[test]

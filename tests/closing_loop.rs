@@ -64,7 +64,7 @@ async fn told(platform: &Platform) -> Vec<(String, Value)> {
 async fn an_incident_hears_that_its_retraining_became_champion_when_the_whole_chain_is_over() {
     let (platform, asked) = asked().await;
     let mut conn = platform.context.db.acquire().await.unwrap();
-    let cause = Cause { request_id: None, chain: Some(asked) };
+    let cause = Cause { chain: Some(asked), ..Cause::default() };
     let lease = TimeDelta::seconds(30);
     for (kind, next, outcome) in [
         ("build-training-set", Some("train"), json!({})),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use journeys::fresh_database;
 use serde_json::json;
-use service_kit::jobs::{Handlers, Outcome, start_many};
+use service_kit::jobs::{Handlers, Outcome, start};
 use service_kit::{Config, Context};
 use storage::jobs::NewJob;
 
@@ -19,13 +19,14 @@ async fn works_as_a_process_of_its_own() {
     let Ok(database) = std::env::var(DATABASE) else { return };
     let mut config = Config::default();
     (config.jobs.lease_seconds, config.jobs.poll_seconds) = (1, 1);
+    config.jobs.hands = 4.try_into().unwrap();
     let db = storage::connect(&database, 8).await.unwrap();
     let context = Context::new(db, config);
     let handlers = Handlers::default().on("stress", |_| async {
         tokio::time::sleep(Duration::from_millis(15)).await;
         Ok(Outcome { answer: json!({ "by": std::process::id() }), next: vec![] })
     });
-    start_many(&context, handlers, 4);
+    start(&context, handlers);
     std::future::pending::<()>().await;
 }
 

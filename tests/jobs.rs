@@ -184,7 +184,7 @@ async fn a_job_that_is_asked_to_end_ends_and_one_that_will_not_is_ended() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_more_urgent_job_goes_first_and_equals_go_in_their_order() {
-    let platform = Platform::start().await;
+    let platform = Platform::configured(|config| config.jobs.hands = 1.try_into().unwrap()).await;
     let mut conn = platform.context.db.acquire().await.unwrap();
     for (name, priority) in [("a", 0), ("b", 5), ("c", -1), ("d", 5), ("e", 0)] {
         let urgent = NewJob { priority, payload: json!(name), ..job("ordered") };
@@ -225,7 +225,7 @@ async fn a_worker_whose_clock_is_an_hour_ahead_takes_nothing_that_another_holds(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn several_hands_of_one_worker_work_at_once_and_no_more_than_they_are() {
-    let platform = Platform::start().await;
+    let platform = Platform::configured(|config| config.jobs.hands = 3.try_into().unwrap()).await;
     let mut conn = platform.context.db.acquire().await.unwrap();
     let together = Arc::new(tokio::sync::Barrier::new(3));
     let (busy, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
@@ -243,7 +243,7 @@ async fn several_hands_of_one_worker_work_at_once_and_no_more_than_they_are() {
     for _ in 0..9 {
         ids.push(storage::jobs::enqueue(&mut conn, &job("handy")).await.unwrap());
     }
-    service_kit::jobs::start_many(&platform.context, handlers, 3);
+    service_kit::jobs::start(&platform.context, handlers);
     for id in ids {
         assert_eq!(until_done(&platform, id).await, ("succeeded".into(), 1));
     }
@@ -251,10 +251,42 @@ async fn several_hands_of_one_worker_work_at_once_and_no_more_than_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_heavy_job_waits_for_its_like_and_holds_up_nothing_light() {
+    let platform = Platform::start().await;
+    let mut conn = platform.context.db.acquire().await.unwrap();
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let go_on = Arc::new(tokio::sync::Semaphore::new(0));
+    let gate = Arc::clone(&go_on);
+    let handlers =
+        Handlers::default().on("light", |_| async { Ok(Outcome::default()) }).heavy("heavy", move |_| {
+            let (tell, gate) = (tell.clone(), Arc::clone(&gate));
+            async move {
+                tell.send(()).unwrap();
+                gate.acquire().await.unwrap().forget();
+                Ok(Outcome::default())
+            }
+        });
+    let first = storage::jobs::enqueue(&mut conn, &job("heavy")).await.unwrap();
+    let second = storage::jobs::enqueue(&mut conn, &job("heavy")).await.unwrap();
+    service_kit::jobs::start(&platform.context, handlers);
+    told.recv().await.unwrap(); // the first is at work, and stays so
+    for _ in 0..20 {
+        let light = storage::jobs::enqueue(&mut conn, &job("light")).await.unwrap();
+        assert_eq!(until_done(&platform, light).await, ("succeeded".into(), 1));
+    }
+    assert_eq!(state(&platform, first).await, ("running".into(), 1));
+    assert_eq!(state(&platform, second).await, ("queued".into(), 0));
+    go_on.add_permits(2);
+    for id in [first, second] {
+        assert_eq!(until_done(&platform, id).await, ("succeeded".into(), 1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_request_that_asks_for_work_is_named_in_it_and_in_all_that_follows() {
     let platform = Platform::start().await;
     let mut conn = platform.context.db.acquire().await.unwrap();
-    let named = storage::jobs::Cause { request_id: Some("asked-by-me".into()), chain: None };
+    let named = storage::jobs::Cause { request_id: Some("asked-by-me".into()), ..Default::default() };
     let first =
         storage::jobs::caused_by(named, storage::jobs::enqueue(&mut conn, &job("first"))).await.unwrap();
     let handlers = Handlers::default()

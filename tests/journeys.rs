@@ -41,6 +41,7 @@ mod planted;
 mod published;
 mod registry;
 mod registry_rooms;
+mod schema;
 mod serving;
 mod tokens;
 mod watched;

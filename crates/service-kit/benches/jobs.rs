@@ -1,11 +1,12 @@
 //! The job loop on a Postgres of its own: jobs a second through one worker, and how soon a job starts when nothing else is
 //! to be done. `make bench-jobs`.
 
+use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use service_kit::jobs::{Handlers, Outcome, start_many};
+use service_kit::jobs::{Handlers, Outcome, start};
 use service_kit::{Config, Context};
 use storage::jobs::NewJob;
 use storage::private_postgres::PrivatePostgres;
@@ -13,6 +14,8 @@ use tokio::sync::mpsc;
 
 const QUEUED: i64 = 20_000;
 const STARTS: usize = 300;
+/// More hands than anybody needs.
+const HANDS: NonZeroUsize = NonZeroUsize::new(64).expect("it is not zero");
 
 fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime can be started");
@@ -26,9 +29,14 @@ async fn measure() {
     let postgres = PrivatePostgres::start(folder.path()).expect("Postgres starts");
     let db = storage::connect(&postgres.url("postgres"), 10).await.expect("it answers");
     storage::migrate(&db).await.expect("the migrations apply");
-    for hands in [1, 8, 64] {
+    let default = Config::default().jobs.hands;
+    for hands in [NonZeroUsize::MIN, default, HANDS] {
         let seconds = drain(&db, hands).await;
-        println!("{hands:>3} at once: {:>7.0} jobs/s ({QUEUED} queued, one worker)", QUEUED as f64 / seconds);
+        let usual = if hands == default { ", the default" } else { "" };
+        println!(
+            "{hands:>3} hands: {:>7.0} jobs/s ({QUEUED} queued, one worker{usual})",
+            QUEUED as f64 / seconds
+        );
     }
     let mut waits = start_latencies(&db).await;
     waits.sort();
@@ -55,15 +63,17 @@ fn job(kind: &str) -> NewJob {
 }
 
 /// Seconds from the start of a worker until a full queue is empty and every end is stored.
-async fn drain(db: &sqlx::PgPool, hands: usize) -> f64 {
+async fn drain(db: &sqlx::PgPool, hands: NonZeroUsize) -> f64 {
     let kind = format!("bench-{hands}");
     let fill = "insert into jobs (job_id, project, kind, payload, state, run_after, max_attempts, created_at)
                 select gen_random_uuid(), 'default', $1, '{}', 'queued', now(), 3, now() from generate_series(1, $2)";
     sqlx::query(fill).bind(&kind).bind(QUEUED).execute(db).await.expect("they are queued");
     sqlx::query("analyze jobs").execute(db).await.expect("it is analysed");
-    let context = Context::new(db.clone(), Config::default());
+    let mut config = Config::default();
+    config.jobs.hands = hands;
+    let context = Context::new(db.clone(), config);
     let began = Instant::now();
-    start_many(&context, Handlers::default().on(&kind, |_| async { Ok(Outcome::default()) }), hands);
+    start(&context, Handlers::default().on(&kind, |_| async { Ok(Outcome::default()) }));
     let left = "select count(*) from jobs where kind = $1 and state <> 'succeeded'";
     loop {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -85,7 +95,7 @@ async fn start_latencies(db: &sqlx::PgPool) -> Vec<Duration> {
         let _ = tell.send(Instant::now());
         async { Ok(Outcome::default()) }
     });
-    start_many(&context, handlers, 1);
+    start(&context, handlers);
     let mut conn = db.acquire().await.expect("Postgres answers");
     let mut waits = Vec::new();
     for _ in 0..STARTS {

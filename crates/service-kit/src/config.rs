@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -46,6 +47,9 @@ pub struct Config {
     /// HTTP over TLS.
     #[serde(default)]
     pub tls: TlsConfig,
+    /// Traces.
+    #[serde(default)]
+    pub telemetry: TelemetryConfig,
     /// Databases that definitions' queries name: `postgres://…`, by name. They are only read.
     #[serde(default)]
     pub connections: BTreeMap<String, SecretString>,
@@ -129,6 +133,15 @@ pub struct TlsConfig {
     pub name: Option<String>,
 }
 
+/// Traces of requests and jobs.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryConfig {
+    /// The OpenTelemetry collector that traces are sent to over HTTP, such as `http://127.0.0.1:4318`; also what
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` says. Without one there are no traces.
+    pub otlp_endpoint: Option<String>,
+}
+
 /// How long what is over is kept: a schedule with `collect = "garbage"`, or `foretime gc`, forgets what is older.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -169,6 +182,11 @@ pub struct JobsConfig {
     pub poll_seconds: u64,
     /// How long a job that was asked to end may go on, in seconds; then its task is ended.
     pub cancel_grace_seconds: u64,
+    /// How many light jobs a service works on at once.
+    pub hands: NonZeroUsize,
+    /// How many heavy ones beside them: training, backtests, training sets, merges of parts, backups, each of which holds cores or
+    /// memory.
+    pub heavy_hands: NonZeroUsize,
 }
 
 /// Model training and serving.
@@ -248,7 +266,13 @@ impl Default for Config {
                 drain_seconds: 20,
             },
             log: LogConfig { filter: "info,sqlx=warn".to_owned(), json: false },
-            jobs: JobsConfig { lease_seconds: 30, poll_seconds: 5, cancel_grace_seconds: 30 },
+            jobs: JobsConfig {
+                lease_seconds: 30,
+                poll_seconds: 5,
+                cancel_grace_seconds: 30,
+                hands: const { NonZeroUsize::new(8).expect("eight is not zero") },
+                heavy_hands: NonZeroUsize::MIN,
+            },
             worker: WorkerConfig {
                 device: "cpu".to_owned(),
                 log_rows: 10_000,
@@ -277,6 +301,7 @@ impl Default for Config {
             features: FeaturesConfig { sample_one_in: 1_000 },
             retention: RetentionConfig::default(),
             tls: TlsConfig::default(),
+            telemetry: TelemetryConfig::default(),
             connections: BTreeMap::new(),
         }
     }
@@ -291,6 +316,11 @@ pub enum ConfigError {
     /// A certificate without its key, or a key without its certificate.
     #[error("`tls.{0}` is set and `tls.{1}` is not; TLS needs both")]
     HalfTls(&'static str, &'static str),
+    /// What traces are sent to is not the address of a collector.
+    #[error(
+        "`telemetry.otlp_endpoint` must begin with http:// or https:// and name no user; what proves who sends goes into OTEL_EXPORTER_OTLP_HEADERS"
+    )]
+    NoCollector,
     /// A public address without authentication.
     #[error(
         "`http.listen` is {0}, which other machines can reach, and no `http.token` is set; set FORETIME_HTTP__TOKEN, or listen on 127.0.0.1"
@@ -306,6 +336,7 @@ impl Fault for ConfigError {
         match self {
             Self::Unreadable(_) => "configuration",
             Self::HalfTls(..) => "half-tls",
+            Self::NoCollector => "no-collector",
             Self::Unprotected(_) => "unprotected-listener",
         }
     }
@@ -325,8 +356,8 @@ impl Config {
     /// The same settings, if they may be used.
     ///
     /// # Errors
-    /// [`ConfigError::Unprotected`], [`ConfigError::HalfTls`].
-    pub fn checked(self) -> Result<Self, ConfigError> {
+    /// [`ConfigError::Unprotected`], [`ConfigError::HalfTls`], [`ConfigError::NoCollector`].
+    pub fn checked(mut self) -> Result<Self, ConfigError> {
         if !self.http.listen.ip().is_loopback() && self.http.token.is_none() {
             return Err(ConfigError::Unprotected(self.http.listen));
         }
@@ -335,18 +366,37 @@ impl Config {
             (None, Some(_)) => return Err(ConfigError::HalfTls("key", "certificate")),
             _ => {}
         }
+        let telemetry = &mut self.telemetry;
+        telemetry.otlp_endpoint = telemetry.otlp_endpoint.take().filter(|endpoint| !endpoint.is_empty());
+        if telemetry.otlp_endpoint.as_deref().is_some_and(|endpoint| !may_collect(endpoint)) {
+            return Err(ConfigError::NoCollector);
+        }
         Ok(self)
     }
 }
 
+/// Whether that is an address without a user in it, which errors in the log would show.
+fn may_collect(endpoint: &str) -> bool {
+    let rest = ["http://", "https://"].iter().find_map(|scheme| endpoint.strip_prefix(scheme));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.contains('@'))
+}
+
 /// What is laid over what.
 pub(crate) fn layers(file: &Path) -> Figment {
-    Figment::from(defaults()).merge(Toml::file(file)).merge(environment())
+    Figment::from(defaults()).merge(Toml::file(file)).merge(standard()).merge(environment())
 }
 
 /// The settings that nobody made; no secret is among them.
 pub(crate) fn defaults() -> impl Provider {
     Serialized::defaults(Defaults::from(Config::default()))
+}
+
+/// The variable by which OpenTelemetry names a collector, to every program alike.
+pub(crate) const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
+fn standard() -> Env {
+    let named = |key: &figment::value::UncasedStr| key == OTLP_ENDPOINT;
+    Env::raw().filter(named).map(|_| "telemetry.otlp_endpoint".into())
 }
 
 /// `FORETIME_…` variables, but not those that name this file or what tests need.
@@ -440,10 +490,31 @@ mod tests {
     }
 
     #[test]
+    fn no_hands_are_refused_by_name() {
+        let refusal = with_file("[jobs]\nheavy_hands = 0").unwrap_err().to_string();
+        assert!(refusal.contains("jobs.heavy_hands"), "{refusal}");
+    }
+
+    #[test]
     fn a_public_address_without_a_token_is_refused() {
         let refusal = with_file("[http]\nlisten = \"0.0.0.0:8640\"").unwrap_err().to_string();
         assert!(refusal.contains("FORETIME_HTTP__TOKEN"), "{refusal}");
         assert!(with_file("[http]\nlisten = \"0.0.0.0:8640\"\ntoken = \"long and random\"").is_ok());
+    }
+
+    #[test]
+    fn a_collector_is_an_address_that_holds_no_secret() {
+        let endpoint = |text: &str| with_file(&format!("[telemetry]\notlp_endpoint = '{text}'"));
+        assert_eq!(endpoint("").unwrap().telemetry.otlp_endpoint, None);
+        let found = endpoint("http://127.0.0.1:4318").unwrap().telemetry.otlp_endpoint;
+        assert_eq!(found.as_deref(), Some("http://127.0.0.1:4318"));
+        for wrong in ["127.0.0.1:4318", "https://", "https://u:PLANTED@collector"] {
+            let refusal = endpoint(wrong).unwrap_err().to_string();
+            assert!(
+                refusal.contains("OTEL_EXPORTER_OTLP_HEADERS") && !refusal.contains("PLANTED"),
+                "{refusal}"
+            );
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::jobs::Wake;
+use crate::metrics::Metering;
 
 /// One value a type.
 #[derive(Clone, Default)]
@@ -31,7 +32,7 @@ pub struct Context {
     /// The settings.
     pub config: Arc<Config>,
     /// The metrics this process shows at `/metrics`.
-    pub metrics: prometheus::Registry,
+    pub metrics: Metering,
     shared: Shared,
     /// What tells the job loops of new work.
     pub wake: Wake,
@@ -50,7 +51,7 @@ impl Context {
             machine_clock: Arc::new(SystemClock),
             data_dir: config.data_dir.clone(),
             config: Arc::new(config),
-            metrics: prometheus::Registry::new(),
+            metrics: Metering::default(),
             shared: Shared::default(),
             wake: Wake::default(),
             stop: CancellationToken::new(),
@@ -65,10 +66,7 @@ impl Context {
     }
 
     /// The one `T` of this process, made the first time it is asked for: metrics must be registered once and then shared.
-    pub fn shared<T: Clone + Send + Sync + 'static>(
-        &self,
-        make: impl FnOnce(&prometheus::Registry) -> T,
-    ) -> T {
+    pub fn shared<T: Clone + Send + Sync + 'static>(&self, make: impl FnOnce(&Metering) -> T) -> T {
         let mut known = self.shared.0.lock().expect("no holder of this lock can panic");
         let entry = known.entry(TypeId::of::<T>()).or_insert_with(|| Box::new(make(&self.metrics)));
         entry.downcast_ref::<T>().expect("it is stored under its own type").clone()

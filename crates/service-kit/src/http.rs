@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::auth::{Guard, guarded};
 use crate::metrics::Metrics;
-use crate::{Context, Problem, patience, tls};
+use crate::{Context, Problem, patience, tls, traces};
 
 /// A listener could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -60,9 +60,9 @@ pub async fn run(context: &Context, listener: TcpListener, routes: Router) -> an
     // An answer's last segment must not wait for the client to acknowledge the one before.
     let plain = |connection: &mut TcpStream| drop(connection.set_nodelay(true));
     let stop = context.stop.clone().cancelled_owned();
-    match tls::settings(&context.config.tls)? {
-        Some(settings) => {
-            let listener = tls::Secure::over(listener, settings, context.stop.clone());
+    match tls::identity(&context.config.tls).await? {
+        Some(identity) => {
+            let listener = tls::Secure::over(listener, identity, &context.stop);
             until_drained(context, serve(listener, routes).with_graceful_shutdown(stop).into_future()).await
         }
         None => {
@@ -98,7 +98,11 @@ pub fn surface(context: &Context, routes: Router) -> Router {
         room: Arc::new(Semaphore::new(http.concurrency)),
         patience: Duration::from_secs(http.timeout_seconds),
     };
-    let door = Door { metrics: Metrics::of(context), guard: Guard::of(context) };
+    let door = Door {
+        metrics: Metrics::of(context),
+        guard: Guard::of(context),
+        project: context.config.project.as_str().into(),
+    };
     routes
         .layer(DefaultBodyLimit::max(http.body_limit_bytes))
         .layer(middleware::from_fn_with_state(limits, within_limits))
@@ -183,6 +187,7 @@ async fn within_limits(State(limits): State<Limits>, request: Request, next: Nex
 struct Door {
     metrics: Metrics,
     guard: Guard,
+    project: Arc<str>,
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -200,7 +205,8 @@ async fn enter(State(door): State<Door>, mut request: Request, next: Next) -> Re
     let span = tracing::info_span!(
         "request", request.id = shown, http.method = %request.method(), http.path = request.uri().path(),
     );
-    let cause = Cause { request_id: Some(shown), chain: None };
+    let traceparent = traces::of_request(&span, &request, &door.project);
+    let cause = Cause { request_id: Some(shown), chain: None, traceparent };
     let mut response = caused_by(cause, measured(door, request, next)).instrument(span).await;
     response.headers_mut().entry(REQUEST_ID).or_insert(id);
     response
@@ -217,6 +223,7 @@ async fn measured(door: Door, request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let began = Instant::now();
     let response = guarded(&door.guard, request, next).await;
+    traces::answered(response.status());
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     door.metrics
         .request_seconds

@@ -23,6 +23,7 @@ pub mod provenance;
 pub mod shutdown;
 pub mod telemetry;
 mod tls;
+mod traces;
 
 pub use config::Config;
 pub use context::Context;

@@ -6,7 +6,7 @@ use std::path::Path;
 use figment::Figment;
 use figment::value::{Dict, Value};
 
-use crate::config::{ConfigError, defaults, layers};
+use crate::config::{ConfigError, OTLP_ENDPOINT, defaults, layers};
 
 /// Settings without a default that are no secrets. Every other without one is kept to itself: better one too many.
 const PLAIN: [&str; 9] = [
@@ -61,9 +61,10 @@ fn source_of(figment: &Figment, key: &str) -> String {
     let Some(metadata) = figment.find_metadata(key) else { return "default".to_owned() };
     match &metadata.source {
         Some(figment::Source::File(path)) => path.display().to_string(),
-        _ if metadata.name.contains("environment") => {
+        _ if metadata.name.contains("FORETIME_") => {
             format!("FORETIME_{}", key.replace('.', "__").to_ascii_uppercase())
         }
+        _ if metadata.name.contains("environment") => OTLP_ENDPOINT.to_owned(),
         _ => "default".to_owned(),
     }
 }
@@ -115,6 +116,8 @@ mod tests {
         assert_eq!((poll.value.as_deref(), poll.source.as_str()), (Some("5"), "default"));
         let poll = find(&of("[jobs]\npoll_seconds = 7"), "jobs.poll_seconds");
         assert_eq!(poll.value.as_deref(), Some("7"));
+        let hands = ["jobs.hands", "jobs.heavy_hands"].map(|key| find(&of("[jobs]\nhands = 3"), key).value);
+        assert_eq!(hands, [Some("3".to_owned()), Some("1".to_owned())]);
     }
 
     #[test]

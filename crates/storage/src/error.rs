@@ -27,6 +27,18 @@ pub enum Error {
         /// The newest migration that this program knows.
         needed: i64,
     },
+    /// The database holds a schema that no longer serves this program.
+    #[error(
+        "the database is at migration {found} and serves programs from migration {oldest} on, this program ends at {known}; run a newer foretime, or restore the backup from before `foretime migrate` into another database"
+    )]
+    OutgrownProgram {
+        /// The newest migration that was applied.
+        found: i64,
+        /// The newest migration that a program has to know.
+        oldest: i64,
+        /// The newest migration that this program knows.
+        known: i64,
+    },
     /// A migration failed.
     #[error("the migrations could not be applied")]
     Migration(#[from] sqlx::migrate::MigrateError),
@@ -82,9 +94,11 @@ impl Fault for Error {
             Self::Foreign { passing: false, .. } => Remedy::FixRequest,
             Self::Foreign { passing: true, .. } => Remedy::RetryLater,
             Self::Database(cause) if is_transient(cause) => Remedy::RetryLater,
-            Self::UnknownSchema { .. } | Self::Migration(_) | Self::Unreadable { .. } | Self::Database(_) => {
-                Remedy::ReportBug
-            }
+            Self::UnknownSchema { .. }
+            | Self::OutgrownProgram { .. }
+            | Self::Migration(_)
+            | Self::Unreadable { .. }
+            | Self::Database(_) => Remedy::ReportBug,
         }
     }
 
@@ -93,6 +107,7 @@ impl Fault for Error {
             Self::NotFound { .. } => "not-found",
             Self::Conflict { .. } => "conflict",
             Self::UnknownSchema { .. } => "unknown-schema",
+            Self::OutgrownProgram { .. } => "outgrown-program",
             Self::Migration(_) => "migration",
             Self::Unreadable { .. } => "unreadable",
             Self::Foreign { .. } => "foreign-database",

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgPool};
 
@@ -35,26 +36,46 @@ pub async fn connect(url: &str, connections: u32) -> Result<PgPool, Error> {
     Ok(pool)
 }
 
-/// Applies the migrations that are missing. Safe to call from many processes at once: the migrator holds a lock.
+/// Applies the migrations that are missing. Safe to call from many processes at once: the migrator holds a lock. A newer schema
+/// that still serves this program is left as it is.
 ///
 /// # Errors
-/// [`Error::Migration`] if one fails or an applied one has changed since.
+/// [`Error::Migration`] if one fails or an applied one has changed since; [`Error::OutgrownProgram`].
 pub async fn migrate(pool: &PgPool) -> Result<(), Error> {
-    MIGRATOR.run(pool).await?;
+    if newest_migration(pool).await?.is_some_and(|found| found > newest_known()) {
+        require_current_schema(pool).await?;
+    }
+    let mut migrator = Migrator::with_migrations(MIGRATOR.iter().cloned().collect());
+    migrator.set_ignore_missing(true); // those of newer programs
+    migrator.run(pool).await?;
     view_versions::adopt(pool).await
 }
 
-/// Refuses a database that lacks a migration of this program. A newer one is fine: migrations expand before they contract.
+/// Refuses a database that lacks a migration of this program, or has a newer one that no longer serves it: migrations expand
+/// before they contract, and one that contracts says in `schema_compatibility` whom it leaves behind.
 ///
 /// # Errors
-/// [`Error::UnknownSchema`] naming both ends.
+/// [`Error::UnknownSchema`], [`Error::OutgrownProgram`]; both name both ends.
 pub async fn require_current_schema(pool: &PgPool) -> Result<(), Error> {
-    let needed = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default();
-    let found = newest_migration(pool).await?;
-    if found.is_none_or(|found| found < needed) {
-        return Err(Error::UnknownSchema { found, needed });
+    let known = newest_known();
+    match newest_migration(pool).await? {
+        Some(found) if found == known => Ok(()),
+        Some(found) if found > known => {
+            let oldest = oldest_program(pool).await?;
+            if oldest > known { Err(Error::OutgrownProgram { found, oldest, known }) } else { Ok(()) }
+        }
+        found => Err(Error::UnknownSchema { found, needed: known }),
     }
-    Ok(())
+}
+
+/// The newest migration that this program brings.
+fn newest_known() -> i64 {
+    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default()
+}
+
+/// What a program has to know at least to be served by a schema that is newer than it.
+async fn oldest_program(pool: &PgPool) -> Result<i64, Error> {
+    Ok(sqlx::query_scalar!("select oldest_program from schema_compatibility").fetch_one(pool).await?)
 }
 
 /// The newest applied migration, or `None` in an empty database.

@@ -107,6 +107,11 @@ pub fn router(context: &Context) -> Router {
     v1().router.merge(feast::router()).with_state(store)
 }
 
+/// Makes this service's metrics, for a process that only tells of them.
+pub fn make_metrics(metering: &service_kit::metrics::Metering) {
+    metrics::Metrics::made(metering);
+}
+
 /// What `/openapi.json` says of our own surface.
 const DOCUMENT: &str = include_str!("openapi.json");
 
@@ -135,12 +140,12 @@ pub fn start(context: &Context) {
     let (erasing, taking, filling) = (store.clone(), store.clone(), store.clone());
     let (merging, retaining) = (context.clone(), context.clone());
     let handlers = Handlers::default()
-        .on(JOB_KIND, move |job| training::build(store.clone(), job))
         .on(intake_file::JOB_KIND, move |job| intake_file::run(taking.clone(), job))
-        .on(storage::erasures::JOB_KIND, move |job| erase::run(erasing.clone(), job))
-        .on(materialize::JOB_KIND, move |job| materialize::run(filling.clone(), job))
-        .on(compact::JOB_KIND, move |job| compact::run(merging.clone(), job))
-        .on(compact::RETAIN_KIND, move |job| compact::run_retention(retaining.clone(), job));
+        .heavy(JOB_KIND, move |job| training::build(store.clone(), job))
+        .heavy(storage::erasures::JOB_KIND, move |job| erase::run(erasing.clone(), job))
+        .heavy(materialize::JOB_KIND, move |job| materialize::run(filling.clone(), job))
+        .heavy(compact::JOB_KIND, move |job| compact::run(merging.clone(), job))
+        .heavy(compact::RETAIN_KIND, move |job| compact::run_retention(retaining.clone(), job));
     service_kit::jobs::start(context, handlers);
     context.tasks.spawn(compact::watch_retention(context.clone()));
 }

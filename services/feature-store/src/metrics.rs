@@ -1,8 +1,8 @@
 //! What the feature store measures.
 
-use prometheus::{HistogramVec, IntCounterVec, Registry};
+use prometheus::{HistogramVec, IntCounterVec};
 use service_kit::Context;
-use service_kit::metrics::{counter, histogram};
+use service_kit::metrics::Metering;
 
 /// What the feature store measures.
 #[derive(Clone, Debug)]
@@ -22,43 +22,38 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// The metrics of this process.
     pub(crate) fn of(context: &Context) -> Self {
-        context.shared(Self::register)
+        context.shared(Self::made)
     }
 
-    fn register(registry: &Registry) -> Self {
-        let metrics = Self {
-            rows: counter(
+    /// Makes them.
+    pub(crate) fn made(metering: &Metering) -> Self {
+        Self {
+            rows: metering.counter(
                 "foretime_ingest_rows_total",
                 "Rows that were sent to a source.",
                 &["source", "how"],
             ),
-            not_served: counter(
+            not_served: metering.counter(
                 "foretime_ingest_rows_not_served_total",
                 "Rows that were sent and are not served: older than what is, or of an erased entity.",
                 &["source", "why"],
             ),
-            parity: counter(
+            parity: metering.counter(
                 "foretime_parity_values_total",
                 "Served values that were recomputed from the offline store.",
                 &["view", "feature", "how"],
             ),
-            orphans: counter(
+            orphans: metering.counter(
                 "foretime_offline_orphans_removed_total",
                 "Files that no row named, left by writers that were killed, and that were removed.",
                 &["folder"],
             ),
-            training_set_seconds: histogram(
+            training_set_seconds: metering.histogram(
                 "foretime_training_set_build_seconds",
                 "How long it took to make training sets.",
                 &["dataset"],
                 vec![0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0],
             ),
-        };
-        registry.register(Box::new(metrics.rows.clone())).ok();
-        registry.register(Box::new(metrics.not_served.clone())).ok();
-        registry.register(Box::new(metrics.parity.clone())).ok();
-        registry.register(Box::new(metrics.orphans.clone())).ok();
-        registry.register(Box::new(metrics.training_set_seconds.clone())).ok();
-        metrics
+        }
     }
 }

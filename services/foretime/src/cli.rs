@@ -22,7 +22,7 @@ use crate::registry::{self, Registry};
 use crate::schedules::{self, Schedules};
 use crate::tokens::{self, Tokens};
 use crate::up::{Database, Platform, Service};
-use crate::{Failure, backup, doctor, garbage};
+use crate::{Failure, backup, doctor, garbage, metrics};
 
 /// A feature store, a GPT training and inference worker, drift and calibration monitors, and a model registry. Nothing from
 /// the future.
@@ -56,6 +56,8 @@ enum Action {
     /// Look at the settings.
     #[command(subcommand)]
     Config(Settings),
+    /// Print every metric that the services expose at /metrics, as a table in Markdown.
+    Metrics,
 }
 
 /// What needs settings that can be used.
@@ -213,6 +215,10 @@ fn explain(given: &Flags) -> Result<(), Failure> {
 async fn act(command: Command) -> Result<(), Failure> {
     match command.action {
         Action::Config(Settings::Explain) => explain(&command.flags), // also of settings that cannot be used
+        Action::Metrics => {
+            print!("{}", metrics::document());
+            Ok(())
+        }
         Action::Do(deed) => act_with(settings(command.flags)?, *deed).await,
     }
 }
@@ -261,7 +267,7 @@ async fn act_with(config: Config, deed: Deed) -> Result<(), Failure> {
 }
 
 async fn up(config: Config) -> Result<(), Failure> {
-    telemetry::start(&config.log);
+    let _telemetry = telemetry::start_with_traces(&config.log, &config.telemetry, "foretime");
     let database = Database::open(&config)?;
     let platform = Platform::start(config, database.url(), None, &Service::ALL, true).await?;
     serve(platform).await?;
@@ -269,7 +275,7 @@ async fn up(config: Config) -> Result<(), Failure> {
 }
 
 async fn run_one(config: Config, service: Service) -> Result<(), Failure> {
-    telemetry::start(&config.log);
+    let _telemetry = telemetry::start_with_traces(&config.log, &config.telemetry, service.name());
     if config.database_url.is_none() {
         return Err(Failure(
             "a service that runs alone needs a database that others share; set FORETIME_DATABASE_URL"

@@ -17,6 +17,7 @@ pub mod garbage;
 mod gpt;
 mod jobs;
 mod loops;
+pub mod metrics;
 mod monitor;
 mod operations;
 mod registry;

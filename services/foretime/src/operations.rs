@@ -18,7 +18,7 @@ const FOLDER: &str = "backups";
 pub(crate) fn work(context: &Context) {
     let (backing, collecting) = (context.clone(), context.clone());
     let handlers = Handlers::default()
-        .on(BACKUP, move |job| back_up(backing.clone(), job))
+        .heavy(BACKUP, move |job| back_up(backing.clone(), job))
         .on(garbage::JOB_KIND, move |_| collect(collecting.clone()));
     start(context, handlers);
 }

@@ -31,6 +31,16 @@ impl Service {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::FeatureStore, Self::GptWorker, Self::Monitor, Self::Registry];
 
+    /// What it is called beside the programs of others.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::FeatureStore => "foretime-feature-store",
+            Self::GptWorker => "foretime-gpt-worker",
+            Self::Monitor => "foretime-monitor",
+            Self::Registry => "foretime-registry",
+        }
+    }
+
     fn add(self, context: &Context, routes: Router) -> anyhow::Result<Router> {
         Ok(match self {
             Self::FeatureStore => {

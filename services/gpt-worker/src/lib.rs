@@ -83,13 +83,18 @@ impl Worker {
     pub fn start(&self) {
         let [train, optimism, backtest, publish] = [(); 4].map(|()| self.clone());
         let handlers = Handlers::default()
-            .on(TRAIN_JOB, move |job| train::handle(train.clone(), job))
-            .on(OPTIMISM_JOB, move |job| optimism::handle(optimism.clone(), job))
-            .on(BACKTEST_JOB, move |job| backtest::handle(backtest.clone(), job))
-            .on(PUBLISH_JOB, move |job| publish::handle(publish.clone(), job));
+            .heavy(TRAIN_JOB, move |job| train::handle(train.clone(), job))
+            .heavy(OPTIMISM_JOB, move |job| optimism::handle(optimism.clone(), job))
+            .heavy(BACKTEST_JOB, move |job| backtest::handle(backtest.clone(), job))
+            .heavy(PUBLISH_JOB, move |job| publish::handle(publish.clone(), job));
         service_kit::jobs::start(&self.context, handlers);
         self.log.start();
     }
+}
+
+/// Makes this service's metrics, for a process that only tells of them.
+pub fn make_metrics(metering: &service_kit::metrics::Metering) {
+    metrics::Metrics::made(metering);
 }
 
 /// Asking for work; `openapi.json` describes it.

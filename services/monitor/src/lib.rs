@@ -55,6 +55,11 @@ pub fn router(context: Context) -> Router {
     http::routes(context)
 }
 
+/// Makes this service's metrics, for a process that only tells of them.
+pub fn make_metrics(metering: &service_kit::metrics::Metering) {
+    Metrics::made(metering);
+}
+
 /// Starts the job handlers and the scheduler; they end when the context stops. Once a process.
 ///
 /// # Errors

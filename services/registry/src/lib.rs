@@ -61,6 +61,11 @@ pub fn router(context: &Context) -> Router {
     mlflow::routes().merge(v1::routes().router).with_state(Registry::over(context))
 }
 
+/// Makes this service's metrics, for a process that only tells of them.
+pub fn make_metrics(metering: &service_kit::metrics::Metering) {
+    metrics::Metrics::made(metering);
+}
+
 /// Starts the registry's job loop.
 pub fn start(context: &Context) {
     let shared = context.clone();

@@ -1,8 +1,8 @@
 //! What the registry measures.
 
-use prometheus::{IntCounter, IntCounterVec, Registry};
+use prometheus::{IntCounter, IntCounterVec};
 use service_kit::Context;
-use service_kit::metrics::counter;
+use service_kit::metrics::Metering;
 
 /// What the registry measures.
 #[derive(Clone, Debug)]
@@ -17,24 +17,20 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// The metrics of this process.
     pub(crate) fn of(context: &Context) -> Self {
-        context.shared(Self::register)
+        context.shared(Self::made)
     }
 
-    fn register(registry: &Registry) -> Self {
-        let metrics = Self {
-            alias_moves: counter(
+    /// Makes them.
+    pub(crate) fn made(metering: &Metering) -> Self {
+        Self {
+            alias_moves: metering.counter(
                 "foretime_registry_alias_moves_total",
                 "Asked moves of aliases.",
                 &["model", "alias", "outcome"],
             ),
-            uploaded_bytes: IntCounter::new(
-                "foretime_registry_uploaded_bytes_total",
-                "Bytes that clients uploaded.",
-            )
-            .expect("the name is a valid metric name"),
-        };
-        registry.register(Box::new(metrics.alias_moves.clone())).ok();
-        registry.register(Box::new(metrics.uploaded_bytes.clone())).ok();
-        metrics
+            uploaded_bytes: metering
+                .counter("foretime_registry_uploaded_bytes_total", "Bytes that clients uploaded.", &[])
+                .with_label_values::<&str>(&[]),
+        }
     }
 }

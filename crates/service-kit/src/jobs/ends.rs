@@ -26,6 +26,7 @@ pub(super) struct Ends(mpsc::Sender<End>);
 struct End {
     job: Leased,
     how: Result<Outcome, Failure>,
+    cause: Cause,
     stored: oneshot::Sender<()>,
 }
 
@@ -43,10 +44,10 @@ impl Ends {
         Self(tell)
     }
 
-    /// Stores how a job ended; comes back when that is done, or given up.
-    pub(super) async fn tell(&self, job: Leased, how: Result<Outcome, Failure>) {
+    /// Stores how a job ended, and what follows from it under `cause`; comes back when that is done, or given up.
+    pub(super) async fn tell(&self, job: Leased, how: Result<Outcome, Failure>, cause: Cause) {
         let (stored, until_stored) = oneshot::channel();
-        if self.0.send(End { job, how, stored }).await.is_ok() {
+        if self.0.send(End { job, how, cause, stored }).await.is_ok() {
             let _ = until_stored.await; // an end that was given up is told of in the log
         }
     }
@@ -98,7 +99,7 @@ impl Keeper {
             if well.is_empty() { HashSet::new() } else { storage::jobs::succeed(&mut tx, &well).await? };
         for end in ends {
             match &end.how {
-                Ok(outcome) if held.contains(&end.job.id) => follow(&mut tx, &end.job, outcome).await?,
+                Ok(outcome) if held.contains(&end.job.id) => follow(&mut tx, &end.cause, outcome).await?,
                 Ok(_) => {}
                 Err(failure) => {
                     let retry_in = failure.retry.then(|| backoff(end.job.attempts));
@@ -134,10 +135,9 @@ impl Keeper {
 /// Enqueues what follows from a job, in its chain.
 async fn follow(
     conn: &mut sqlx::PgConnection,
-    job: &Leased,
+    cause: &Cause,
     outcome: &Outcome,
 ) -> Result<(), storage::Error> {
-    let cause = Cause { request_id: job.request_id.clone(), chain: Some(job.chain) };
     for next in &outcome.next {
         caused_by(cause.clone(), storage::jobs::enqueue(conn, next)).await?;
     }

@@ -1,7 +1,8 @@
 //! The job loop: claim, work under a lease that is kept alive, report, enqueue what follows.
 //!
 //! A handler gets a [`Job`] and answers with an [`Outcome`]; it may be run twice and must do no harm then. LISTEN/NOTIFY
-//! wakes the loop, polling backs it up. A loop works on one job at a time, or on as many as [`start_many`] says.
+//! wakes the loop, polling backs it up. Kinds that hold cores or memory are heavy: they have hands of their own, so that nothing
+//! light waits for them; `jobs.hands` and `jobs.heavy_hands` say how many jobs of a loop are worked on at once.
 
 mod ends;
 pub(crate) mod routes;
@@ -124,9 +125,14 @@ impl<E: Fault> From<E> for Failure {
 type Work = Pin<Box<dyn Future<Output = Result<Outcome, Failure>> + Send>>;
 type Handler = Box<dyn Fn(Job) -> Work + Send + Sync>;
 
+type ByKind = HashMap<String, Handler>;
+
 /// Handlers by kind.
 #[derive(Default)]
-pub struct Handlers(HashMap<String, Handler>);
+pub struct Handlers {
+    light: ByKind,
+    heavy: ByKind,
+}
 
 impl Handlers {
     /// Adds the handler of one kind.
@@ -136,17 +142,36 @@ impl Handlers {
         F: Fn(Job) -> W + Send + Sync + 'static,
         W: Future<Output = Result<Outcome, Failure>> + Send + 'static,
     {
-        self.0.insert(kind.to_owned(), Box::new(move |job| Box::pin(handler(job))));
+        self.light.insert(kind.to_owned(), boxed(handler));
+        self
+    }
+
+    /// Adds the handler of a kind that holds cores or memory while it works.
+    #[must_use]
+    pub fn heavy<F, W>(mut self, kind: &str, handler: F) -> Self
+    where
+        F: Fn(Job) -> W + Send + Sync + 'static,
+        W: Future<Output = Result<Outcome, Failure>> + Send + 'static,
+    {
+        self.heavy.insert(kind.to_owned(), boxed(handler));
         self
     }
 }
 
-/// Works on jobs of these kinds, one at a time, until the context stops.
-pub fn start(context: &Context, handlers: Handlers) {
-    start_many(context, handlers, 1);
+fn boxed<F, W>(handler: F) -> Handler
+where
+    F: Fn(Job) -> W + Send + Sync + 'static,
+    W: Future<Output = Result<Outcome, Failure>> + Send + 'static,
+{
+    Box::new(move |job| Box::pin(handler(job)))
 }
 
-/// Works on jobs of these kinds, up to `at_once` at a time, until the context stops.
-pub fn start_many(context: &Context, handlers: Handlers, at_once: usize) {
-    context.tasks.spawn(worker::Worker::new(context, handlers, at_once).run());
+/// Works on jobs of these kinds until the context stops: on `jobs.hands` light and `jobs.heavy_hands` heavy ones at once.
+pub fn start(context: &Context, handlers: Handlers) {
+    let jobs = &context.config.jobs;
+    for (handlers, hands) in [(handlers.light, jobs.hands), (handlers.heavy, jobs.heavy_hands)] {
+        if !handlers.is_empty() {
+            context.tasks.spawn(worker::Worker::new(context, handlers, hands).run());
+        }
+    }
 }

@@ -1,31 +1,33 @@
 //! One loop: claims as many jobs as it has hands free, and keeps the lease of each while its handler works.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use storage::jobs::{Cause, Leased, caused_by};
 use tokio::task::{JoinHandle, JoinSet};
+use tracing::Instrument;
 
 use super::ends::Ends;
-use super::{Failure, Handlers, Job, Outcome};
-use crate::Context;
+use super::{ByKind, Failure, Job, Outcome};
 use crate::problem::causes;
+use crate::{Context, traces};
 
 pub(super) struct Worker {
     context: Context,
     kinds: Vec<String>,
-    handlers: Handlers,
-    at_once: usize,
+    handlers: ByKind,
+    hands: usize,
     holder: String,
     ends: Ends,
 }
 
 impl Worker {
-    pub(super) fn new(context: &Context, handlers: Handlers, at_once: usize) -> Self {
+    pub(super) fn new(context: &Context, handlers: ByKind, hands: NonZeroUsize) -> Self {
         Self {
             context: context.clone(),
-            kinds: handlers.0.keys().cloned().collect(),
+            kinds: handlers.keys().cloned().collect(),
             handlers,
-            at_once: at_once.max(1),
+            hands: hands.get(),
             holder: format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple()),
             ends: Ends::start(context),
         }
@@ -34,13 +36,13 @@ impl Worker {
     pub(super) async fn run(self) {
         let worker = Arc::new(self);
         let knocks = worker.context.wake.knocks(&worker.context, &worker.kinds);
-        let mut hands = JoinSet::new();
+        let mut busy = JoinSet::new();
         while !worker.context.stop.is_cancelled() {
-            while hands.try_join_next().is_some() {}
-            let free = worker.at_once - hands.len();
+            while busy.try_join_next().is_some() {}
+            let free = worker.hands - busy.len();
             if free == 0 {
                 tokio::select! {
-                    _ = hands.join_next() => {}
+                    _ = busy.join_next() => {}
                     () = worker.context.stop.cancelled() => {}
                 }
                 continue;
@@ -48,13 +50,21 @@ impl Worker {
             let claimed = worker.claim(free).await;
             let all_there_was = claimed.len() < free;
             for job in claimed {
-                hands.spawn(Arc::clone(&worker).work(job));
+                let span = tracing::info_span!(
+                    "job", job.id = %job.id, job.kind = job.kind, job.chain = %job.chain, request.id = job.request_id,
+                );
+                let cause = Cause {
+                    request_id: job.request_id.clone(),
+                    chain: Some(job.chain),
+                    traceparent: traces::of_job(&span, &job),
+                };
+                busy.spawn(Arc::clone(&worker).work(job, cause).instrument(span));
             }
             if all_there_was {
                 knocks.wait(&worker.context).await;
             }
         }
-        hands.join_all().await;
+        busy.join_all().await;
     }
 
     async fn claim(&self, most: usize) -> Vec<Leased> {
@@ -69,25 +79,24 @@ impl Worker {
         })
     }
 
-    #[tracing::instrument(name = "job", skip_all, fields(
-        job.id = %leased.id, job.kind = leased.kind, job.chain = %leased.chain, request.id = leased.request_id,
-    ))]
-    async fn work(self: Arc<Self>, leased: Leased) {
+    /// Does a job; what it enqueues, and what follows from it, comes of `cause`.
+    async fn work(self: Arc<Self>, leased: Leased, cause: Cause) {
         if leased.attempts > leased.max_attempts {
             let lost =
                 Failure::last("every try ended without a word: the process was killed or lost its lease");
-            return self.ends.tell(leased, Err(lost)).await;
+            traces::failed();
+            return self.ends.tell(leased, Err(lost), cause).await;
         }
         let job = Job { leased, cancelled: self.context.stop.child_token(), said: Arc::default() };
-        let handler = &self.handlers.0[&job.leased.kind];
-        let cause = Cause { request_id: job.leased.request_id.clone(), chain: Some(job.leased.chain) };
-        let here = tracing::Span::current();
+        let handler = &self.handlers[&job.leased.kind];
         // a task of its own, so that a panic is caught
-        let work =
-            tokio::spawn(tracing::Instrument::instrument(caused_by(cause, handler(job.clone())), here));
+        let work = tokio::spawn(caused_by(cause.clone(), handler(job.clone())).in_current_span());
         let ended = self.watch(&job, work).await;
+        if ended.is_err() {
+            traces::failed();
+        }
         self.last_word(&job).await;
-        self.ends.tell(job.leased, ended).await;
+        self.ends.tell(job.leased, ended, cause).await;
     }
 
     /// Keeps the lease while a handler works. One that was asked to end and does not is ended after a while.

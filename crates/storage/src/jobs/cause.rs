@@ -1,4 +1,4 @@
-//! Why a job is enqueued: the request that asks, and the chain it goes on. Known to the task that does it, so that nobody in
+//! Why a job is enqueued: the request that asks, the chain it goes on, and the trace. Known to the task that does it, so that nobody in
 //! between has to hand it on.
 
 use domain::ids::JobId;
@@ -14,6 +14,8 @@ pub struct Cause {
     pub request_id: Option<String>,
     /// The first job of the chain that it goes on; none begins one.
     pub chain: Option<JobId>,
+    /// The trace that it goes on with, as W3C Trace Context writes it; none where traces are not sent.
+    pub traceparent: Option<String>,
 }
 
 impl Cause {

@@ -62,6 +62,8 @@ pub struct Leased {
     pub chain: JobId,
     /// The request that asked for it, as in the logs.
     pub request_id: Option<String>,
+    /// The trace that it goes on with, as W3C Trace Context writes it.
+    pub traceparent: Option<String>,
 }
 
 /// The channel that wakes workers; the payload is the kind.
@@ -78,8 +80,8 @@ pub async fn enqueue(conn: &mut PgConnection, job: &NewJob) -> Result<JobId, Err
         r#"
         with added as (
             insert into jobs (job_id, project, kind, payload, state, priority, dedup_key, run_after, max_attempts,
-                              created_at, chain_id, request_id)
-            values ($1, $2, $3, $4, 'queued', $5, $6, clock_timestamp(), $7, clock_timestamp(), $8, $9)
+                              created_at, chain_id, request_id, traceparent)
+            values ($1, $2, $3, $4, 'queued', $5, $6, clock_timestamp(), $7, clock_timestamp(), $8, $9, $11)
             on conflict (project, kind, dedup_key) where state in ('queued', 'running') do nothing
             returning kind
         )
@@ -95,6 +97,7 @@ pub async fn enqueue(conn: &mut PgConnection, job: &NewJob) -> Result<JobId, Err
         cause.chain.unwrap_or(id) as JobId,
         cause.request_id,
         WAKE_CHANNEL,
+        cause.traceparent,
     )
     .fetch_optional(&mut *conn)
     .await?;
@@ -154,7 +157,8 @@ pub async fn claim(
                 lease_expires_at = clock_timestamp() + $4::interval, started_at = clock_timestamp(), failure = null
             from (select job_id from lost union all select job_id from queued) next
             where jobs.job_id = next.job_id
-            returning jobs.job_id, project, kind, payload, attempts, max_attempts, lease_token, chain_id, request_id
+            returning jobs.job_id, project, kind, payload, attempts, max_attempts, lease_token, chain_id, request_id,
+                      traceparent
         ),
         said as (
             insert into job_logs (job_id, logged_at, line)
@@ -163,7 +167,7 @@ pub async fn claim(
         )
         select job_id as "id!: JobId", project as "project!", kind as "kind!", payload as "payload!",
                attempts as "attempts!", max_attempts as "max_attempts!", lease_token as "token!: LeaseToken",
-               coalesce(chain_id, job_id) as "chain!: JobId", request_id
+               coalesce(chain_id, job_id) as "chain!: JobId", request_id, traceparent
         from claimed
         "#,
         kinds,

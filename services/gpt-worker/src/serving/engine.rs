@@ -332,7 +332,7 @@ mod tests {
     }
 
     fn started(servable: &Arc<Servable>, settings: &BatchingConfig) -> (Engine, Metrics) {
-        let metrics = Metrics::register(&prometheus::Registry::new());
+        let metrics = Metrics::made(&service_kit::metrics::Metering::default());
         (Engine::start("planted", 1, servable, settings, &metrics).unwrap(), metrics)
     }
 
