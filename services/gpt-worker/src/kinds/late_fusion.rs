@@ -68,16 +68,16 @@ impl LateFusion {
         Ok(Self { backbone, kind, head })
     }
 
-    pub(super) fn load(folder: &Path) -> Result<Self, Error> {
+    pub(super) fn load(folder: &Path, device: &Device) -> Result<Self, Error> {
         let path = folder.join(HEAD);
         let kind = serde_json::from_str(&read_text(&path)?)
             .map_err(|error| Error::ModelFile { path: path.display().to_string(), why: error.to_string() })?;
-        let mut gpt = Gpt::load(&folder.join(GPT), &Device::Cpu)?;
+        let mut gpt = Gpt::load(&folder.join(GPT), device)?;
         gpt.freeze();
         let tokenizer = EventTokenizer::from_json(&read_text(&folder.join(TOKENIZER))?)?;
         let head: Box<dyn Learned> = match kind {
             HeadKind::Boosting => Box::new(Trees::load(folder)?),
-            HeadKind::Dcn => Box::new(Dcn::load(folder)?),
+            HeadKind::Dcn => Box::new(Dcn::load(folder, device)?),
         };
         Ok(Self { backbone: Backbone { gpt, tokenizer }, kind, head })
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use domain::definitions::{ClassWeights, Model, ModelKind};
 use domain::tabular::{Column, MISSING, Table};
+use gpt::Device;
 use serde_json::{Value, json};
 use statistics::calibrators::sigmoid;
 use statistics::ranking::auc;
@@ -147,7 +148,7 @@ fn every_kind_finds_what_was_planted_and_is_the_same_from_its_files_and_from_its
         assert!(reached.value > least && reached.interval.low > 0.5, "{name}: {reached:?}");
 
         let (folder, files) = saved(&*learned);
-        let loaded = load(model.kind, folder.path()).unwrap();
+        let loaded = load(model.kind, folder.path(), &Device::Cpu).unwrap();
         assert_eq!(bits(&loaded.log_odds(asked(&world.test)).unwrap()), bits(&odds), "{name}: loaded");
         let (again, _) = world.learn(&model).unwrap();
         assert!(saved(&*again).1 == files, "{name}: the same seed gave other bytes");
