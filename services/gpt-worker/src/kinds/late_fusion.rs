@@ -55,6 +55,7 @@ impl LateFusion {
         let histories = lesson.histories()?;
         let mut backbone = Reading { gpt, pretrain, rows: pretrain_rows }.pretrained(lesson, on_step)?;
         backbone.gpt.freeze();
+        backbone.gpt.settle()?;
         let seen = |rows: &Rows, history: &History| -> Result<Rows, Error> {
             let table = beside(&rows.table, backbone.reader(), history, &rows.cutoffs)?;
             Ok(Rows { table, ..rows.clone() })
@@ -74,6 +75,7 @@ impl LateFusion {
             .map_err(|error| Error::ModelFile { path: path.display().to_string(), why: error.to_string() })?;
         let mut gpt = Gpt::load(&folder.join(GPT), device)?;
         gpt.freeze();
+        gpt.settle()?;
         let tokenizer = EventTokenizer::from_json(&read_text(&folder.join(TOKENIZER))?)?;
         let head: Box<dyn Learned> = match kind {
             HeadKind::Boosting => Box::new(Trees::load(folder)?),
