@@ -1,5 +1,6 @@
 //! The command line as a person meets it: help that reads well, and mistakes that say what to do.
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -254,4 +255,70 @@ fn features_cannot_be_erased_by_a_slip_and_an_entity_is_asked_for_in_words_that_
     assert!(code == Some(1) && said.contains("`shop=a`"), "{said}");
     let (code, said) = ran(foretime(&["features", "get", "--help"], folder.path()));
     assert!(code == Some(0) && said.contains("view:feature"), "{said}");
+}
+
+/// What a command makes of its standard input.
+fn fed(mut command: Command, input: &[u8]) -> (Option<i32>, String) {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(input).unwrap();
+    std::io::Seek::rewind(&mut file).unwrap();
+    command.stdin(file);
+    ran(command)
+}
+
+fn tokenizer(folder: &Path) {
+    let texts = ["the flight was late", "the flight was early", "Zürich 東京 🛫"];
+    ::gpt::Bpe::train(texts.iter(), 300, &[]).unwrap().save(&folder.join("tokenizer.json")).unwrap();
+}
+
+#[test]
+fn text_becomes_ids_and_text_again_whole_and_line_by_line() {
+    let folder = folder();
+    tokenizer(folder.path());
+    let text = "the flight was late\n\n  Zürich → 東京 🛫\r\nend, of \"it\"\n";
+    let gpt = |arguments: &[&str]| foretime(&[&["gpt"], arguments].concat(), folder.path());
+    for lines in [&[][..], &["--lines"]] {
+        let (code, ids) = fed(gpt(&[&["encode", "tokenizer.json"], lines].concat()), text.as_bytes());
+        assert_eq!((code, ids.lines().count()), (Some(0), if lines.is_empty() { 1 } else { 4 }), "{ids}");
+        let (code, again) = fed(gpt(&[&["decode", "tokenizer.json"], lines].concat()), ids.as_bytes());
+        assert_eq!((code, again.as_str()), (Some(0), text));
+    }
+    let (code, _) = ran(gpt(&["encode", "tokenizer.json", "--text", text, "--out", "ids.safetensors"]));
+    let (_, again) = ran(gpt(&["decode", "tokenizer.json", "--ids", "ids.safetensors"]));
+    assert_eq!((code, again.as_str()), (Some(0), text));
+}
+
+#[test]
+fn lines_are_answered_as_they_come() {
+    let folder = folder();
+    tokenizer(folder.path());
+    let mut command = foretime(&["gpt", "encode", "tokenizer.json", "--lines"], folder.path());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+    let (told, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || output.lines().try_for_each(|line| told.send(line)));
+    for _ in 0..3 {
+        input.write_all(b"the flight\n").unwrap();
+        let line =
+            heard.recv_timeout(std::time::Duration::from_secs(60)).expect("no line waits for the next one");
+        assert!(serde_json::from_str::<Vec<u32>>(&line.unwrap()).is_ok_and(|ids| !ids.is_empty()));
+    }
+    drop(input);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn what_is_no_text_or_no_ids_is_refused_with_its_line() {
+    let folder = folder();
+    tokenizer(folder.path());
+    for (what, input, expected) in [
+        ("encode", &b"fine\n\xff\n"[..], "line 2: standard input"),
+        ("decode", b"[101]\n[101, -1]\n", "line 2: ids are a JSON list"),
+        ("decode", b"[101]\n\n", "line 2: ids are a JSON list"),
+        ("decode", b"[100000]\n", "line 1: token 100000 is beyond the vocabulary"),
+    ] {
+        let command = foretime(&["gpt", what, "tokenizer.json", "--lines"], folder.path());
+        let (code, said) = fed(command, input);
+        assert!(code == Some(1) && said.contains(expected), "{said}");
+    }
 }
