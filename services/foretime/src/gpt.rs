@@ -149,16 +149,18 @@ impl Size {
             vocabulary: self.vocabulary.unwrap_or(preset.vocabulary),
             ..preset
         };
-        if !self.modern {
-            return gpt2;
-        }
-        let (norm, activation) = (NormKind::Rms, Activation::Swiglu);
-        GptConfig { positions: Positions::Rotary, norm, activation, qk_norm: true, ..gpt2 }
+        if self.modern { modern(&gpt2) } else { gpt2 }
     }
 
     fn batch(&self) -> usize {
         self.batch.unwrap_or(self.preset.sizes().sequences()).max(1)
     }
+}
+
+/// The model with newer parts than GPT-2's.
+pub(crate) fn modern(config: &GptConfig) -> GptConfig {
+    let (norm, activation) = (NormKind::Rms, Activation::Swiglu);
+    GptConfig { positions: Positions::Rotary, norm, activation, qk_norm: true, ..config.clone() }
 }
 
 // Which implementation computes. No doc comment, as above.
@@ -172,19 +174,26 @@ struct Implementation {
     precision: Precision,
 }
 
+/// The numbers that matrix products multiply.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Precision {
+pub(crate) enum Precision {
     F32,
     Bf16,
+}
+
+impl Precision {
+    pub(crate) fn numbers(self) -> ::gpt::Precision {
+        match self {
+            Self::F32 => ::gpt::Precision::F32,
+            Self::Bf16 => ::gpt::Precision::Bf16,
+        }
+    }
 }
 
 impl Implementation {
     fn kernels(&self) -> Kernels {
         let kernels = if self.reference { Kernels::Reference } else { Kernels::Fused };
-        kernels.with_precision(match self.precision {
-            Precision::F32 => ::gpt::Precision::F32,
-            Precision::Bf16 => ::gpt::Precision::Bf16,
-        })
+        kernels.with_precision(self.precision.numbers())
     }
 }
 
