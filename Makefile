@@ -32,7 +32,7 @@ test-lightgbm: ## test LightGBM's own trees, behind the feature `lightgbm`, besi
 	@.ci/setup lightgbm
 	. .ci/env; export FORETIME_TEST_LIGHTGBM="$$foretime_venv-lightgbm/bin/python"; \
 	FORETIME_LIGHTGBM="$$("$$FORETIME_TEST_LIGHTGBM" -c 'import lightgbm, pathlib; print(pathlib.Path(lightgbm.__file__).parent / "lib" / "lib_lightgbm.so")')" \
-	cargo test -p boosting --features lightgbm
+	cargo test -p boosting --features lightgbm && cargo test --workspace --lib --features foretime/lightgbm -- kinds::tests
 
 bench-registry: ## measure the registry beside MLflow's own server, in one run; several minutes
 	@.ci/setup bench

@@ -63,7 +63,7 @@ impl Platform {
         change(&mut config);
         let db = storage::connect(&fresh_database().await, 8).await.expect("the test server answers");
         let context = Context::new(db, config).with_clock(clock.clone());
-        let worker = gpt_worker::Worker::new(&context);
+        let worker = gpt_worker::Worker::new(&context).expect("a processor is there");
         let routes = feature_store::router(&context)
             .merge(worker.router())
             .merge(monitor::router(context.clone()))
@@ -141,7 +141,7 @@ impl Platform {
             return;
         }
         feature_store::start(&self.context);
-        gpt_worker::Worker::new(&self.context).start();
+        gpt_worker::Worker::new(&self.context).expect("a processor is there").start();
         monitor::start(&self.context).expect("the delivery client can be made");
         registry::start(&self.context);
     }

@@ -1,10 +1,12 @@
-//! The registry under MLflow's own, unmodified Python client.
+//! The registry and the scoring server under MLflow's own, unmodified Python clients.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use journeys::Platform;
 use serde_json::json;
+
+use crate::planted::{MODEL, VISITS, champion, question, trained, world};
 
 /// The Python that has `mlflow-skinny`: of `FORETIME_TEST_PYTHON`, or of the environment beside the target directory.
 pub(crate) fn python() -> PathBuf {
@@ -42,12 +44,24 @@ async fn meets(python: PathBuf) {
     let now = platform.context.clock.now();
     storage::definitions::save(&mut conn, "default", "gate", "late", &gate, now).await.unwrap();
     let url = platform.serve().await;
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/mlflow_client.py");
-    let output = tokio::task::spawn_blocking(move || {
-        Command::new(python).args([script, &url, "late-arrival"]).output().expect("the Python program starts")
-    })
-    .await
-    .unwrap();
+    succeeds(python, "mlflow_client.py", vec![url, "late-arrival".to_owned()]).await;
+}
+
+/// Runs one of the programs beside this file, which says `ok` at its end.
+async fn succeeds(python: PathBuf, program: &str, arguments: Vec<String>) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(program);
+    let run = move || Command::new(python).arg(script).args(arguments).output();
+    let output = tokio::task::spawn_blocking(run).await.unwrap().expect("the Python program starts");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && output.stdout.ends_with(b"ok\n"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mlflows_scoring_client_is_answered_what_predict_says_to_the_bit() {
+    let (platform, set) = world().await;
+    let linear = trained(&platform, "linear", &set).await;
+    champion(&platform, linear).await;
+    let rows: Vec<_> = (1..=6).map(|visit| question(VISITS - visit)).collect();
+    let url = platform.serve().await;
+    succeeds(python(), "mlflow_scoring.py", vec![url, MODEL.to_owned(), json!(rows).to_string()]).await;
 }

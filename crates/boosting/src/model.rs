@@ -9,7 +9,8 @@ use forust_ml::{GradientBooster, Matrix};
 use serde::{Deserialize, Serialize};
 
 use crate::encoding::Encoding;
-use crate::{Error, Recipe};
+use crate::lesson::{Lesson, Rows};
+use crate::{Error, Judging, Library, Recipe};
 
 /// The format of the model file that this version writes, and the only one it reads.
 const FORMAT: u64 = 1;
@@ -43,11 +44,9 @@ impl std::fmt::Debug for Boosting {
     }
 }
 
-/// Rows that say when to stop: the table, its labels, and how much each row counts, if not equally.
-pub type Judging<'a> = (&'a Table, &'a [f64], Option<&'a [f64]>);
-
 impl Boosting {
-    /// Trains on rows with labels 0 and 1 and, if given, weights of at least 0.
+    /// Trains forust-ml's trees, whatever library the recipe names, on rows with labels 0 and 1 and, if given, weights of at
+    /// least 0.
     ///
     /// With a validation set (rows, labels, and weights if given) and `early_stopping_rounds`, the number of trees is the
     /// one with the least log-loss there. Without, it is `iterations`. Missing numbers (NaN), infinities, columns that are
@@ -61,29 +60,15 @@ impl Boosting {
         validation: Option<Judging<'_>>,
         recipe: &Recipe,
     ) -> Result<Self, Error> {
-        recipe.check()?;
-        check_rows("training table", train, labels)?;
-        let weights = weights.map_or_else(|| vec![1.0; train.rows()], <[f64]>::to_vec);
-        check_weights(labels, &weights)?;
-        let columns = Encoding::learn(train)?;
-        let features = columns.encode(train)?;
-        let matrix = Matrix::new(&features, train.rows(), columns.len());
+        let Lesson { columns, train, judge } = Lesson::new((train, labels, weights), validation, recipe)?;
         let mut booster = booster(recipe, columns.len());
-        match validation {
-            None => booster.fit(&matrix, labels, &weights, None),
-            Some((table, truth, judging)) => {
-                check_rows("validation table", table, truth)?;
-                let held_out = columns.encode(table)?;
-                let held_out = Matrix::new(&held_out, table.rows(), columns.len());
-                let judging = judging.map_or_else(|| vec![1.0; table.rows()], <[f64]>::to_vec);
-                same_length("validation weights", judging.len(), table.rows())?;
-                booster.fit(&matrix, labels, &weights, Some(vec![(held_out, truth, &judging)]))
-            }
-        }
-        .map_err(Error::Library)?;
+        let judge = judge.as_ref().map(|rows| vec![(matrix(rows, &columns), rows.labels, &rows.weights[..])]);
+        let rows = matrix(&train, &columns);
+        booster.fit(&rows, train.labels, &train.weights, judge).map_err(Error::Library)?;
         // Trees after the best number would only make the file longer and the importance wrong.
         booster.trees.truncate(booster.prediction_iteration.unwrap_or(usize::MAX));
-        Ok(Self { format: FORMAT, recipe: recipe.clone(), columns, booster })
+        let recipe = Recipe { library: Library::Forust, ..recipe.clone() };
+        Ok(Self { format: FORMAT, recipe, columns, booster })
     }
 
     /// The log-odds of the event for each row; the probability is their sigmoid.
@@ -143,6 +128,10 @@ impl Boosting {
     }
 }
 
+fn matrix<'a>(rows: &'a Rows<'_>, columns: &Encoding) -> Matrix<'a, f64> {
+    Matrix::new(&rows.features, rows.count, columns.len())
+}
+
 fn booster(recipe: &Recipe, columns: usize) -> GradientBooster {
     // The library takes ⌊columns · share⌋ columns, which must not be none.
     let one = (1.5 / columns as f64).min(1.0);
@@ -178,33 +167,4 @@ pub(crate) fn shares<'a>(
     let mut shares: Vec<(String, f64)> = named.collect();
     shares.sort_by(|a, b| b.1.total_cmp(&a.1));
     shares
-}
-
-pub(crate) fn check_rows(what: &'static str, table: &Table, labels: &[f64]) -> Result<(), Error> {
-    if table.rows() == 0 || table.columns().is_empty() {
-        return Err(Error::Empty { what, missing: if table.rows() == 0 { "rows" } else { "columns" } });
-    }
-    same_length("labels", labels.len(), table.rows())?;
-    match labels.iter().position(|&label| label != 0.0 && label != 1.0) {
-        Some(row) => Err(Error::BadLabel { row, value: labels[row] }),
-        None => Ok(()),
-    }
-}
-
-pub(crate) fn check_weights(labels: &[f64], weights: &[f64]) -> Result<(), Error> {
-    same_length("weights", weights.len(), labels.len())?;
-    if let Some(row) = weights.iter().position(|weight| !(weight.is_finite() && *weight >= 0.0)) {
-        return Err(Error::BadWeight { row, value: weights[row] });
-    }
-    let mut counted =
-        labels.iter().zip(weights).filter(|(_, weight)| **weight > 0.0).map(|(label, _)| *label);
-    let first = counted.next().ok_or(Error::NoWeight)?;
-    if counted.all(|label| label == first) {
-        return Err(Error::OneClass { label: u8::from(first == 1.0) });
-    }
-    Ok(())
-}
-
-pub(crate) fn same_length(what: &'static str, found: usize, rows: usize) -> Result<(), Error> {
-    if found == rows { Ok(()) } else { Err(Error::LengthMismatch { what, found, rows }) }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use boosting::lightgbm::{LightGbm, parameters};
-use boosting::{Error, Library, Recipe};
+use boosting::{Boosting, Error, Library, Recipe, Trees};
 use domain::tabular::{Column, Table};
 use serde_json::json;
 
@@ -98,7 +98,7 @@ fn a_model_repeats_itself_comes_back_from_its_file_and_an_altered_file_is_refuse
     assert_eq!(model.text(), again.text());
     let read = LightGbm::from_json(&model.to_json().unwrap()).unwrap();
     assert_eq!(read.predict(&all).unwrap(), model.predict(&all).unwrap());
-    let importance = model.importance().unwrap();
+    let importance = model.importance();
     assert_eq!(importance[0].0, "delay");
     assert!((importance.iter().map(|(_, share)| share).sum::<f64>() - 1.0).abs() < 1e-9);
     let text = model.to_json().unwrap();
@@ -108,6 +108,24 @@ fn a_model_repeats_itself_comes_back_from_its_file_and_an_altered_file_is_refuse
     ));
     let fewer = text.replacen("{\"name\":\"noise\",\"kind\":\"number\"}", "", 1).replace(",]", "]");
     assert!(LightGbm::from_json(&fewer).unwrap_err().to_string().contains("3 columns"));
+}
+
+#[test]
+fn a_recipe_says_whose_trees_grow_and_a_file_whose_they_are() {
+    let (train, labels, _) = table(0..TRAIN);
+    let odds = |trees: &Trees| trees.predict(&train).unwrap();
+    for library in [Library::Lightgbm, Library::Forust] {
+        let recipe = Recipe { library, ..recipe() };
+        let trees = Trees::train(&train, &labels, None, None, &recipe).unwrap();
+        assert_eq!(matches!(trees, Trees::LightGbm(_)), library == Library::Lightgbm);
+        let alone = match library {
+            Library::Lightgbm => LightGbm::train(&train, &labels, None, None, &recipe).unwrap().to_json(),
+            Library::Forust => Boosting::train(&train, &labels, None, None, &recipe).unwrap().to_json(),
+        };
+        assert_eq!(trees.to_json().unwrap(), alone.unwrap());
+        let read = Trees::from_json(&trees.to_json().unwrap()).unwrap();
+        assert_eq!((odds(&read), read.importance()), (odds(&trees), trees.importance()));
+    }
 }
 
 #[test]

@@ -100,6 +100,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A device cannot be had.
+    #[error("the device `{name}` cannot be used: {reason}")]
+    Device {
+        /// As it was named.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// Training diverged.
     #[error("the loss or its gradient is no longer finite at step {step}; try a smaller learning rate")]
     NonFiniteLoss {
@@ -137,6 +145,7 @@ impl Fault for Error {
             Self::Weights { .. } => "weights-do-not-fit",
             Self::Token { .. } => "token-unknown",
             Self::Tokenizer { .. } => "tokenizer-invalid",
+            Self::Device { .. } => "device-unusable",
             Self::NonFiniteLoss { .. } => "training-diverged",
             Self::Stopped { .. } => "training-stopped",
         }

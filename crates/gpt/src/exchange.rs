@@ -38,7 +38,11 @@ pub fn logits(gpt: &Gpt, ids: &Path, out: &Path) -> Result<(), Error> {
     files::write_tensors(out, &[("logits".to_owned(), logits.reshape(shape)?)])
 }
 
-fn read_ids(path: &Path) -> Result<Vec<Vec<u32>>, Error> {
+/// Reads `ids` (or the only tensor) `[batch, time]` of whole numbers from a safetensors file.
+///
+/// # Errors
+/// [`Error::Weights`] if the ids are not of this form, [`Error::File`] if the file cannot be read.
+pub fn read_ids(path: &Path) -> Result<Vec<Vec<u32>>, Error> {
     let tensors = files::read_tensors(path, &Device::Cpu)?;
     let only = (tensors.len() == 1).then(|| tensors.values().next()).flatten();
     let refuse = |reason: String| Error::Weights { name: "ids".into(), reason };

@@ -292,6 +292,11 @@ impl Norm {
         self.kernels = kernels;
     }
 
+    /// Scale and, if it is a layer norm, shift.
+    pub(crate) fn tensors(&self) -> (&Tensor, Option<&Tensor>) {
+        (&self.weight, self.bias.as_ref())
+    }
+
     /// Scale and shift, if it is a layer norm.
     pub(crate) fn layer_tensors(&self) -> Option<(&Tensor, &Tensor)> {
         self.bias.as_ref().map(|bias| (&self.weight, bias))

@@ -14,6 +14,7 @@
 pub mod allocator;
 pub mod bpe;
 pub mod classifier;
+pub mod device;
 pub mod error;
 pub mod exchange;
 pub mod files;

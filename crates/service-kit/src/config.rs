@@ -193,7 +193,7 @@ pub struct JobsConfig {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorkerConfig {
-    /// `cpu`; `cuda` in a build with that feature.
+    /// What models compute on: `cpu`, or `cuda:0` and on in a program built with the Cargo feature `cuda`.
     pub device: String,
     /// Rows of logged predictions that are gathered into one file, unless `flush_seconds` pass first.
     pub log_rows: usize,

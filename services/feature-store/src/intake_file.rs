@@ -2,12 +2,13 @@
 //! calling each other.
 //!
 //! The file is whole and its hash is in the payload. The batch's idempotency key makes a second run answer what the first one
-//! did; the file goes when its rows are in.
+//! did; the file goes when its rows are in. Where a model's version computed them, lineage says so.
 
 use frames::Frame;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use service_kit::jobs::{Failure, Job, Outcome};
+use storage::governance::{VersionKey, publications};
 
 use crate::intake::{self, Accepted, Batch, To};
 use crate::{Error, FeatureStore};
@@ -26,12 +27,26 @@ pub(crate) struct IngestFile {
     /// Its SHA-256, in hex.
     sha256: String,
     idempotency_key: String,
+    /// Who computed the rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made_by: Option<MadeBy>,
+}
+
+/// A version of a registered model.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MadeBy {
+    model: String,
+    version: i32,
 }
 
 /// Handles one job.
 pub(crate) async fn run(store: FeatureStore, job: Job) -> Result<Outcome, Failure> {
     let request: IngestFile = job.payload()?;
     let accepted = take_in(&store, &request).await?;
+    if let Some(made_by) = &request.made_by {
+        note_maker(&store, &request, made_by, accepted.seq).await?;
+    }
     store.remove_file(&request.path).await;
     Ok(Outcome { answer: json!(accepted), next: vec![] })
 }
@@ -58,6 +73,19 @@ async fn take_in(store: &FeatureStore, request: &IngestFile) -> Result<Accepted,
     .await??;
     let (source, idempotency_key) = (request.source.clone(), Some(request.idempotency_key.clone()));
     intake::take_in(store, Batch { source, to: To::OnlineAndOffline, idempotency_key, rows }).await
+}
+
+/// Writes down whose rows the ingest took in; a second run finds it written.
+async fn note_maker(
+    store: &FeatureStore,
+    request: &IngestFile,
+    made_by: &MadeBy,
+    seq: i64,
+) -> Result<(), Error> {
+    let mut conn = store.context.db.acquire().await?;
+    let key = VersionKey { project: store.project(), model: &made_by.model, version: made_by.version };
+    let now = store.context.clock.now();
+    Ok(publications::record(&mut conn, key, (seq, &request.sha256), now).await?)
 }
 
 async fn earlier(store: &FeatureStore, request: &IngestFile) -> Result<Option<Accepted>, Error> {

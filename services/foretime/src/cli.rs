@@ -19,6 +19,7 @@ use crate::jobs::{self, Jobs};
 use crate::loops::{self, Loop};
 use crate::monitor::{self, Monitor};
 use crate::registry::{self, Registry};
+use crate::scaling::{self, ScalingOptions};
 use crate::schedules::{self, Schedules};
 use crate::tokens::{self, Tokens};
 use crate::up::{Database, Platform, Service};
@@ -123,6 +124,8 @@ enum Deed {
     Gpt(GptCommand),
     /// Say what a training run will take: parameters, operations, memory, time.
     Plan(PlanOptions),
+    /// Train a grid of small models on a text, fit how loss falls with size and data, and test that on the largest of them.
+    Scaling(ScalingOptions),
     /// Say who may ask, and for what.
     #[command(subcommand)]
     Tokens(Tokens),
@@ -256,6 +259,7 @@ async fn act_with(config: Config, deed: Deed) -> Result<(), Failure> {
         Deed::Registry(asked) => registry::run(&config, asked).await,
         Deed::Gpt(asked) => gpt::run(asked),
         Deed::Plan(asked) => gpt::plan(&asked),
+        Deed::Scaling(asked) => scaling::run(&asked),
         Deed::Tokens(asked) => tokens::run(&Client::of(&config)?, asked).await,
         Deed::Audit { limit } => tokens::audit(&Client::of(&config)?, limit).await,
         Deed::Backup { folder } => backup::take(&config, &folder).await,

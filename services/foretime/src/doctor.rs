@@ -77,10 +77,8 @@ async fn port(config: &Config) -> Result<String, String> {
 }
 
 fn device(config: &Config) -> Result<String, String> {
-    match config.worker.device.as_str() {
-        "cpu" => Ok("cpu".to_owned()),
-        other => Err(format!("`{other}` is not in this build; set `worker.device` to \"cpu\"")),
-    }
+    let name = &config.worker.device;
+    gpt::device::open(name).map(|_| name.clone()).map_err(|error| format!("`worker.device`: {error}"))
 }
 
 async fn database(config: &Config) -> Vec<Finding> {

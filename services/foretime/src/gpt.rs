@@ -1,7 +1,9 @@
 //! `foretime gpt …` and `foretime plan`: a model's numbers from outside, its speed on this machine, and what a training
 //! run will take.
 
-use std::io::{Read, Write};
+mod text;
+
+use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,7 +21,9 @@ pub(crate) enum GptCommand {
     /// Compute the logits of ids, for comparison with another implementation.
     Logits(Logits),
     /// Turn text into ids.
-    Encode(Encode),
+    Encode(text::Encode),
+    /// Turn ids into text.
+    Decode(text::Decode),
     /// Write on after a prompt.
     Generate(Generate),
     /// Measure tokens a second and memory on random sequences.
@@ -42,18 +46,6 @@ pub(crate) struct Logits {
     /// Compute with composed operations instead of our kernels.
     #[arg(long)]
     reference: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Encode {
-    /// The `tokenizer.json`.
-    tokenizer: PathBuf,
-    /// The text; standard input if not given.
-    #[arg(long)]
-    text: Option<String>,
-    /// A safetensors file for `ids` `[1, time]`; as JSON on standard output if not given.
-    #[arg(long)]
-    out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -157,16 +149,18 @@ impl Size {
             vocabulary: self.vocabulary.unwrap_or(preset.vocabulary),
             ..preset
         };
-        if !self.modern {
-            return gpt2;
-        }
-        let (norm, activation) = (NormKind::Rms, Activation::Swiglu);
-        GptConfig { positions: Positions::Rotary, norm, activation, qk_norm: true, ..gpt2 }
+        if self.modern { modern(&gpt2) } else { gpt2 }
     }
 
     fn batch(&self) -> usize {
         self.batch.unwrap_or(self.preset.sizes().sequences()).max(1)
     }
+}
+
+/// The model with newer parts than GPT-2's.
+pub(crate) fn modern(config: &GptConfig) -> GptConfig {
+    let (norm, activation) = (NormKind::Rms, Activation::Swiglu);
+    GptConfig { positions: Positions::Rotary, norm, activation, qk_norm: true, ..config.clone() }
 }
 
 // Which implementation computes. No doc comment, as above.
@@ -180,19 +174,26 @@ struct Implementation {
     precision: Precision,
 }
 
+/// The numbers that matrix products multiply.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Precision {
+pub(crate) enum Precision {
     F32,
     Bf16,
+}
+
+impl Precision {
+    pub(crate) fn numbers(self) -> ::gpt::Precision {
+        match self {
+            Self::F32 => ::gpt::Precision::F32,
+            Self::Bf16 => ::gpt::Precision::Bf16,
+        }
+    }
 }
 
 impl Implementation {
     fn kernels(&self) -> Kernels {
         let kernels = if self.reference { Kernels::Reference } else { Kernels::Fused };
-        kernels.with_precision(match self.precision {
-            Precision::F32 => ::gpt::Precision::F32,
-            Precision::Bf16 => ::gpt::Precision::Bf16,
-        })
+        kernels.with_precision(self.precision.numbers())
     }
 }
 
@@ -243,31 +244,10 @@ pub(crate) fn run(command: GptCommand) -> Result<(), Failure> {
             let model = exchange::model(&asked.model, asked.adapter.as_deref(), kernels)?;
             Ok(exchange::logits(&model, &asked.ids, &asked.out)?)
         }
-        GptCommand::Encode(asked) => encode(&asked),
+        GptCommand::Encode(asked) => text::encode(&asked),
+        GptCommand::Decode(asked) => text::decode(&asked),
         GptCommand::Generate(asked) => generate(&asked),
         GptCommand::Bench(asked) => bench(&asked),
-    }
-}
-
-fn encode(asked: &Encode) -> Result<(), Failure> {
-    let bpe = Bpe::load(&asked.tokenizer)?;
-    let text = match &asked.text {
-        Some(text) => text.clone(),
-        None => {
-            let mut text = String::new();
-            std::io::stdin()
-                .read_to_string(&mut text)
-                .map_err(|error| Failure(format!("standard input: {error}")))?;
-            text
-        }
-    };
-    let ids = bpe.encode(&text)?;
-    match &asked.out {
-        Some(out) => Ok(exchange::write_ids(&ids, out)?),
-        None => {
-            println!("{}", json!(ids));
-            Ok(())
-        }
     }
 }
 

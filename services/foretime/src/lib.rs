@@ -22,6 +22,7 @@ mod monitor;
 mod operations;
 mod registry;
 pub mod report;
+mod scaling;
 mod schedules;
 mod tokens;
 pub mod up;

@@ -48,7 +48,7 @@ impl Service {
                 routes.merge(feature_store::router(context))
             }
             Self::GptWorker => {
-                let worker = gpt_worker::Worker::new(context);
+                let worker = gpt_worker::Worker::new(context)?;
                 worker.start();
                 routes.merge(worker.router())
             }

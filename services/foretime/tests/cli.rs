@@ -1,5 +1,6 @@
 //! The command line as a person meets it: help that reads well, and mistakes that say what to do.
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -41,6 +42,8 @@ fn the_help_names_every_command_and_what_it_is_for() {
         "train",
         "features",
         "dataset",
+        "plan",
+        "scaling",
         "migrate",
         "doctor",
         "Nothing from the future",
@@ -254,4 +257,156 @@ fn features_cannot_be_erased_by_a_slip_and_an_entity_is_asked_for_in_words_that_
     assert!(code == Some(1) && said.contains("`shop=a`"), "{said}");
     let (code, said) = ran(foretime(&["features", "get", "--help"], folder.path()));
     assert!(code == Some(0) && said.contains("view:feature"), "{said}");
+}
+
+/// What a command makes of its standard input.
+fn fed(mut command: Command, input: &[u8]) -> (Option<i32>, String) {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(input).unwrap();
+    std::io::Seek::rewind(&mut file).unwrap();
+    command.stdin(file);
+    ran(command)
+}
+
+fn tokenizer(folder: &Path) {
+    let texts = ["the flight was late", "the flight was early", "Zürich 東京 🛫"];
+    ::gpt::Bpe::train(texts.iter(), 300, &[]).unwrap().save(&folder.join("tokenizer.json")).unwrap();
+}
+
+#[test]
+fn text_becomes_ids_and_text_again_whole_and_line_by_line() {
+    let folder = folder();
+    tokenizer(folder.path());
+    let text = "the flight was late\n\n  Zürich → 東京 🛫\r\nend, of \"it\"\n";
+    let gpt = |arguments: &[&str]| foretime(&[&["gpt"], arguments].concat(), folder.path());
+    for lines in [&[][..], &["--lines"]] {
+        let (code, ids) = fed(gpt(&[&["encode", "tokenizer.json"], lines].concat()), text.as_bytes());
+        assert_eq!((code, ids.lines().count()), (Some(0), if lines.is_empty() { 1 } else { 4 }), "{ids}");
+        let (code, again) = fed(gpt(&[&["decode", "tokenizer.json"], lines].concat()), ids.as_bytes());
+        assert_eq!((code, again.as_str()), (Some(0), text));
+    }
+    let (code, _) = ran(gpt(&["encode", "tokenizer.json", "--text", text, "--out", "ids.safetensors"]));
+    let (_, again) = ran(gpt(&["decode", "tokenizer.json", "--ids", "ids.safetensors"]));
+    assert_eq!((code, again.as_str()), (Some(0), text));
+}
+
+#[test]
+fn lines_are_answered_as_they_come() {
+    let folder = folder();
+    tokenizer(folder.path());
+    let mut command = foretime(&["gpt", "encode", "tokenizer.json", "--lines"], folder.path());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+    let (told, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || output.lines().try_for_each(|line| told.send(line)));
+    for _ in 0..3 {
+        input.write_all(b"the flight\n").unwrap();
+        let line =
+            heard.recv_timeout(std::time::Duration::from_secs(60)).expect("no line waits for the next one");
+        assert!(serde_json::from_str::<Vec<u32>>(&line.unwrap()).is_ok_and(|ids| !ids.is_empty()));
+    }
+    drop(input);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn what_is_no_text_or_no_ids_is_refused_with_its_line() {
+    let folder = folder();
+    tokenizer(folder.path());
+    for (what, input, expected) in [
+        ("encode", &b"fine\n\xff\n"[..], "line 2: standard input"),
+        ("decode", b"[101]\n[101, -1]\n", "line 2: ids are a JSON list"),
+        ("decode", b"[101]\n\n", "line 2: ids are a JSON list"),
+        ("decode", b"[100000]\n", "line 1: token 100000 is beyond the vocabulary"),
+    ] {
+        let command = foretime(&["gpt", what, "tokenizer.json", "--lines"], folder.path());
+        let (code, said) = fed(command, input);
+        assert!(code == Some(1) && said.contains(expected), "{said}");
+    }
+}
+
+/// A text whose words follow each other by a rule, with exceptions.
+fn text() -> String {
+    let words =
+        ["the", "flight", "from", "New", "York", "was", "late", "again", "and", "nobody", "knew", "why"];
+    let mut at = 0usize;
+    (0..6_000)
+        .map(|word: usize| {
+            at = if word.wrapping_mul(2_654_435_761).is_multiple_of(7) {
+                word % 12
+            } else {
+                (at * 5 + 1) % 12
+            };
+            words[at].to_owned() + if word % 12 == 11 { "\n" } else { " " }
+        })
+        .collect()
+}
+
+/// Nine tiny models; one option may be another.
+fn scaling(other: &[&str], folder: &Path) -> Command {
+    let usual = [
+        ["--vocabulary", "280"],
+        ["--context", "16"],
+        ["--batch", "4"],
+        ["--sizes", "1x8,1x16,2x16"],
+        ["--tokens", "512,1024,2048"],
+        ["--hold-out", "1"],
+    ];
+    let usual = usual.iter().filter(|option| other.first() != Some(&option[0])).flatten().copied();
+    let line =
+        ["scaling", "grid", "--text", "text.txt"].into_iter().chain(usual).chain(other.iter().copied());
+    foretime(&line.collect::<Vec<_>>(), folder)
+}
+
+#[test]
+fn a_grid_foretells_its_largest_run_and_goes_on_where_it_was_broken_off() {
+    let folder = folder();
+    std::fs::write(folder.path().join("text.txt"), text()).unwrap();
+    let (code, said) = ran(scaling(&[], folder.path()));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("L(N, D) = ") && said.contains("held out: "), "{said}");
+    let grid = folder.path().join("grid");
+    let read = |name: &str| std::fs::read_to_string(grid.join(name)).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&read("scaling.json")).unwrap();
+    let (runs, told) = (report["runs"].as_array().unwrap(), &report["held_out"][0]);
+    assert_eq!((runs.len(), &told["run"]), (9, &runs[8]["run"]), "{report}");
+    let (seen, foretold) = (told["run"]["loss"].as_f64().unwrap(), told["predicted"].as_f64().unwrap());
+    assert!((foretold / seen - 1.0).abs() < 0.2, "{told}");
+    let picture = read("scaling.svg");
+    assert!(picture.starts_with("<svg ") && picture.contains("2x16: "), "{picture}");
+
+    let broken_off = grid.join("runs/2x16-2048.json");
+    std::fs::remove_file(&broken_off).unwrap();
+    let (_, again) = ran(scaling(&[], folder.path()));
+    assert_eq!(again.matches(" kept\n").count(), 8, "{again}");
+    assert!(broken_off.exists());
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&read("scaling.json")).unwrap(), report);
+
+    let (code, said) = ran(scaling(&["--seed", "5"], folder.path()));
+    assert!(code == Some(1) && said.contains("another text or another recipe"), "{said}");
+}
+
+#[test]
+fn a_grid_that_cannot_be_is_refused_before_anything_is_written() {
+    let folder = folder();
+    std::fs::write(folder.path().join("text.txt"), text()).unwrap();
+    for (option, value, expected) in [
+        ("--tokens", "512,1024", "at least 2 of each and 6 runs"),
+        ("--hold-out", "4", "4 held out"),
+        ("--sizes", "1x8,1x16,1x8", "in the grid twice"),
+        ("--sizes", "1x8,1x16,big", "such as 2x64"),
+        ("--tokens", "512,1024,1e9", "four passes"),
+        ("--tokens", "512,1024,many", "such as 500000"),
+        ("--context", "0", "more than 0"),
+    ] {
+        let (code, said) = ran(scaling(&[option, value], folder.path()));
+        assert!(code != Some(0) && said.contains(expected), "{option} {value}: {said}");
+    }
+    assert!(!folder.path().join("grid").exists());
+    if !cfg!(feature = "cuda") {
+        let (code, said) = ran(scaling(&["--device", "cuda:0"], folder.path()));
+        assert!(code == Some(1) && said.contains("without the Cargo feature `cuda`"), "{said}");
+    }
+    let (_, said) = ran(foretime(&["scaling", "grid"], folder.path()));
+    assert!(said.contains("--text"), "{said}");
 }

@@ -78,8 +78,7 @@ struct All {
 pub(crate) async fn handle(worker: Worker, job: Job) -> Result<Outcome, Failure> {
     let request: Backtest = job.payload()?;
     let data =
-        TrainingData::load(&worker.context, &request.project, &request.model, request.training_set, false)
-            .await?;
+        TrainingData::load(&worker, &request.project, &request.model, request.training_set, false).await?;
     let watched = job.clone();
     let report = tokio::task::spawn_blocking(move || backtest(&data, request.origin, &watched));
     let report = report.await.map_err(Error::from)??;

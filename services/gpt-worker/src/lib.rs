@@ -44,6 +44,8 @@ pub use train::{TRAIN_JOB, Train};
 #[derive(Clone)]
 pub struct Worker {
     context: Context,
+    /// What models compute on.
+    device: gpt::Device,
     metrics: metrics::Metrics,
     models: serving::Models,
     generations: Arc<Semaphore>,
@@ -55,10 +57,14 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker over this context.
-    pub fn new(context: &Context) -> Self {
-        Self {
+    /// A worker over this context, on the device of its settings.
+    ///
+    /// # Errors
+    /// [`Error::Gpt`] if that device cannot be used.
+    pub fn new(context: &Context) -> Result<Self, Error> {
+        Ok(Self {
             context: context.clone(),
+            device: gpt::device::open(&context.config.worker.device)?,
             metrics: metrics::Metrics::of(context),
             models: context.shared(|_| serving::Models::default()),
             generations: Arc::new(Semaphore::new(context.config.worker.generations.max(1))),
@@ -66,7 +72,7 @@ impl Worker {
             log: prediction_log::PredictionLog::new(context),
             catalogues: Catalogues::of(context),
             reader: Reader::of(context),
-        }
+        })
     }
 
     /// The worker's routes.

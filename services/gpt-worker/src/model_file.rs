@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use domain::definitions::ModelKind;
+use gpt::Device;
 use serde::{Deserialize, Serialize};
 use statistics::calibrators::{Calibrator, sigmoid};
 
@@ -106,8 +107,8 @@ impl Servable {
         Ok(())
     }
 
-    /// Reads the model in `folder`, after the hashes of its files were checked.
-    pub(crate) fn load(folder: &Path) -> Result<Self, Error> {
+    /// Reads the model in `folder`, to answer on a device, after the hashes of its files were checked.
+    pub(crate) fn load(folder: &Path, device: &Device) -> Result<Self, Error> {
         let path = folder.join(FILE);
         let text = std::fs::read(&path).map_err(|error| unreadable(&path, &error))?;
         let card: Card = serde_json::from_slice(&text).map_err(|error| unreadable(&path, &error))?;
@@ -118,7 +119,7 @@ impl Servable {
         for (name, sha256) in &card.files {
             frames::files::verify(&folder.join(name), sha256)?;
         }
-        let learned = load(card.kind, folder)?;
+        let learned = load(card.kind, folder, device)?;
         Ok(Self { card, learned })
     }
 }
@@ -166,7 +167,7 @@ mod tests {
         servable.save(folder.path()).unwrap();
         let asked = Asked { table: &later.table, history: None, cutoffs: &later.cutoffs };
         let said = servable.probabilities(asked).unwrap();
-        assert_eq!(Servable::load(folder.path()).unwrap().probabilities(asked).unwrap(), said);
+        assert_eq!(Servable::load(folder.path(), &Device::Cpu).unwrap().probabilities(asked).unwrap(), said);
         assert!(servable.check_schema("abc").is_ok());
         let refusal = servable.check_schema("abd").unwrap_err().to_string();
         assert!(refusal.contains("dataset `planted`") && refusal.contains("train it anew"), "{refusal}");
@@ -174,11 +175,14 @@ mod tests {
         let card = folder.path().join(FILE);
         let text = std::fs::read_to_string(&card).unwrap();
         std::fs::write(&card, text.replace("\"format\": 2", "\"format\": 9")).unwrap();
-        assert!(Servable::load(folder.path()).unwrap_err().to_string().contains("format is 9"));
+        assert!(Servable::load(folder.path(), &Device::Cpu).unwrap_err().to_string().contains("format is 9"));
         std::fs::write(&card, &text).unwrap();
         let weights = folder.path().join("logistic.json");
         let altered = std::fs::read_to_string(&weights).unwrap().replace("\"penalty\":", "\"penalty\": ");
         std::fs::write(&weights, altered).unwrap();
-        assert!(matches!(Servable::load(folder.path()), Err(Error::Frames(frames::Error::Altered { .. }))));
+        assert!(matches!(
+            Servable::load(folder.path(), &Device::Cpu),
+            Err(Error::Frames(frames::Error::Altered { .. }))
+        ));
     }
 }

@@ -44,8 +44,7 @@ struct Report {
 pub(crate) async fn handle(worker: Worker, job: Job) -> Result<Outcome, Failure> {
     let request: Optimism = job.payload()?;
     let data =
-        TrainingData::load(&worker.context, &request.project, &request.model, request.training_set, false)
-            .await?;
+        TrainingData::load(&worker, &request.project, &request.model, request.training_set, false).await?;
     let report = tokio::task::spawn_blocking(move || report(&data)).await.map_err(Error::from)??;
     Ok(Outcome { answer: json!(report), next: vec![] })
 }
@@ -81,7 +80,7 @@ fn judge(
 ) -> Result<Scores, Error> {
     let train = data.rows(sample(train, data.model.max_train_rows, data.model.seed));
     let (validation, test) = (data.rows(validation), data.rows(test));
-    let lesson = Lesson::new(&data.model, data.stream(), &train, &validation)?;
+    let lesson = Lesson::new(&data.model, data.stream(), &train, &validation)?.on(&data.device);
     let learned = learn(&lesson, &mut |_| std::ops::ControlFlow::Continue(()))?;
     let odds = learned.log_odds(test.asked())?;
     let probabilities: Vec<f64> = odds.into_iter().map(|odds| sigmoid(odds - lesson.prior_shift())).collect();

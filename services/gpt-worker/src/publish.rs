@@ -2,7 +2,7 @@
 //! for the feature store to take in.
 //!
 //! A vector was learned when it was computed, and says so: it happened now and is known from now on, so no training set sees it
-//! at an earlier cutoff. Model and version stand beside it.
+//! at an earlier cutoff. Model and version stand beside it where the source has columns for them, and in the lineage of both.
 
 use domain::definitions::{Definitions, FeatureView, Source, ValueType};
 use frames::exact::Exact;
@@ -83,6 +83,7 @@ pub(crate) async fn handle(worker: Worker, job: Job) -> Result<Outcome, Failure>
             "path": path,
             "sha256": written.sha256,
             "idempotency_key": key,
+            "made_by": { "model": request.model, "version": serving.version },
         }),
         dedup_key: None,
         priority: 0,

@@ -64,14 +64,9 @@ pub(crate) async fn handle(worker: Worker, job: Job) -> Result<Outcome, Failure>
         return Ok(done);
     }
     let began = Instant::now();
-    let data = TrainingData::load(
-        &worker.context,
-        &request.project,
-        &request.model,
-        request.training_set,
-        request.promote,
-    )
-    .await?;
+    let data =
+        TrainingData::load(&worker, &request.project, &request.model, request.training_set, request.promote)
+            .await?;
     let run = Run::begin(&worker.context, &request, &data, job.leased.id).await?;
     let model = data.model.clone();
     let folder = run.model_folder().to_owned();

@@ -6,11 +6,10 @@ use domain::split::Window;
 use domain::tabular::{History, Table};
 use domain::{Cutoff, LabelTime};
 use frames::training_set::{Manifest, TrainingSet};
-use service_kit::Context;
 use statistics::Generator;
 
-use crate::Error;
 use crate::path::Windows;
+use crate::{Error, Worker};
 
 /// Everything a training run needs.
 pub(crate) struct TrainingData {
@@ -21,6 +20,7 @@ pub(crate) struct TrainingData {
     pub(crate) manifest: Manifest,
     pub(crate) set: TrainingSet,
     pub(crate) split: Split,
+    pub(crate) device: gpt::Device,
 }
 
 /// Which rows are for what.
@@ -72,12 +72,13 @@ impl Rows {
 impl TrainingData {
     /// Reads the set and the definitions. With `rolling`, the split counts back from the set's moment of knowledge.
     pub(crate) async fn load(
-        context: &Context,
+        worker: &Worker,
         project: &str,
         model: &str,
         id: TrainingSetId,
         rolling: bool,
     ) -> Result<Self, Error> {
+        let context = &worker.context;
         let mut conn = context.db.acquire().await?;
         let row = storage::training_sets::get(&mut conn, project, id).await?;
         let definitions = storage::definitions::load(&mut conn, project).await?;
@@ -111,7 +112,8 @@ impl TrainingData {
             frames::training_set::read(&path, &row.sha256, history, &wanted)
         })
         .await??;
-        Ok(Self { id, definitions, model, dataset, manifest, set, split })
+        let device = worker.device.clone();
+        Ok(Self { id, definitions, model, dataset, manifest, set, split, device })
     }
 
     /// How histories become tokens, if the dataset has any.

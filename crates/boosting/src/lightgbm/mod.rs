@@ -9,8 +9,9 @@ use domain::tabular::Table;
 use serde::{Deserialize, Serialize};
 
 use crate::encoding::Encoding;
-use crate::model::{Judging, check_rows, check_weights, same_length, shares};
-use crate::{Error, Recipe};
+use crate::lesson::{Lesson, Rows};
+use crate::model::shares;
+use crate::{Error, Judging, Library, Recipe};
 use library::{Booster, Dataset, Features, Training};
 
 /// The format of the model file that this version writes, and the only one it reads.
@@ -20,6 +21,8 @@ const FORMAT: u64 = 1;
 pub struct LightGbm {
     stored: Stored,
     booster: Booster,
+    /// The gain of each feature.
+    gains: Vec<f64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -74,31 +77,28 @@ impl LightGbm {
         validation: Option<Judging<'_>>,
         recipe: &Recipe,
     ) -> Result<Self, Error> {
-        recipe.check()?;
-        check_rows("training table", train, labels)?;
-        let ones = |rows: usize| vec![1.0; rows];
-        let weights = weights.map_or_else(|| ones(train.rows()), <[f64]>::to_vec);
-        check_weights(labels, &weights)?;
-        let columns = Encoding::learn(train)?;
+        let Lesson { columns, train, judge } = Lesson::new((train, labels, weights), validation, recipe)?;
         let parameters = parameters(recipe, &columns.categories());
-        let (features, wide) = (columns.encode(train)?, columns.len());
-        let features = Features::new(&features, train.rows(), wide)?;
-        let dataset = Dataset::new(features, &parameters, None, (labels, &weights))?;
-        let judge = match validation {
-            None => None,
-            Some((table, truth, judging)) => {
-                check_rows("validation table", table, truth)?;
-                let judging = judging.map_or_else(|| ones(table.rows()), <[f64]>::to_vec);
-                same_length("validation weights", judging.len(), table.rows())?;
-                let held_out = columns.encode(table)?;
-                let held_out = Features::new(&held_out, table.rows(), wide)?;
-                Some(Dataset::new(held_out, &parameters, Some(&dataset), (truth, &judging))?)
-            }
+        let dataset = |rows: &Rows<'_>, like: Option<&Dataset>| {
+            let features = Features::new(&rows.features, rows.count, columns.len())?;
+            Dataset::new(features, &parameters, like, (rows.labels, &rows.weights))
         };
-        let (model, trees) = grown(&dataset, judge.as_ref(), &parameters, recipe)?;
-        let booster = Booster::read(&model)?;
-        let stored = Stored { format: FORMAT, recipe: recipe.clone(), columns, trees, model };
-        Ok(Self { stored, booster })
+        let train = dataset(&train, None)?;
+        let judge = judge.map(|rows| dataset(&rows, Some(&train))).transpose()?;
+        let (model, trees) = grown(&train, judge.as_ref(), &parameters, recipe)?;
+        let recipe = Recipe { library: Library::Lightgbm, ..recipe.clone() };
+        Self::of(Stored { format: FORMAT, recipe, columns, trees, model })
+    }
+
+    /// The model that a text of LightGBM's is.
+    fn of(stored: Stored) -> Result<Self, Error> {
+        let booster = Booster::read(&stored.model)?;
+        let (found, known) = (booster.features()?, stored.columns.len());
+        if found != known {
+            return Err(Error::LightGbm(format!("trees over {found} columns beside {known} names")));
+        }
+        let gains = booster.gains()?;
+        Ok(Self { stored, booster, gains })
     }
 
     /// As [`crate::Boosting::predict`].
@@ -114,12 +114,8 @@ impl LightGbm {
     }
 
     /// As [`crate::Boosting::importance`].
-    ///
-    /// # Errors
-    /// [`Error::LightGbm`] if the library refuses.
-    pub fn importance(&self) -> Result<Vec<(String, f64)>, Error> {
-        let gains = self.booster.gains()?;
-        Ok(shares(self.stored.columns.names(), |feature| gains.get(feature).copied().unwrap_or(0.0)))
+    pub fn importance(&self) -> Vec<(String, f64)> {
+        shares(self.stored.columns.names(), |feature| self.gains.get(feature).copied().unwrap_or(0.0))
     }
 
     /// The number of trees that predict.
@@ -149,12 +145,7 @@ impl LightGbm {
         if stored.format != FORMAT {
             return Err(Error::UnknownFormat { found: stored.format, known: FORMAT });
         }
-        let booster = Booster::read(&stored.model)?;
-        let (found, known) = (booster.features()?, stored.columns.len());
-        if found != known {
-            return Err(Error::LightGbm(format!("trees over {found} columns beside {known} names")));
-        }
-        Ok(Self { stored, booster })
+        Self::of(stored)
     }
 }
 

@@ -162,7 +162,8 @@ fn logistic(x: f32) -> f32 {
 }
 
 vectorised! {
-    fn swiglu(x: &[f32], out: &mut [f32]) {
+    /// One row, on this thread.
+    pub(crate) fn swiglu(x: &[f32], out: &mut [f32]) {
         let (gate, value) = x.split_at(out.len());
         for ((out, &a), &b) in out.iter_mut().zip(gate).zip(value) {
             *out = a * logistic(a) * b;

@@ -13,7 +13,7 @@ pub(crate) mod norm;
 mod periodic;
 pub(crate) mod product;
 pub(crate) mod reference;
-mod rms;
+pub(crate) mod rms;
 mod rotary;
 pub(crate) mod simd;
 

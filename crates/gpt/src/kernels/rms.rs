@@ -96,6 +96,11 @@ impl CustomOp2 for RmsNorm {
 }
 
 impl RmsNorm {
+    /// `[rows, d]` → `[rows, d]`, on this thread.
+    pub(crate) fn rows(&self, x: &[f32], w: &[f32], out: &mut [f32]) {
+        normalise(x, w, self.epsilon, out);
+    }
+
     fn gradients(&self, x: &[f32], w: &[f32], dy: &[f32]) -> (Vec<f32>, Vec<f32>) {
         let (d, epsilon) = (w.len(), self.epsilon);
         let (task, mut dx) = (ROWS_PER_SUM * d, vec![0f32; x.len()]);

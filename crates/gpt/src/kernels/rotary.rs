@@ -44,20 +44,24 @@ impl Turns {
         Ok((tensor(&self.cosines)?, tensor(&self.sines)?))
     }
 
-    /// Turns every head of every token, forward (`sign` 1) or back (−1).
-    fn apply(&self, x: &[f32], width: usize, sign: f32) -> Vec<f32> {
-        let (half, mut out) = (self.half, vec![0f32; x.len()]);
-        out.par_chunks_mut(width).zip(x.par_chunks(width)).enumerate().for_each(|(token, (out, x))| {
-            let at = token * half..(token + 1) * half;
-            let (cosines, sines) = (&self.cosines[at.clone()], &self.sines[at]);
-            for (out, x) in out.chunks_exact_mut(2 * half).zip(x.chunks_exact(2 * half)) {
-                for i in 0..half {
-                    let (a, b, cos, sin) = (x[i], x[i + half], cosines[i], sign * sines[i]);
-                    out[i] = a * cos - b * sin;
-                    out[i + half] = a * sin + b * cos;
-                }
+    /// Turns the heads of one token, forward (`sign` 1) or back (−1).
+    pub(crate) fn turn(&self, token: usize, heads: &mut [f32], sign: f32) {
+        let half = self.half;
+        let at = token * half..(token + 1) * half;
+        let (cosines, sines) = (&self.cosines[at.clone()], &self.sines[at]);
+        for head in heads.chunks_exact_mut(2 * half) {
+            for i in 0..half {
+                let (a, b, cos, sin) = (head[i], head[i + half], cosines[i], sign * sines[i]);
+                head[i] = a * cos - b * sin;
+                head[i + half] = a * sin + b * cos;
             }
-        });
+        }
+    }
+
+    /// Turns every head of every token.
+    fn apply(&self, x: &[f32], width: usize, sign: f32) -> Vec<f32> {
+        let mut out = x.to_vec();
+        out.par_chunks_mut(width).enumerate().for_each(|(token, heads)| self.turn(token, heads, sign));
         out
     }
 }

@@ -118,6 +118,11 @@ impl Block {
         ([&self.before_attention, &self.before_mlp], linears)
     }
 
+    /// The norms of each head's queries and keys, if there are any.
+    pub(super) fn head_norms(&self) -> [Option<&Tensor>; 2] {
+        [self.attention.query_norm.as_ref(), self.attention.key_norm.as_ref()]
+    }
+
     /// Weights and biases of norm, queries to values, mixing, norm, and the two layers of the MLP, if the block is made of
     /// GPT-2's parts and all of them learn.
     pub(super) fn plain_parts(&self) -> Option<[(&Tensor, &Tensor); 6]> {

@@ -84,7 +84,7 @@ impl<'a> Decoder<'a> {
         let last = match &self.ready {
             Some(ready) => {
                 let mut x = read(&x, <[f32]>::to_vec)?;
-                let last = ready.extended(&mut x, &mut self.layers);
+                let last = ready.extended(&mut x, self.length..end, &mut self.layers);
                 Tensor::from_vec(last, (1, gpt.config().width), gpt.parameters().device())?
             }
             None => self.extended(x, end)?,

@@ -2,9 +2,12 @@
 //!
 //! Between one attention and the next a row needs no other row, so a task takes a few of them from what they heard to the next
 //! block's queries, keys and values while they are in the processor's cache. Where only last tokens are asked for, the last
-//! block computes keys and values of all tokens and everything else of the last ones. For models of GPT-2's parts; others
-//! go through candle's graph, which is the reference here.
+//! block computes keys and values of all tokens and everything else of the last ones. Every variant of the model is read so on
+//! a CPU; candle's graph is the reference here.
 
+mod parts;
+
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::Tensor;
@@ -12,120 +15,60 @@ use rayon::prelude::*;
 
 use super::block::Block;
 use super::decode::LayerCache;
-use super::step::{NORM, Pool, TOKENS};
-use super::{Batch, Gpt};
-use crate::kernels::activation::gelu_in_place;
+use super::step::{Pool, TOKENS};
+use super::{Batch, Gpt, Positions};
+use crate::kernels::Turns;
 use crate::kernels::attention::CausalAttention;
 use crate::kernels::cached::{attend_cached, attend_last};
 use crate::kernels::host::{Held, read};
 use crate::kernels::loss::HeadLoss;
-use crate::kernels::product::{Packed, Precision, Start, View};
+use crate::kernels::product::Precision;
 use crate::kernels::simd::add_scaled;
-use crate::layers::{Linear, Noise, Norm};
+use crate::layers::Noise;
 use crate::{Error, Kernels};
+use parts::{At, Layer, Mlp, Projection, Scale};
 
 /// At most so many rows go together from one attention to the next.
 const ROWS: usize = 128;
 
-/// Scale and shift of a layer norm.
-struct Scale {
-    w: Vec<f32>,
-    b: Vec<f32>,
-}
-
-impl Scale {
-    fn new(norm: &Norm) -> Result<Option<Self>, Error> {
-        let Some((w, b)) = norm.layer_tensors() else { return Ok(None) };
-        Ok(Some(Self { w: read(w, <[f32]>::to_vec)?, b: read(b, <[f32]>::to_vec)? }))
-    }
-
-    fn norm(&self, x: &[f32], out: &mut [f32]) {
-        NORM.rows(x, (&self.w, &self.b), out);
-    }
-}
-
-/// Some columns of a linear layer, packed.
-struct Layer {
-    factor: Packed,
-    bias: Vec<f32>,
-    inputs: usize,
-}
-
-impl Layer {
-    /// The columns from `first` on, so many.
-    fn columns(
-        weight: &Tensor,
-        bias: &Tensor,
-        (first, count): (usize, usize),
-        precision: Precision,
-    ) -> Result<Self, Error> {
-        let (inputs, outputs) = weight.dims2()?;
-        let bias = read(bias, |bias| bias[first..first + count].to_vec())?;
-        let factor = read(weight, |weight| {
-            Packed::new(View::strided(&weight[first..], (inputs, count), outputs), precision)
-        })?;
-        Ok(Self { factor, bias, inputs })
-    }
-
-    fn new(linear: &Linear, precision: Precision) -> Result<Self, Error> {
-        let (weight, bias) = linear.merged()?;
-        Self::columns(&weight, bias, (0, bias.elem_count()), precision)
-    }
-
-    /// out ← x·W + b, on this thread.
-    fn write(&self, x: &[f32], out: &mut [f32]) {
-        self.multiply(x, out, Start::Row(&self.bias));
-    }
-
-    /// out ← out + x·W + b, on this thread.
-    fn add(&self, x: &[f32], out: &mut [f32]) {
-        out.chunks_exact_mut(self.bias.len()).for_each(|row| add_scaled(row, 1.0, &self.bias));
-        self.multiply(x, out, Start::Out);
-    }
-
-    fn multiply(&self, x: &[f32], out: &mut [f32], start: Start<'_>) {
-        let (x, outputs) = (View::new(x, x.len() / self.inputs, self.inputs), self.bias.len());
-        self.factor.multiply_here(x, (out, outputs, outputs), start);
-    }
-}
-
 /// A block that is read.
 struct Reading {
     before_attention: Scale,
-    qkv: Layer,
+    projection: Projection,
     mixed: Layer,
     before_mlp: Scale,
-    inner: Layer,
-    outer: Layer,
+    mlp: Mlp,
 }
 
 impl Reading {
-    fn new(block: &Block, precision: Precision) -> Result<Option<Self>, Error> {
-        let ([before_attention, before_mlp], [qkv, mixed, inner, outer]) = block.parts();
-        let (Some(before_attention), Some(before_mlp)) =
-            (Scale::new(before_attention)?, Scale::new(before_mlp)?)
-        else {
-            return Ok(None);
-        };
-        let layer = |linear| Layer::new(linear, precision);
-        let (qkv, mixed, inner, outer) = (layer(qkv)?, layer(mixed)?, layer(inner)?, layer(outer)?);
-        Ok(Some(Self { before_attention, qkv, mixed, before_mlp, inner, outer }))
+    fn new(gpt: &Gpt, block: &Block, precision: Precision) -> Result<Self, Error> {
+        let ([before_attention, before_mlp], [_, mixed, ..]) = block.parts();
+        Ok(Self {
+            before_attention: Scale::new(before_attention)?,
+            projection: Projection::new((block, &gpt.config), 0..3, precision)?,
+            mixed: Layer::new(mixed, precision)?,
+            before_mlp: Scale::new(before_mlp)?,
+            mlp: Mlp::new((block, &gpt.config), precision)?,
+        })
     }
 }
 
-/// What rows become after a block's attention: normed, and perhaps through a layer.
-type Next<'a> = (&'a Scale, Option<&'a Layer>);
+/// What rows become after a block's attention: normed, and perhaps projected.
+type Next<'a> = (&'a Scale, Option<&'a Projection>);
 
 /// The weights of a model, ready to be read with.
 pub(super) struct Ready {
     blocks: Vec<Reading>,
     /// The last block's queries.
-    asking: Layer,
+    asking: Projection,
     /// The last block's keys and values.
-    heard: Layer,
+    heard: Projection,
     norm: Scale,
     heads: usize,
+    /// Heads of keys and values.
+    shared: usize,
     width: usize,
+    rotary: bool,
     precision: Precision,
     pool: Arc<Pool>,
 }
@@ -137,24 +80,29 @@ impl std::fmt::Debug for Ready {
 }
 
 impl Ready {
-    /// Nothing if the model has other parts than GPT-2's, or its kernels are not ours.
+    /// Nothing if the kernels of the model are not ours.
     fn new(gpt: &Gpt) -> Result<Option<Self>, Error> {
         let ours = gpt.kernels != Kernels::Reference && gpt.parameters.device().is_cpu();
-        if !ours || !gpt.config.steps_by_hand() {
-            return Ok(None);
-        }
-        let (precision, width) = (gpt.kernels.precision(), gpt.config.width);
-        let blocks = gpt.blocks.iter().map(|block| Reading::new(block, precision));
-        let blocks = blocks.collect::<Result<Option<Vec<_>>, _>>()?;
-        let (Some(blocks), Some(norm), Some(last)) = (blocks, Scale::new(&gpt.norm)?, gpt.blocks.last())
-        else {
-            return Ok(None);
-        };
-        let (weight, bias) = last.parts().1[0].merged()?;
-        let part = |from, count| Layer::columns(&weight, bias, (from, count), precision);
-        let (asking, heard) = (part(0, width)?, part(width, 2 * width)?);
-        let (heads, pool) = (gpt.config.heads, Arc::clone(&gpt.pool));
-        Ok(Some(Self { blocks, asking, heard, norm, heads, width, precision, pool }))
+        let Some(last) = gpt.blocks.last().filter(|_| ours) else { return Ok(None) };
+        let (precision, config) = (gpt.kernels.precision(), &gpt.config);
+        let blocks = gpt.blocks.iter().map(|block| Reading::new(gpt, block, precision));
+        Ok(Some(Self {
+            blocks: blocks.collect::<Result<_, _>>()?,
+            asking: Projection::new((last, config), 0..1, precision)?,
+            heard: Projection::new((last, config), 1..3, precision)?,
+            norm: Scale::new(&gpt.norm)?,
+            heads: config.heads,
+            shared: config.key_value_heads(),
+            width: config.width,
+            rotary: config.positions == Positions::Rotary,
+            precision,
+            pool: Arc::clone(&gpt.pool),
+        }))
+    }
+
+    /// The angles of tokens at these places, if positions are rotary.
+    fn turns(&self, places: impl Iterator<Item = usize>) -> Option<Turns> {
+        self.rotary.then(|| Turns::new(places, self.width / self.heads))
     }
 
     fn attention(&self, batch: &Batch) -> CausalAttention {
@@ -162,22 +110,26 @@ impl Ready {
     }
 
     /// The rows of `x` after the attention of `block`, if there is one: `x` itself, and what comes `next`.
-    fn rows(&self, block: Option<&Reading>, next: Next<'_>, heard: &[f32], x: &mut [f32], out: &mut [f32]) {
+    fn rows(
+        &self,
+        block: Option<&Reading>,
+        (norm, projection): Next<'_>,
+        at: At<'_>,
+        heard: &[f32],
+        x: &mut [f32],
+        out: &mut [f32],
+    ) {
         let mut normed = self.pool.take(x.len());
         if let Some(block) = block {
             block.mixed.add(heard, x);
             block.before_mlp.norm(x, &mut normed);
-            let mut inside = self.pool.take(x.len() / self.width * block.inner.bias.len());
-            block.inner.write(&normed, &mut inside);
-            gelu_in_place(&mut inside);
-            block.outer.add(&inside, x);
-            self.pool.give([inside]);
+            block.mlp.add(&normed, x, &self.pool);
         }
-        match next {
-            (norm, None) => norm.norm(x, out),
-            (norm, Some(layer)) => {
+        match projection {
+            None => norm.norm(x, out),
+            Some(projection) => {
                 norm.norm(x, &mut normed);
-                layer.write(&normed, out);
+                projection.write(&normed, at, out, &self.pool);
             }
         }
         self.pool.give([normed]);
@@ -188,6 +140,7 @@ impl Ready {
         &self,
         block: Option<&Reading>,
         next: Next<'_>,
+        turns: Option<&Turns>,
         heard: &[f32],
         x: &mut [f32],
         out: &mut [f32],
@@ -198,71 +151,90 @@ impl Ready {
         x.par_chunks_mut(together * width).zip(out.par_chunks_mut(together * outputs)).enumerate().for_each(
             |(task, (x, out))| {
                 let heard = block.map_or(&heard[..0], |_| &heard[task * together * width..][..x.len()]);
-                self.rows(block, next, heard, x, out);
+                self.rows(block, next, (turns, task * together), heard, x, out);
             },
         );
     }
 
     /// From embedded tokens to the final norm; `attend` turns a block's queries, keys and values into what is heard.
-    fn through(&self, x: &mut [f32], out: &mut [f32], mut attend: impl FnMut(usize, &[f32], &mut [f32])) {
+    fn through(
+        &self,
+        turns: Option<&Turns>,
+        x: &mut [f32],
+        out: &mut [f32],
+        mut attend: impl FnMut(usize, &[f32], &mut [f32]),
+    ) {
         let (mut qkv, mut heard) = (self.pool.take(3 * x.len()), self.pool.take(x.len()));
         let mut before = None;
         for (layer, block) in self.blocks.iter().enumerate() {
-            self.advance(before, (&block.before_attention, Some(&block.qkv)), &heard, x, &mut qkv);
+            let next = (&block.before_attention, Some(&block.projection));
+            self.advance(before, next, turns, &heard, x, &mut qkv);
             attend(layer, &qkv, &mut heard);
             before = Some(block);
         }
-        self.advance(before, (&self.norm, None), &heard, x, out);
+        self.advance(before, (&self.norm, None), None, &heard, x, out);
         self.pool.give([qkv, heard]);
     }
 
     /// The final hidden states of all tokens.
     fn states(&self, x: &mut [f32], batch: &Batch, out: &mut [f32]) {
-        let attention = self.attention(batch);
-        self.through(x, out, |_, qkv, heard| attention.forward(qkv, self.width, heard));
+        let (attention, turns) = (self.attention(batch), self.turns(batch.places()));
+        self.through(turns.as_ref(), x, out, |_, qkv, heard| attention.forward(qkv, self.width, heard));
     }
 
     /// The final hidden states of last tokens.
     fn last(&self, x: &mut [f32], batch: &Batch, out: &mut [f32]) {
         let (width, attention) = (self.width, self.attention(batch));
+        let turns = self.turns(batch.places());
         let (mut qkv, mut heard) = (self.pool.take(3 * x.len()), self.pool.take(x.len()));
         let Some((last, earlier)) = self.blocks.split_last() else { return };
         let mut before = None;
         for block in earlier {
-            self.advance(before, (&block.before_attention, Some(&block.qkv)), &heard, x, &mut qkv);
+            let next = (&block.before_attention, Some(&block.projection));
+            self.advance(before, next, turns.as_ref(), &heard, x, &mut qkv);
             attention.forward(&qkv, width, &mut heard);
             before = Some(block);
         }
         qkv.truncate(2 * x.len());
-        self.advance(before, (&last.before_attention, Some(&self.heard)), &heard, x, &mut qkv);
+        let told = (&last.before_attention, Some(&self.heard));
+        self.advance(before, told, turns.as_ref(), &heard, x, &mut qkv);
         let ends = batch.offsets()[1..].iter().map(|end| &x[(end - 1) * width..end * width]);
         let mut rows: Vec<f32> = ends.flatten().copied().collect(); // [sequences, width]
         let mut queries = vec![0f32; rows.len()];
+        let turns = self.turns(batch.offsets().windows(2).map(|pair| pair[1] - pair[0] - 1));
         let asking = (&last.before_attention, Some(&self.asking));
-        self.advance(None, asking, &[], &mut rows, &mut queries);
+        self.advance(None, asking, turns.as_ref(), &[], &mut rows, &mut queries);
         let told = attend_last(&queries, &qkv, batch.offsets(), (width, width / self.heads));
-        self.advance(Some(last), (&self.norm, None), &told, &mut rows, out);
+        self.advance(Some(last), (&self.norm, None), None, &told, &mut rows, out);
         self.pool.give([qkv, heard]);
     }
 
-    /// The final hidden state of the last of some new tokens of one sequence; `caches` hold the tokens before them.
-    pub(super) fn extended(&self, x: &mut [f32], caches: &mut [LayerCache]) -> Vec<f32> {
-        let (width, new) = (self.width, x.len() / self.width);
-        let mut out = vec![0f32; x.len()];
-        self.through(x, &mut out, |layer, qkv, heard| {
+    /// The final hidden state of the last of some new tokens of one sequence, at these places; `caches` hold the tokens before
+    /// them.
+    pub(super) fn extended(
+        &self,
+        x: &mut [f32],
+        places: Range<usize>,
+        caches: &mut [LayerCache],
+    ) -> Vec<f32> {
+        let (width, head, new) = (self.width, self.width / self.heads, x.len() / self.width);
+        let copied = self.heads / self.shared * head; // of each head of keys and values, one is remembered
+        let (mut out, turns) = (vec![0f32; x.len()], self.turns(places));
+        self.through(turns.as_ref(), x, &mut out, |layer, qkv, heard| {
             let cache = &mut caches[layer];
             let first = cache.keys.is_empty();
-            let column = |third: usize| {
-                qkv.chunks_exact(3 * width).flat_map(move |row| &row[third * width..(third + 1) * width])
+            let third = |third: usize| {
+                qkv.chunks_exact(3 * width).map(move |row| &row[third * width..(third + 1) * width])
             };
-            cache.keys.extend(column(1));
-            cache.values.extend(column(2));
+            let own = |row| <[f32]>::chunks_exact(row, copied).flat_map(move |copies| &copies[..head]);
+            cache.keys.extend(third(1).flat_map(own));
+            cache.values.extend(third(2).flat_map(own));
             if first {
                 let (heads, offsets, precision) = (self.heads, Arc::from([0, new]), self.precision);
                 CausalAttention { heads, offsets, precision }.forward(qkv, width, heard);
             } else {
-                let queries: Vec<f32> = column(0).copied().collect();
-                let sizes = (width, width / self.heads);
+                let queries: Vec<f32> = third(0).flatten().copied().collect();
+                let sizes = (self.shared * head, head);
                 heard.copy_from_slice(&attend_cached(&queries, (&cache.keys, &cache.values), new, sizes));
             }
         });

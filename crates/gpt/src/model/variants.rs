@@ -206,11 +206,14 @@ fn reading_gives_the_states_and_losses_of_the_graph_in_every_variant_packed_befo
         let [states, last, losses] = read(&gpt);
         assert_close(&hidden, &states, 2e-5);
         assert_close(&pooled, &last, 2e-5);
-        assert_close(&read(&reference)[2], &losses, 1e-4);
+        let composed = read(&reference);
+        for (composed, ours) in composed.iter().zip([&states, &last, &losses]) {
+            assert_close(composed, ours, 1e-4);
+        }
         let mean = numbers(&losses).iter().sum::<f32>() / batch().counted_targets() as f32;
         assert!((mean - loss(&gpt).to_scalar::<f32>().unwrap()).abs() < 1e-5, "{config:?}");
         gpt.settle().unwrap();
-        assert_eq!(gpt.ready.is_some(), config.steps_by_hand(), "{config:?}");
+        assert!(gpt.ready.is_some(), "{config:?}");
         for (settled, before) in read(&gpt).iter().zip([states, last, losses]) {
             assert_close(settled, &before, 0.0);
         }
@@ -238,14 +241,18 @@ fn a_settled_model_reads_adapters_too_and_new_adapters_or_kernels_are_seen() {
 
 #[test]
 fn a_long_sequence_is_read_in_the_same_bits_alone_and_among_others() {
-    let config = GptConfig { context: 700, ..variants()[1].clone() };
-    let gpt = lively(&config, Kernels::Fused);
     let drawn: Vec<Vec<u32>> =
         (0..9u32).map(|i| (0..1 + 83 * i).map(|at| (at * 7 + i) % 23).collect()).collect();
-    let together = gpt.last_states(&Batch::new(drawn.iter().map(Vec::as_slice)).unwrap()).unwrap();
-    for (row, sequence) in drawn.iter().enumerate() {
-        let alone = gpt.last_states(&Batch::new([sequence.as_slice()]).unwrap()).unwrap();
-        assert_close(&together.narrow(0, row, 1).unwrap(), &alone, 0.0);
+    let batch = Batch::new(drawn.iter().map(Vec::as_slice)).unwrap();
+    for variant in [1, 10] {
+        let config = GptConfig { context: 700, ..variants()[variant].clone() };
+        let gpt = lively(&config, Kernels::Fused);
+        let together = gpt.last_states(&batch).unwrap();
+        assert_close(&gpt.pooled(&batch, &mut Noise::off()).unwrap(), &together, 1e-4);
+        for (row, sequence) in drawn.iter().enumerate() {
+            let alone = gpt.last_states(&Batch::new([sequence.as_slice()]).unwrap()).unwrap();
+            assert_close(&together.narrow(0, row, 1).unwrap(), &alone, 0.0);
+        }
     }
 }
 

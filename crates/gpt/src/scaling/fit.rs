@@ -1,11 +1,12 @@
 //! The fit of L(N, D): a robust regression of log losses, started from a grid and polished by damped Gauss–Newton steps.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
 /// What one run showed.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Point {
     /// Trainable numbers, N.
     pub parameters: f64,

@@ -171,7 +171,7 @@ pub async fn inputs_of(conn: &mut PgConnection, key: VersionKey<'_>) -> Result<V
     .await?)
 }
 
-/// A version that was made of something.
+/// A version that was made of something, or made it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Use {
     /// The registered model.
@@ -180,7 +180,8 @@ pub struct Use {
     pub version: i32,
     /// The training set in between, if it was trained here.
     pub training_set_id: Option<TrainingSetId>,
-    /// How it was used: `training part`, `training set`, `model file`, or the kind of a recorded input.
+    /// How it was used: `training part`, `training set`, `model file`, or the kind of a recorded input; or `published embeddings`
+    /// that it made.
     pub by: String,
 }
 
@@ -260,6 +261,31 @@ pub async fn uses_of_training_set(
         "#,
         project,
         training_set as TrainingSetId,
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
+/// The versions whose training sets were made of parts of this view, and those that published rows of it.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn uses_of_view(conn: &mut PgConnection, project: &str, view: &str) -> Result<Vec<Use>, Error> {
+    Ok(sqlx::query_as!(
+        Use,
+        r#"
+        select evidence.model as "model!", evidence.version as "version!",
+               used.training_set_id as "training_set_id?: TrainingSetId", 'training part' as "by!"
+        from training_set_parts used
+        join evidence_of_versions evidence
+          on evidence.project = $1 and evidence.evaluation ->> 'training_set' = used.training_set_id::text
+        where used.project = $1 and used.view = $2
+        union
+        select model, version, null, 'published embeddings' from published_embeddings where project = $1 and view = $2
+        order by 1, 2, 4
+        "#,
+        project,
+        view,
     )
     .fetch_all(conn)
     .await?)

@@ -1,9 +1,11 @@
-//! SQL over what stands behind a model version beyond MLflow: inputs, files' hashes, card, signature, approvals.
+//! SQL over what stands behind a model version beyond MLflow: inputs, what it published, files' hashes,
+//! card, signature, approvals.
 
 pub mod approvals;
 pub mod files;
 pub mod inputs;
 pub mod papers;
+pub mod publications;
 
 /// Names a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 
 mod html;
 mod lineage;
-mod plots;
+pub(crate) mod plots;
 #[cfg(test)]
 mod tests;
 

@@ -1,6 +1,6 @@
 //! The charts of the report as SVG text.
 //!
-//! Belongs here: axes, lines, bars, legends. Not here: what stands around them (`html`), the graph of lineage (`lineage`).
+//! Belongs here: axes, lines, bars, legends, also for other charts of this crate. Not here: what stands around them (`html`), the graph of lineage (`lineage`).
 //! A value that is not a finite number is left out, never drawn.
 
 use std::io;
@@ -11,11 +11,11 @@ use plotters::prelude::*;
 
 use super::{CurvePoint, Day, IncidentReport, ModelReport, Optimism};
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Drawn = Result<(), DrawingAreaErrorKind<io::Error>>;
+pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(crate) type Drawn = Result<(), DrawingAreaErrorKind<io::Error>>;
 
-const TRUTH: RGBColor = RGBColor(15, 76, 129);
-const CLAIM: RGBColor = RGBColor(214, 106, 47);
+pub(crate) const TRUTH: RGBColor = RGBColor(15, 76, 129);
+pub(crate) const CLAIM: RGBColor = RGBColor(214, 106, 47);
 const QUIET: RGBColor = RGBColor(148, 158, 170);
 const TEXT: RGBColor = RGBColor(71, 82, 96);
 const GRID: RGBColor = RGBColor(232, 236, 241);
@@ -244,9 +244,9 @@ fn stage_curve(area: &Area<'_>, stage: &str, curve: &[CurvePoint]) -> Drawn {
     legend(&mut chart, SeriesLabelPosition::UpperRight)
 }
 
-type Chart<'a, 'b, X, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<X, Y>>;
+pub(crate) type Chart<'a, 'b, X, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<X, Y>>;
 
-fn draw(size: (u32, u32), paint: impl FnOnce(&Area<'_>) -> Drawn) -> String {
+pub(crate) fn draw(size: (u32, u32), paint: impl FnOnce(&Area<'_>) -> Drawn) -> String {
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
@@ -256,7 +256,7 @@ fn draw(size: (u32, u32), paint: impl FnOnce(&Area<'_>) -> Drawn) -> String {
     svg.replacen("<svg ", "<svg role=\"img\" ", 1)
 }
 
-fn axes<X, Y>(
+pub(crate) fn axes<X, Y>(
     chart: &mut Chart<'_, '_, X, Y>,
     x_says: &str,
     y_says: &str,
@@ -284,7 +284,10 @@ where
         .draw()
 }
 
-fn legend<'a, 'b: 'a, X, Y>(chart: &mut Chart<'a, 'b, X, Y>, position: SeriesLabelPosition) -> Drawn
+pub(crate) fn legend<'a, 'b: 'a, X, Y>(
+    chart: &mut Chart<'a, 'b, X, Y>,
+    position: SeriesLabelPosition,
+) -> Drawn
 where
     X: Ranged<ValueType = f64>,
     Y: Ranged<ValueType = f64>,
@@ -334,7 +337,7 @@ fn series(days: &[Day], value: impl Fn(&Day) -> Option<f64>) -> Vec<(f64, f64)> 
 }
 
 /// The least and the greatest finite value; 0 and 1 if there is none.
-fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
+pub(crate) fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = values
         .filter(|value| value.is_finite())
         .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));

@@ -85,8 +85,8 @@ impl Dcn {
         Ok(Self(train(&data, None, settings.recipe(lesson.model.seed), on_step)?))
     }
 
-    pub(super) fn load(folder: &Path) -> Result<Self, Error> {
-        Ok(Self(JointFusion::load(&folder.join(FOLDER), &Device::Cpu)?))
+    pub(super) fn load(folder: &Path, device: &Device) -> Result<Self, Error> {
+        Ok(Self(JointFusion::load(&folder.join(FOLDER), device)?))
     }
 }
 

@@ -56,8 +56,8 @@ impl Classifier {
         Ok(Self { model, tokenizer: backbone.tokenizer })
     }
 
-    pub(super) fn load(folder: &Path) -> Result<Self, Error> {
-        let model = GptClassifier::load(&folder.join(FOLDER), &Device::Cpu)?;
+    pub(super) fn load(folder: &Path, device: &Device) -> Result<Self, Error> {
+        let model = GptClassifier::load(&folder.join(FOLDER), device)?;
         let tokenizer = EventTokenizer::from_json(&read_text(&folder.join(TOKENIZER))?)?;
         Ok(Self { model, tokenizer })
     }

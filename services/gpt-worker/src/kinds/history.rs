@@ -4,7 +4,7 @@ use domain::definitions::{EventStream, TokenKind};
 use domain::tabular::History;
 use gpt::tokenizer::CalendarPart;
 use gpt::{
-    Activation, Backbone, Device, EventField, EventSpec, EventTokenizer, FieldKind, Gpt, GptConfig, NormKind,
+    Activation, Backbone, EventField, EventSpec, EventTokenizer, FieldKind, Gpt, GptConfig, NormKind,
     Positions, PretrainRecipe, Pretraining,
 };
 use serde::Deserialize;
@@ -76,7 +76,7 @@ impl Reading {
             return Err(Error::EmptyHistories { stream: histories.stream.name.clone() });
         }
         let recipe = PretrainRecipe { seed, ..self.pretrain.clone() };
-        let mut run = Pretraining::new(Gpt::new(config, seed, &Device::Cpu)?, recipe)?;
+        let mut run = Pretraining::new(Gpt::new(config, seed, &lesson.device)?, recipe)?;
         let finished = run.run(&sequences, None, &mut |now| {
             on_step(Step {
                 stage: "pretrain".to_owned(),

@@ -33,6 +33,7 @@ pub(super) struct Fusion(JointFusion);
 pub(super) struct Both<'a> {
     train: Part<'a>,
     validation: Part<'a>,
+    device: Device,
 }
 
 struct Part<'a> {
@@ -66,7 +67,7 @@ pub(super) fn both<'a>(
         labels: rows.targets(),
         weights: lesson.row_weights(rows),
     };
-    Both { train: part(train), validation: part(validation) }
+    Both { train: part(train), validation: part(validation), device: lesson.device.clone() }
 }
 
 /// Trains a fusion, or without a backbone the network alone.
@@ -86,7 +87,7 @@ pub(super) fn train(
             validation_loss: now.round.map(|round| round.validation_loss),
         })
     };
-    Ok(JointFusion::train(train, later, backbone, recipe, &Device::Cpu, told)?)
+    Ok(JointFusion::train(train, later, backbone, recipe, &data.device, told)?)
 }
 
 impl Fusion {
@@ -100,8 +101,8 @@ impl Fusion {
         Ok(Self(train(&data, Some(backbone), recipe, on_step)?))
     }
 
-    pub(super) fn load(folder: &Path) -> Result<Self, Error> {
-        Ok(Self(JointFusion::load(&folder.join(FOLDER), &Device::Cpu)?))
+    pub(super) fn load(folder: &Path, device: &Device) -> Result<Self, Error> {
+        Ok(Self(JointFusion::load(&folder.join(FOLDER), device)?))
     }
 }
 

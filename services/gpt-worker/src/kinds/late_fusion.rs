@@ -55,6 +55,7 @@ impl LateFusion {
         let histories = lesson.histories()?;
         let mut backbone = Reading { gpt, pretrain, rows: pretrain_rows }.pretrained(lesson, on_step)?;
         backbone.gpt.freeze();
+        backbone.gpt.settle()?;
         let seen = |rows: &Rows, history: &History| -> Result<Rows, Error> {
             let table = beside(&rows.table, backbone.reader(), history, &rows.cutoffs)?;
             Ok(Rows { table, ..rows.clone() })
@@ -68,16 +69,17 @@ impl LateFusion {
         Ok(Self { backbone, kind, head })
     }
 
-    pub(super) fn load(folder: &Path) -> Result<Self, Error> {
+    pub(super) fn load(folder: &Path, device: &Device) -> Result<Self, Error> {
         let path = folder.join(HEAD);
         let kind = serde_json::from_str(&read_text(&path)?)
             .map_err(|error| Error::ModelFile { path: path.display().to_string(), why: error.to_string() })?;
-        let mut gpt = Gpt::load(&folder.join(GPT), &Device::Cpu)?;
+        let mut gpt = Gpt::load(&folder.join(GPT), device)?;
         gpt.freeze();
+        gpt.settle()?;
         let tokenizer = EventTokenizer::from_json(&read_text(&folder.join(TOKENIZER))?)?;
         let head: Box<dyn Learned> = match kind {
             HeadKind::Boosting => Box::new(Trees::load(folder)?),
-            HeadKind::Dcn => Box::new(Dcn::load(folder)?),
+            HeadKind::Dcn => Box::new(Dcn::load(folder, device)?),
         };
         Ok(Self { backbone: Backbone { gpt, tokenizer }, kind, head })
     }

@@ -2,6 +2,7 @@
 
 use domain::definitions::{EventStream, Model};
 use domain::tabular::History;
+use gpt::Device;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -21,6 +22,8 @@ pub(crate) struct Lesson<'a> {
     pub(crate) validation: &'a Rows,
     /// How much a row counts, by its outcome.
     pub(crate) class_weights: [f64; 2],
+    /// What computes.
+    pub(crate) device: Device,
 }
 
 /// Histories to learn from and to stop by, and how they become tokens.
@@ -31,7 +34,7 @@ pub(crate) struct Histories<'a> {
 }
 
 impl<'a> Lesson<'a> {
-    /// A lesson, if there is something to learn.
+    /// A lesson on the processor, if there is something to learn.
     ///
     /// # Errors
     /// [`Error::OneClass`] if all rows of a window have the same outcome.
@@ -44,7 +47,12 @@ impl<'a> Lesson<'a> {
         let counts = both_outcomes("training", &train.labels)?;
         both_outcomes("validation", &validation.labels)?;
         let class_weights = model.class_weights.map_or([1.0; 2], |weights| weights.of(counts));
-        Ok(Self { model, stream, train, validation, class_weights })
+        Ok(Self { model, stream, train, validation, class_weights, device: Device::Cpu })
+    }
+
+    /// The same lesson, on a device.
+    pub(crate) fn on(self, device: &Device) -> Self {
+        Self { device: device.clone(), ..self }
     }
 
     /// By how much the weights move the log-odds of what is learned: ln(w₁/w₀).

@@ -23,7 +23,7 @@ use std::path::Path;
 
 use domain::definitions::ModelKind;
 use domain::tabular::{History, Table};
-use gpt::Reader;
+use gpt::{Device, Reader};
 pub(crate) use lesson::Lesson;
 use serde::Serialize;
 
@@ -95,15 +95,15 @@ pub(crate) fn learn(lesson: &Lesson<'_>, on_step: OnStep<'_>) -> Result<Box<dyn 
     })
 }
 
-/// Reads a model of that kind from `folder`.
-pub(crate) fn load(kind: ModelKind, folder: &Path) -> Result<Box<dyn Learned>, Error> {
+/// Reads a model of that kind from `folder`, to answer on a device.
+pub(crate) fn load(kind: ModelKind, folder: &Path, device: &Device) -> Result<Box<dyn Learned>, Error> {
     Ok(match kind {
         ModelKind::Logistic => Box::new(logistic::Logistic::load(folder)?),
         ModelKind::Boosting => Box::new(trees::Trees::load(folder)?),
-        ModelKind::Dcn => Box::new(dcn::Dcn::load(folder)?),
-        ModelKind::GptClassifier => Box::new(gpt_classifier::Classifier::load(folder)?),
-        ModelKind::LateFusion => Box::new(late_fusion::LateFusion::load(folder)?),
-        ModelKind::JointFusion => Box::new(joint_fusion::Fusion::load(folder)?),
+        ModelKind::Dcn => Box::new(dcn::Dcn::load(folder, device)?),
+        ModelKind::GptClassifier => Box::new(gpt_classifier::Classifier::load(folder, device)?),
+        ModelKind::LateFusion => Box::new(late_fusion::LateFusion::load(folder, device)?),
+        ModelKind::JointFusion => Box::new(joint_fusion::Fusion::load(folder, device)?),
     })
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use domain::definitions::{ClassWeights, Model, ModelKind};
 use domain::tabular::{Column, MISSING, Table};
+use gpt::Device;
 use serde_json::{Value, json};
 use statistics::calibrators::sigmoid;
 use statistics::ranking::auc;
@@ -46,7 +47,7 @@ pub(super) fn table() -> Vec<(&'static str, Model, f64)> {
         "batch": 64, "tabular_rounds": 4, "joint_rounds": 8, "learning_rate": 1e-2, "joint_learning_rate": 2e-3,
         "head_width": 16, "head_dropout": 0.0, "patience": 8, "tower": tower(),
     });
-    vec![
+    let mut kinds = vec![
         ("logistic", model(ModelKind::Logistic, json!({})), 0.66),
         ("boosting", model(ModelKind::Boosting, trees.clone()), 0.64),
         ("dcn, periodic", model(ModelKind::Dcn, dcn("plr")), 0.66),
@@ -55,7 +56,7 @@ pub(super) fn table() -> Vec<(&'static str, Model, f64)> {
         ("gpt, LoRA", model(ModelKind::GptClassifier, history(json!({ "classifier": by_lora }))), 0.58),
         (
             "late, boosting",
-            model(ModelKind::LateFusion, history(json!({ "head": "boosting", "boosting": trees }))),
+            model(ModelKind::LateFusion, history(json!({ "head": "boosting", "boosting": trees.clone() }))),
             0.82,
         ),
         (
@@ -64,7 +65,15 @@ pub(super) fn table() -> Vec<(&'static str, Model, f64)> {
             0.84,
         ),
         ("joint", model(ModelKind::JointFusion, history(json!({ "fusion": fusion }))), 0.86),
-    ]
+    ];
+    if cfg!(feature = "lightgbm") {
+        let mut theirs = trees;
+        theirs["library"] = json!("lightgbm");
+        kinds.push(("boosting, LightGBM", model(ModelKind::Boosting, theirs.clone()), 0.64));
+        let late = history(json!({ "head": "boosting", "boosting": theirs }));
+        kinds.push(("late, LightGBM", model(ModelKind::LateFusion, late), 0.82));
+    }
+    kinds
 }
 
 struct World {
@@ -147,7 +156,7 @@ fn every_kind_finds_what_was_planted_and_is_the_same_from_its_files_and_from_its
         assert!(reached.value > least && reached.interval.low > 0.5, "{name}: {reached:?}");
 
         let (folder, files) = saved(&*learned);
-        let loaded = load(model.kind, folder.path()).unwrap();
+        let loaded = load(model.kind, folder.path(), &Device::Cpu).unwrap();
         assert_eq!(bits(&loaded.log_odds(asked(&world.test)).unwrap()), bits(&odds), "{name}: loaded");
         let (again, _) = world.learn(&model).unwrap();
         assert!(saved(&*again).1 == files, "{name}: the same seed gave other bytes");
@@ -174,6 +183,22 @@ fn class_weights_steer_learning_and_are_taken_out_of_what_is_said() {
     let ((plain, same), (raised, corrected)) = (mean(&plain), mean(&weighted));
     assert_eq!(plain, same);
     assert!(raised > plain + 0.15 && (corrected - plain).abs() < 0.03, "{plain} {raised} {corrected}");
+}
+
+#[cfg(not(feature = "lightgbm"))]
+#[test]
+fn trees_of_lightgbm_are_refused_by_a_program_that_was_built_without_it() {
+    let world = World::planted();
+    let theirs = model(ModelKind::Boosting, json!({ "library": "lightgbm" }));
+    let said = world.learn(&theirs).unwrap_err().to_string();
+    assert!(said.contains("built without it") && said.contains("`lightgbm`"), "{said}");
+    let (learned, _) = world.learn(&model(ModelKind::Boosting, json!({ "iterations": 2 }))).unwrap();
+    let (folder, _) = saved(&*learned);
+    let file = folder.path().join("boosting.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("\"library\":\"forust\"", "\"library\":\"lightgbm\"")).unwrap();
+    let said = load(ModelKind::Boosting, folder.path(), &Device::Cpu).unwrap_err().to_string();
+    assert!(said.contains("built without it"), "{said}");
 }
 
 #[test]

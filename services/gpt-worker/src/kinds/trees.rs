@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use boosting::{Boosting, Recipe};
+use boosting::{Recipe, Trees as Boosted};
 
 use super::{Asked, Learned, Lesson, read_text};
 use crate::Error;
@@ -10,9 +10,9 @@ use crate::training_data::Rows;
 
 const FILE: &str = "boosting.json";
 
-/// Trees.
+/// Trees, of the library that the recipe names.
 #[derive(Debug)]
-pub(super) struct Trees(Boosting);
+pub(super) struct Trees(Boosted);
 
 impl Trees {
     pub(super) fn learn(lesson: &Lesson<'_>) -> Result<Self, Error> {
@@ -28,7 +28,7 @@ impl Trees {
     ) -> Result<Self, Error> {
         let recipe = Recipe { seed: lesson.model.seed, ..recipe.clone() };
         let (weights, judging) = (lesson.row_weights(train), lesson.row_weights(validation));
-        let trees = Boosting::train(
+        let trees = Boosted::train(
             &train.table,
             &train.targets(),
             weights.as_deref(),
@@ -39,7 +39,7 @@ impl Trees {
     }
 
     pub(super) fn load(folder: &Path) -> Result<Self, Error> {
-        Ok(Self(Boosting::from_json(&read_text(&folder.join(FILE))?)?))
+        Ok(Self(Boosted::from_json(&read_text(&folder.join(FILE))?)?))
     }
 }
 

@@ -1,8 +1,11 @@
 //! MLflow's scoring server: `/invocations` in its input forms, and `/ping`.
 //!
 //! Of the forms: `dataframe_split`, `dataframe_records`, `instances`, `inputs`, and `text/csv`. A model's inputs have names, so
-//! lists without names are refused. `?model=` says which registered model answers, `?alias=` or `?version=` which version;
+//! lists without names are refused. As MLflow's own server reads them, a bare `NaN` is a value that is not there, and so is what
+//! pandas takes for one in the fields of a CSV file that are no text. `?model=` says which registered model answers, `?alias=` or `?version=` which version;
 //! without `model`, the only one that the definitions know.
+
+use std::borrow::Cow;
 
 use axum::Json;
 use axum::extract::{Query, State};
@@ -169,8 +172,40 @@ struct Split {
 
 type Rows = Vec<Map<String, Value>>;
 
+/// The words that Python writes for what JSON has no number for, and what they are here.
+const WORDS: [(&[u8], &[u8]); 3] =
+    [(b"NaN", b"null"), (b"-Infinity", b"\"-Infinity\""), (b"Infinity", b"\"Infinity\"")];
+
+/// A body with Python's words outside of texts written as JSON can say them.
+fn plain(body: &[u8]) -> Cow<'_, [u8]> {
+    let (mut out, mut kept, mut at) = (Vec::new(), 0, 0);
+    let mut inside = false;
+    while at < body.len() {
+        match body[at] {
+            b'\\' if inside => at += 1, // what follows is part of the text
+            b'"' => inside = !inside,
+            b'N' | b'-' | b'I' if !inside => {
+                if let Some((word, said)) = WORDS.iter().find(|(word, _)| body[at..].starts_with(word)) {
+                    out.extend_from_slice(&body[kept..at]);
+                    out.extend_from_slice(said);
+                    at += word.len();
+                    kept = at;
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    if kept == 0 {
+        return Cow::Borrowed(body);
+    }
+    out.extend_from_slice(&body[kept..]);
+    Cow::Owned(out)
+}
+
 fn from_json(body: &[u8]) -> Result<Rows, Error> {
-    let body: Body = serde_json::from_slice(body)
+    let body: Body = serde_json::from_slice(&plain(body))
         .map_err(|error| Error::BadRequest(format!("the body is not what `/invocations` takes: {error}")))?;
     if let Some(name) = body.params.iter().flat_map(Map::keys).next() {
         return Err(Error::BadRequest(format!("there is no parameter of inference `{name}`")));
@@ -221,6 +256,12 @@ fn from_inputs(inputs: Value) -> Result<Rows, Error> {
     (0..count).map(|row| columns.iter().map(|column| cell(column, row)).collect()).collect()
 }
 
+/// What pandas takes for a value that is not there, besides an empty field.
+const NOTHING: [&str; 18] = [
+    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A",
+    "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
+];
+
 /// Lines under a header; an empty field is null.
 fn from_csv(body: &[u8], columns: &Columns) -> Result<Rows, Error> {
     let refused = |error: csv::Error| Error::BadRequest(format!("the body is not CSV: {error}"));
@@ -237,12 +278,16 @@ fn from_csv(body: &[u8], columns: &Columns) -> Result<Rows, Error> {
 }
 
 fn typed(name: &str, text: &str, kind: Option<ValueType>) -> Result<Value, Error> {
-    let number = || {
-        let read = serde_json::from_str::<serde_json::Number>(text.trim()).map(Value::Number);
-        read.map_err(|_| Error::BadRequest(format!("`{text}` in column `{name}` is no number")))
+    let number = || match text.trim() {
+        "inf" => Ok(json!("Infinity")),
+        "-inf" => Ok(json!("-Infinity")),
+        plain => serde_json::from_str(plain)
+            .map(Value::Number)
+            .map_err(|_| Error::BadRequest(format!("`{text}` in column `{name}` is no number"))),
     };
     match kind {
         _ if text.is_empty() => Ok(Value::Null),
+        Some(other) if other != ValueType::Text && NOTHING.contains(&text.trim()) => Ok(Value::Null),
         Some(ValueType::Boolean) => match text.to_ascii_lowercase().as_str() {
             "true" | "1" => Ok(Value::Bool(true)),
             "false" | "0" => Ok(Value::Bool(false)),
@@ -255,6 +300,8 @@ fn typed(name: &str, text: &str, kind: Option<ValueType>) -> Result<Value, Error
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn rows(body: &Value) -> Result<Value, String> {
@@ -280,7 +327,40 @@ mod tests {
         };
         let csv = from_csv(b"origin,n\nLGA,1\n,2\n", &columns).unwrap();
         assert_eq!(json!(csv), expected);
+        let cell = |text: &str, kind| typed("n", text, Some(kind)).map_err(|error| error.to_string());
+        for word in NOTHING {
+            assert_eq!(cell(word, ValueType::Number), Ok(Value::Null));
+            assert_eq!(cell(word, ValueType::Text), Ok(json!(word)), "a carrier may be called so");
+        }
+        assert_eq!(cell("-inf", ValueType::Number), Ok(json!("-Infinity")));
+        assert!(cell("north", ValueType::Number).unwrap_err().contains("`north` in column `n`"));
         assert_eq!(rows(&json!({ "inputs": { "n": 3 } })).unwrap(), json!([{ "n": 3 }]));
+    }
+
+    #[test]
+    fn pythons_words_for_no_number_are_read_outside_of_texts_and_nowhere_else() {
+        let said = |body: &str| String::from_utf8(plain(body.as_bytes()).into_owned()).unwrap();
+        assert_eq!(said(r#"{"a": [NaN, -Infinity,Infinity]}"#), r#"{"a": [null, "-Infinity","Infinity"]}"#);
+        for same in
+            [r#"{"a": "NaN", "b\"NaN": ["\\", -1, "Infinity \\\" -Infinity"]}"#, "N", "-", "Inf", "\"\\", ""]
+        {
+            assert_eq!(said(same), same);
+        }
+        assert_eq!(said("NaNaN"), "nullaN");
+    }
+
+    proptest! {
+        #[test]
+        fn json_stays_as_it_is_and_whatever_comes_is_read_or_refused(
+            text in any::<String>(),
+            words in r#"[-NaIfinty"\\:{}\[\], ]{0,40}"#,
+        ) {
+            let json = json!([{ "text": text }, text, -1.5, null, "NaN"]).to_string();
+            prop_assert_eq!(&*plain(json.as_bytes()), json.as_bytes());
+            let once = plain(words.as_bytes()).into_owned();
+            prop_assert_eq!(&*plain(&once), once.as_slice());
+            let _ = from_json(words.as_bytes());
+        }
     }
 
     #[test]

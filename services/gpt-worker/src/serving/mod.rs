@@ -186,7 +186,9 @@ impl Worker {
         let folder = folder
             .filter(|folder| here(folder))
             .ok_or_else(|| Error::NoSuchModel { model: model.to_owned(), version })?;
-        let servable = Arc::new(tokio::task::spawn_blocking(move || Servable::load(&folder)).await??);
+        let device = self.device.clone();
+        let loaded = tokio::task::spawn_blocking(move || Servable::load(&folder, &device));
+        let servable = Arc::new(loaded.await??);
         let engine =
             Engine::start(model, version, &servable, &self.context.config.worker.batching, &self.metrics)?;
         let columns = Mutex::default();

@@ -1,5 +1,5 @@
 //! Where a version comes from: version → run → training set → view versions → parts, and what else it was said to be made
-//! of.
+//! of; and the other way: which feature views hold vectors that it made.
 
 mod picture;
 
@@ -8,6 +8,7 @@ use domain::ids::TrainingSetId;
 use serde::Serialize;
 use sqlx::PgConnection;
 use storage::governance::inputs::{Input, PartUsed, inputs_of, parts_of};
+use storage::governance::publications::{self, Maker, Publication};
 use storage::models::{self, Version};
 
 use crate::aliases::evidence_of;
@@ -30,6 +31,8 @@ pub(crate) struct Lineage {
     pub(crate) views: Vec<View>,
     /// What somebody said it was made of.
     pub(crate) inputs: Vec<Input>,
+    /// What it made: rows of feature views, the latest first.
+    pub(crate) published: Vec<Publication>,
     pub(crate) evaluation_file: Option<EvaluationFile>,
 }
 
@@ -64,6 +67,15 @@ pub(crate) struct View {
     pub(crate) view: String,
     pub(crate) view_version: i32,
     pub(crate) parts: Vec<PartUsed>,
+    /// The versions of models that made rows of it, where it holds embeddings.
+    pub(crate) made_by: Vec<MadeBy>,
+}
+
+/// A version of a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct MadeBy {
+    pub(crate) model: String,
+    pub(crate) version: i32,
 }
 
 /// The rows that a version was judged on.
@@ -90,6 +102,10 @@ pub(crate) async fn of(registry: &Registry, version: &Version) -> Result<Lineage
         Some(evidence) => Some(training_set(&mut conn, project, evidence).await?),
         None => None,
     };
+    let mut views = by_view(parts);
+    let names: Vec<String> = views.iter().map(|view| view.view.clone()).collect();
+    let through = training_set.as_ref().and_then(|set| set.max_seq).unwrap_or(i64::MAX);
+    name_makers(&mut views, publications::makers(&mut conn, project, &names, through).await?);
     let aliases = models::aliases_of(&mut conn, project, std::slice::from_ref(&version.model)).await?;
     Ok(Lineage {
         model: version.model.clone(),
@@ -107,8 +123,9 @@ pub(crate) async fn of(registry: &Registry, version: &Version) -> Result<Lineage
             artifact_uri: run.artifact_uri,
         }),
         training_set,
-        views: by_view(parts),
+        views,
         inputs: inputs_of(&mut conn, key_of(project, version)).await?,
+        published: publications::of_version(&mut conn, key_of(project, version)).await?,
         evaluation_file: evidence.map(|evidence| EvaluationFile {
             path: evidence.predictions_path,
             sha256: evidence.predictions_sha256,
@@ -128,10 +145,19 @@ fn by_view(parts: Vec<PartUsed>) -> Vec<View> {
                 view: part.view.clone(),
                 view_version: part.view_version,
                 parts: vec![part],
+                made_by: vec![],
             }),
         }
     }
     views
+}
+
+/// Puts each maker of rows to its view.
+fn name_makers(views: &mut [View], makers: Vec<Maker>) {
+    for Maker { view, view_version, model, version } in makers {
+        let own = views.iter_mut().filter(|held| held.view == view && held.view_version == view_version);
+        own.for_each(|held| held.made_by.push(MadeBy { model: model.clone(), version }));
+    }
 }
 
 async fn training_set(
@@ -196,8 +222,30 @@ pub(crate) mod tests {
             }),
             views: by_view(vec![part("carrier"), part("weather"), part("weather")]),
             inputs: vec![],
+            published: vec![Publication {
+                view: "vectors".to_owned(),
+                view_version: 1,
+                rows: 9,
+                seq: 4,
+                sha256: "0".repeat(64),
+                published_at: chrono::DateTime::UNIX_EPOCH,
+            }],
             evaluation_file: None,
         }
+    }
+
+    #[test]
+    fn a_maker_is_named_at_the_version_of_the_view_that_it_made_rows_of() {
+        let mut views = lineage().views;
+        let maker = |view_version| Maker {
+            view: "weather".to_owned(),
+            view_version,
+            model: "sky".to_owned(),
+            version: 7,
+        };
+        name_makers(&mut views, vec![maker(1), maker(2)]);
+        assert!(views[0].made_by.is_empty());
+        assert_eq!(views[1].made_by, [MadeBy { model: "sky".to_owned(), version: 7 }]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The graph of lineage as an SVG picture that stands alone: inputs → training set → run → version → aliases.
+//! The graph of lineage as an SVG picture that stands alone: inputs → training set → run → version → aliases
+//! and the feature views that it made.
 
 use std::fmt::Write;
 
@@ -62,7 +63,9 @@ fn columns(lineage: &Lineage) -> Vec<Vec<Node>> {
     let views = lineage.views.iter().map(|view| {
         let parts =
             if view.parts.len() == 1 { "1 part".to_owned() } else { format!("{} parts", view.parts.len()) };
-        node("feature view", format!("{} v{}", view.view, view.view_version), parts)
+        let made_by = view.made_by.iter().map(|made| format!(", by {} v{}", made.model, made.version));
+        let detail = made_by.fold(parts, |said, maker| said + &maker);
+        node("feature view", format!("{} v{}", view.view, view.view_version), detail)
     });
     let inputs = lineage.inputs.iter().map(|input| {
         let detail = input.sha256.as_deref().or(input.uri.as_deref()).unwrap_or("not hashed");
@@ -76,7 +79,12 @@ fn columns(lineage: &Lineage) -> Vec<Vec<Node>> {
         lineage.run.iter().map(|run| node("run", &run.run_id, format!("{} · {}", run.name, run.status)));
     let version = node("version", format!("{} v{}", lineage.model, lineage.version), &lineage.source);
     let aliases = lineage.aliases.iter().map(|alias| node("alias", alias, "points here"));
-    vec![views.chain(inputs).collect(), set.collect(), run.collect(), vec![version], aliases.collect()]
+    let published = lineage.published.iter().map(|made| {
+        let name = format!("{} v{}", made.view, made.view_version);
+        node("feature view", name, format!("{} vectors made", made.rows))
+    });
+    let after = aliases.chain(published).collect();
+    vec![views.chain(inputs).collect(), set.collect(), run.collect(), vec![version], after]
 }
 
 /// At most [`MOST`] boxes; the last says how many more there are.
@@ -135,7 +143,9 @@ mod tests {
         let mut lineage = lineage();
         lineage.model = "<b>&late".to_owned();
         let svg = draw(&lineage);
-        for said in ["weather v1", "2 parts", "training set", "&lt;b&gt;&amp;late v3", "champion"] {
+        for said in
+            ["weather v1", "2 parts", "training set", "&lt;b&gt;&amp;late v3", "champion", "vectors v1"]
+        {
             assert!(svg.contains(said), "{said}: {svg}");
         }
         assert!(!svg.contains("<b>"));

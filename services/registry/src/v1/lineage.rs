@@ -1,4 +1,4 @@
-//! Where versions come from, and which versions came from something.
+//! Where versions come from and what they made, and which versions came from something.
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -119,6 +119,7 @@ pub(super) struct Of {
     sha256: Option<String>,
     part: Option<PartId>,
     training_set: Option<TrainingSetId>,
+    view: Option<String>,
 }
 
 pub(super) async fn uses(
@@ -128,16 +129,22 @@ pub(super) async fn uses(
     let mut conn = registry.context.db.acquire().await.map_err(Error::from)?;
     let project = registry.project();
     let found = match of {
-        Of { sha256: Some(hash), part: None, training_set: None } => {
+        Of { sha256: Some(hash), part: None, training_set: None, view: None } => {
             inputs::uses_of_hash(&mut conn, project, &sha256(&hash)?).await
         }
-        Of { sha256: None, part: Some(part), training_set: None } => {
+        Of { sha256: None, part: Some(part), training_set: None, view: None } => {
             inputs::uses_of_part(&mut conn, project, part).await
         }
-        Of { sha256: None, part: None, training_set: Some(set) } => {
+        Of { sha256: None, part: None, training_set: Some(set), view: None } => {
             inputs::uses_of_training_set(&mut conn, project, set).await
         }
-        _ => return Err(Error::Invalid("name one of `sha256`, `part` and `training_set`".to_owned()).into()),
+        Of { sha256: None, part: None, training_set: None, view: Some(view) } => {
+            inputs::uses_of_view(&mut conn, project, &view).await
+        }
+        _ => {
+            let why = "name one of `sha256`, `part`, `training_set` and `view`";
+            return Err(Error::Invalid(why.to_owned()).into());
+        }
     };
     Ok(Json(json!({ "versions": found.map_err(Error::from)? })))
 }
