@@ -88,7 +88,7 @@ KILLS ?= 200
 
 soak: ## kill the closed loop at KILLS points of its way (200); about half an hour
 	@.ci/setup tests
-	. .ci/env; FORETIME_TEST_KILLS=$(KILLS) cargo test --workspace --test closing -- --nocapture
+	. .ci/env; FORETIME_TEST_KILLS=$(KILLS) cargo test --workspace --test program -- closing:: --nocapture
 
 bench-serving: ## ask a GPT about histories of 512 tokens, one client and sixteen, in batches and alone
 	@.ci/setup

@@ -2,17 +2,14 @@
 //! about once, and the whole way can be read in one place.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{Clock, SystemClock};
 use foretime::Client;
-use serde_json::{Value, json};
-use storage::private_postgres::PrivatePostgres;
+use serde_json::json;
+
+use crate::support::{Ground, PATIENCE, Process, count, until};
 
 const DEFINITIONS: &str = r#"
 [[entity]]
@@ -73,49 +70,9 @@ const ORDERS: i64 = 1_200;
 /// How often the ordinary test kills; `make soak` says more.
 const KILLS: usize = 6;
 
-/// All services in one process, killed by its id when dropped.
-struct Process {
-    child: Child,
-    url: String,
-}
-
-impl Process {
-    fn start(database: &str, data_dir: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_foretime"))
-            .args(["--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(data_dir)
-            .arg("up")
-            .env("FORETIME_DATABASE_URL", database)
-            .env("FORETIME_LOG__FILTER", "off")
-            .env("FORETIME_JOBS__LEASE_SECONDS", "1")
-            .env("FORETIME_JOBS__POLL_SECONDS", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("it is piped"))
-            .read_line(&mut line)
-            .expect("it can be read");
-        let url = line.split_whitespace().last().expect("it says where it listens").to_owned();
-        Self { child, url }
-    }
-
-    fn client(&self) -> Client {
-        Client::new(&self.url, None).expect("a client can be made")
-    }
-
-    async fn get(&self, path: &str) -> Value {
-        let answer = reqwest::get(format!("{}{path}", self.url)).await.expect("it answers");
-        serde_json::from_slice(&answer.bytes().await.expect("it can be read")).expect("it is JSON")
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// All services in one process.
+fn all(ground: &Ground) -> Process {
+    ground.start(ground.up().env("FORETIME_JOBS__LEASE_SECONDS", "1"))
 }
 
 /// A number in 0..1 for an order, scattered.
@@ -142,17 +99,10 @@ async fn fill(client: &Client) {
     }
 }
 
-async fn count(pool: &sqlx::PgPool, statement: &'static str) -> i64 {
-    sqlx::query_scalar(statement).fetch_one(pool).await.expect("it can be counted")
-}
-
 /// Waits until nothing is queued or running.
 async fn at_rest(pool: &sqlx::PgPool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while count(pool, "select count(*) from jobs where state in ('queued', 'running')").await > 0 {
-        assert!(Instant::now() < deadline, "the loop does not come to rest");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let open = "select count(*) from jobs where state in ('queued', 'running')";
+    until("the loop comes to rest", PATIENCE, async || count(pool, open).await == 0).await;
 }
 
 async fn go_around(process: &Process) {
@@ -161,12 +111,9 @@ async fn go_around(process: &Process) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loop_that_is_killed_anywhere_goes_on_and_makes_everything_once() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).expect("it is ours");
-    let postgres = PrivatePostgres::start(&folder.path().join("postgres")).expect("Postgres starts");
-    let (url, data_dir) = (postgres.url("postgres"), folder.path().join("data"));
-    let pool = storage::connect(&url, 2).await.expect("it answers");
-    let mut process = Process::start(&url, &data_dir);
+    let ground = Ground::new();
+    let pool = ground.pool().await;
+    let mut process = all(&ground);
     let files = BTreeMap::from([("a.toml".to_owned(), DEFINITIONS.to_owned())]);
     process.client().apply(&files, false).await.expect("the definitions fit");
     fill(&process.client()).await;
@@ -179,8 +126,8 @@ async fn a_loop_that_is_killed_anywhere_goes_on_and_makes_everything_once() {
     for kill in 0..kills {
         go_around(&process).await;
         tokio::time::sleep(whole.mul_f64((0.1 + kill as f64 * 0.618).fract())).await;
-        drop(process); // SIGKILL
-        process = Process::start(&url, &data_dir);
+        process.kill();
+        process = all(&ground);
         at_rest(&pool).await;
     }
 
@@ -217,7 +164,4 @@ async fn a_loop_that_is_killed_anywhere_goes_on_and_makes_everything_once() {
     assert_eq!(last["steps"].as_array().map(Vec::len), Some(3), "{loops}");
     let outcome = last["outcome"].as_str().expect("there is one");
     assert!(outcome.contains("became champion") || outcome.contains("the gate refused"), "{outcome}");
-    drop(process);
-    pool.close().await;
-    postgres.stop().expect("Postgres stops");
 }

@@ -1,0 +1,14 @@
+//! The program as a process: everything here starts it, asks it, signals it and ends it by its id. One binary, so that polars
+//! and candle are linked once.
+
+mod cli;
+mod closing;
+mod compose;
+mod crashes;
+mod features_cli;
+mod leading;
+mod processes;
+mod secrets;
+mod stopping;
+mod support;
+mod tls;
