@@ -86,9 +86,9 @@ bench-operations: setup ## measure starting, idling and the size of the program;
 # How often the closed loop is killed.
 KILLS ?= 200
 
-soak: ## kill the closed loop at KILLS points of its way (200); about half an hour
+soak: ## kill the closed loop at KILLS points of its way (200), the services in turn, Postgres and all at once; some minutes
 	@.ci/setup tests
-	. .ci/env; FORETIME_TEST_KILLS=$(KILLS) cargo test --workspace --test program -- closing:: --nocapture
+	. .ci/env; FORETIME_TEST_KILLS=$(KILLS) cargo test --workspace --test program -- closing:: --nocapture $(ARGS)
 
 bench-serving: ## ask a GPT about histories of 512 tokens, one client and sixteen, in batches and alone
 	@.ci/setup

@@ -92,9 +92,20 @@ impl Ground {
         storage::connect(&self.url, 2).await.expect("it answers")
     }
 
+    /// The server's process id.
+    pub(crate) fn postgres_pid(&self) -> u32 {
+        self.postgres.as_ref().and_then(PrivatePostgres::pid).expect("Postgres runs")
+    }
+
     /// Takes the database away in order.
     pub(crate) fn stop_postgres(&mut self) {
         self.postgres.take().expect("Postgres runs").stop().expect("Postgres stops");
+    }
+
+    /// Ends the server at once; its own children notice and end too.
+    pub(crate) fn kill_postgres(&mut self) {
+        signal(self.postgres_pid(), "-KILL");
+        self.postgres = None;
     }
 
     /// Brings it back.
