@@ -5,6 +5,7 @@ mod cli;
 mod closing;
 mod compose;
 mod crashes;
+mod faults;
 mod features_cli;
 mod leading;
 mod predictions;
