@@ -12,6 +12,7 @@ mod predictions;
 mod processes;
 mod secrets;
 mod shop;
+mod steady;
 mod stopping;
 mod support;
 mod tls;
