@@ -41,6 +41,7 @@ mod planted;
 mod published;
 mod registry;
 mod registry_rooms;
+mod schedule_actions;
 mod serving;
 mod tokens;
 mod watched;
