@@ -12,7 +12,7 @@ export SQLX_OFFLINE ?= true
 ARGS ?=
 
 .PHONY: help setup demo test test-lightgbm lint fmt sqlx dashboards dashboards-preview bench-registry bench-features bench-online \
-	bench-monitor bench-alarms bench-gpt bench-jobs bench-operations bench-serving bench-flights bench-plan soak
+	bench-monitor bench-alarms bench-gpt bench-jobs bench-operations bench-serving bench-flights bench-plan soak soak-load
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,12 +83,17 @@ bench-operations: setup ## measure starting, idling and the size of the program;
 	. .ci/env; cargo build --release --bin foretime
 	. .ci/env; python3 tests/bench/operations/operations.py "$$CARGO_TARGET_DIR/release/foretime" $(ARGS)
 
-# How often the closed loop is killed.
+# How often the closed loop is killed, and for how many minutes everything goes on at once.
 KILLS ?= 200
+MINUTES ?= 120
 
-soak: ## kill the closed loop at KILLS points of its way (200); about half an hour
+soak: ## kill the closed loop at KILLS points of its way (200), the services in turn, Postgres and all at once; some minutes
 	@.ci/setup tests
-	. .ci/env; FORETIME_TEST_KILLS=$(KILLS) cargo test --workspace --test closing -- --nocapture
+	. .ci/env; FORETIME_TEST_KILLS=$(KILLS) cargo test --workspace --test program -- closing:: --nocapture $(ARGS)
+
+soak-load: ## mixed load for MINUTES (120): open files, threads and memory stay where they are
+	@.ci/setup tests
+	. .ci/env; FORETIME_TEST_MINUTES=$(MINUTES) cargo test --workspace --test program -- steady:: --nocapture $(ARGS)
 
 bench-serving: ## ask a GPT about histories of 512 tokens, one client and sixteen, in batches and alone
 	@.ci/setup

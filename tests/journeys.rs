@@ -42,6 +42,7 @@ mod published;
 mod registry;
 mod registry_rooms;
 mod schema;
+mod schedule_actions;
 mod serving;
 mod tokens;
 mod watched;

@@ -54,6 +54,7 @@ typed_id!(/** Names one file with a sample of what was served. */ ServedSampleId
 typed_id!(/** Names one unit of leased work. */ JobId);
 typed_id!(/** Names one served answer. */ PredictionId);
 typed_id!(/** Names one file of logged predictions. */ PredictionLogId);
+typed_id!(/** Names one file of what waits to be published. */ SpoolId);
 typed_id!(/** Names one incident of one monitor. */ IncidentId);
 typed_id!(/** Names one message on its way to a channel. */ NotificationId);
 typed_id!(/** Names one silence. */ SilenceId);

@@ -35,6 +35,7 @@ pub mod rows;
 mod scan;
 pub mod served;
 pub mod source_file;
+pub mod spool;
 pub mod store;
 pub mod training_set;
 pub mod view;

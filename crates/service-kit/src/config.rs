@@ -197,7 +197,8 @@ pub struct WorkerConfig {
     pub device: String,
     /// Rows of logged predictions that are gathered into one file, unless `flush_seconds` pass first.
     pub log_rows: usize,
-    /// The longest that a logged prediction waits for its file, in seconds.
+    /// The longest that a logged prediction waits for its file, in seconds. Until then it lies in `spool` below the data
+    /// directory, where the end of the process does not reach it; a loss of power may.
     pub flush_seconds: u64,
     /// How many model versions are kept in memory; beyond it the one that was asked for longest ago is let go.
     pub loaded_models: usize,

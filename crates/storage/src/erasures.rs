@@ -133,7 +133,7 @@ pub async fn enqueue(conn: &mut PgConnection, project: &str, id: ErasureId) -> R
 }
 
 /// Lets every erasure whose horizon is not before `since` look at the prediction logs again: answers from before it have just been
-/// published, out of a worker's memory. Call it in the transaction that publishes them.
+/// published, out of a worker's memory or its spool. Call it in the transaction that publishes them.
 ///
 /// # Errors
 /// [`Error::Database`] if the database refuses.

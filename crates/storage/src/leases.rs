@@ -1,10 +1,18 @@
 //! SQL over `leases`: a name that one process holds at a time. Moments are Postgres's.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 
 use crate::Error;
 use crate::jobs::interval;
+
+/// What Postgres's clock shows.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn now(conn: &mut PgConnection) -> Result<DateTime<Utc>, Error> {
+    Ok(sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(conn).await?)
+}
 
 /// Takes a lease that is free or ran out, or extends one's own. Answers whether `holder` holds it now.
 ///

@@ -1,13 +1,14 @@
 //! SQL over `notifications`: the outbox. A row is written in the transaction that caused it; each channel's rows leave in order,
 //! one at a time, under a lease.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::ids::{IncidentId, NotificationId};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgConnection;
 
 use crate::Error;
+use crate::jobs::interval;
 
 /// A message to be delivered.
 #[derive(Clone, Debug)]
@@ -158,7 +159,6 @@ pub async fn due_channels(
     conn: &mut PgConnection,
     project: &str,
     due: DateTime<Utc>,
-    now: DateTime<Utc>,
 ) -> Result<Vec<String>, Error> {
     Ok(sqlx::query_scalar!(
         r#"
@@ -166,11 +166,10 @@ pub async fn due_channels(
             select distinct on (channel) channel, next_try_at, lease_expires_at from notifications
             where project = $1 and state = 'queued' order by channel, created_at, notification_id
         ) heads
-        where next_try_at <= $2 and (lease_expires_at is null or lease_expires_at < $3)
+        where next_try_at <= $2 and (lease_expires_at is null or lease_expires_at < clock_timestamp())
         "#,
         project,
         due,
-        now,
     )
     .fetch_all(conn)
     .await?)
@@ -196,7 +195,7 @@ pub async fn leaving(conn: &mut PgConnection, project: &str, due: DateTime<Utc>)
     .await?)
 }
 
-/// Takes the oldest waiting message of a channel until `lease_until`, if it is due and in nobody's hands.
+/// Takes the oldest waiting message of a channel for so long by Postgres's clock, if it is due and in nobody's hands.
 ///
 /// # Errors
 /// [`Error::Database`] if the database refuses.
@@ -204,9 +203,8 @@ pub async fn claim(
     conn: &mut PgConnection,
     project: &str,
     channel: &str,
-    lease_until: DateTime<Utc>,
+    lasts: TimeDelta,
     due: DateTime<Utc>,
-    now: DateTime<Utc>,
 ) -> Result<Option<Notification>, Error> {
     Ok(sqlx::query_as!(
         Notification,
@@ -216,17 +214,16 @@ pub async fn claim(
             where project = $1 and channel = $2 and state = 'queued'
             order by created_at, notification_id limit 1 for update
         )
-        update notifications n set lease_expires_at = $3 from head
+        update notifications n set lease_expires_at = clock_timestamp() + $3::interval from head
         where n.notification_id = head.notification_id and n.state = 'queued' and n.next_try_at <= $4
-          and (n.lease_expires_at is null or n.lease_expires_at < $5)
+          and (n.lease_expires_at is null or n.lease_expires_at < clock_timestamp())
         returning n.notification_id as "id: NotificationId", incident_id as "incident: IncidentId", channel, event, payload,
                   state, attempts, failure, created_at, next_try_at, delivered_at
         "#,
         project,
         channel,
-        lease_until,
+        interval(lasts),
         due,
-        now,
     )
     .fetch_optional(conn)
     .await?)

@@ -1,5 +1,7 @@
 //! SQL over `prediction_logs` and `predictions`: what was served, and in which file.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::Cutoff;
 use domain::ids::{PredictionId, PredictionLogId};
@@ -108,6 +110,28 @@ pub async fn publish(
         log.path,
     );
     Ok(known.fetch_one(conn).await?)
+}
+
+/// Which of these predictions are published already.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn published(
+    conn: &mut PgConnection,
+    project: &str,
+    ids: &[PredictionId],
+) -> Result<HashSet<PredictionId>, Error> {
+    let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
+    let known = sqlx::query_scalar!(
+        r#"
+        select prediction_id as "id: PredictionId" from predictions where project = $1 and prediction_id = any($2)
+        "#,
+        project,
+        &ids,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(known.into_iter().collect())
 }
 
 async fn insert_log(

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::Error;
-use crate::jobs::{NewJob, enqueue};
+use crate::jobs::{Cause, NewJob, caused_by, enqueue};
 
 /// Names the job that delivers; never renamed.
 pub const DELIVER: &str = "deliver-webhook";
@@ -221,7 +221,8 @@ pub async fn note(
             priority: 0,
             max_attempts: TRIES,
         };
-        enqueue(conn, &job).await?;
+        // a message is no step of what caused it: nothing that follows waits until it arrives
+        caused_by(Cause { chain: None, ..Cause::current() }, enqueue(conn, &job)).await?;
     }
     Ok(deliveries.len())
 }

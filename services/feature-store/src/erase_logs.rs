@@ -1,5 +1,6 @@
 //! The part of an erasure that is about what was served: rows of prediction logs that hold the entity's key are blanked, file by
-//! file. What a worker still gathers in memory (`worker.flush_seconds`) is not in a file yet; publishing it starts the job again.
+//! file. What a worker still gathers (`worker.flush_seconds`), or has left in its spool when it was killed, is not in such a file
+//! yet; publishing it starts the job again.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -7,25 +7,11 @@ use std::process::{Command, Output, Stdio};
 use frames::files::{read_parquet, write_parquet};
 use frames::{Frame, Values};
 
-fn foretime(arguments: &[&str], folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_foretime"));
-    command.args(arguments).current_dir(folder).stdin(Stdio::null());
-    for name in ["DATABASE_URL", "FORETIME_DATABASE_URL", "FORETIME_CONFIG"] {
-        command.env_remove(name);
-    }
-    command
-}
+use crate::support::{folder, foretime};
 
 fn ran(mut command: Command) -> (Option<i32>, String) {
     let Output { status, stdout, stderr } = command.output().expect("the program starts");
     (status.code(), format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)))
-}
-
-fn folder() -> tempfile::TempDir {
-    use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).expect("it is ours");
-    folder
 }
 
 #[test]

@@ -1,213 +1,262 @@
-//! The closed loop, killed at many points of its way and started again: training set, training, gate and champion each come
-//! about once, and the whole way can be read in one place.
+//! The closed loop, killed at many points of its way and started again: every kill meets a job at work, and afterwards nothing
+//! is lost or doubled, and what was learned is what a loop learns that nobody disturbs, bit for bit.
+//!
+//! Each service is a process of its own, and two may lead the schedules. `FORETIME_TEST_KILLS` says how often to kill; `make
+//! soak` does it 200 times.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, TimeDelta, Utc};
-use domain::{Clock, SystemClock};
-use foretime::Client;
 use serde_json::{Value, json};
-use storage::private_postgres::PrivatePostgres;
 
-const DEFINITIONS: &str = r#"
-[[entity]]
-name = "order"
-keys = ["order"]
+use crate::shop::{self, Customer, each_is_logged_once, receiver};
+use crate::support::{Ground, PATIENCE, Process, count, leader, until};
 
-[[source]]
-name = "orders"
-columns = { order = "integer", at = "time", returned = "number" }
-event_time = "at"
-known_time = "at"
-
-[[source]]
-name = "quotes"
-columns = { order = "integer", at = "time", risk = "number" }
-event_time = "at"
-known_time = "at"
-
-[[feature_view]]
-name = "orders"
-entity = "order"
-source = "orders"
-log = ["returned"]
-
-[[feature_view]]
-name = "quotes"
-entity = "order"
-source = "quotes"
-features = ["risk"]
-
-[[dataset]]
-name = "returns"
-spine = { view = "orders" }
-horizon = "1h"
-label = "returned > 0"
-views = ["quotes"]
-split = { train_until = "2020-10-20T00:00:00Z", validation_until = "2020-10-25T00:00:00Z" }
-
-[[model]]
-name = "returns"
-registered_model = "returns"
-kind = "boosting"
-dataset = "returns"
-rolling = { validation = "10d", test = "10d" }
-
-[[gate]]
-name = "returns"
-model = "returns"
-min_auc = 0.55
-
-[[schedule]]
-name = "retrain"
-cron = "0 0 4 1 1 *"
-action = { train = "returns" }
-"#;
-
-const ORDERS: i64 = 1_200;
 /// How often the ordinary test kills; `make soak` says more.
-const KILLS: usize = 6;
+const KILLS: usize = 7;
 
-/// All services in one process, killed by its id when dropped.
-struct Process {
-    child: Child,
-    url: String,
+const SERVICES: [&str; 5] = ["feature-store", "gpt-worker", "registry", "monitor", "other monitor"];
+/// The steps of a loop.
+const STEPS: [&str; 3] = ["build-training-set", "train", "promote"];
+
+/// What is killed, in turn.
+#[derive(Clone, Copy, Debug)]
+enum Victim {
+    Service(&'static str),
+    /// Whichever of the monitors leads the schedules.
+    Leader,
+    Postgres,
+    Everything,
 }
 
-impl Process {
-    fn start(database: &str, data_dir: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_foretime"))
-            .args(["--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(data_dir)
-            .arg("up")
-            .env("FORETIME_DATABASE_URL", database)
-            .env("FORETIME_LOG__FILTER", "off")
-            .env("FORETIME_JOBS__LEASE_SECONDS", "1")
-            .env("FORETIME_JOBS__POLL_SECONDS", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("it is piped"))
-            .read_line(&mut line)
-            .expect("it can be read");
-        let url = line.split_whitespace().last().expect("it says where it listens").to_owned();
-        Self { child, url }
-    }
+const VICTIMS: [Victim; 7] = [
+    Victim::Service("gpt-worker"),
+    Victim::Service("registry"),
+    Victim::Leader,
+    Victim::Service("feature-store"),
+    Victim::Postgres,
+    Victim::Service("monitor"),
+    Victim::Everything,
+];
 
-    fn client(&self) -> Client {
-        Client::new(&self.url, None).expect("a client can be made")
-    }
-
-    async fn get(&self, path: &str) -> Value {
-        let answer = reqwest::get(format!("{}{path}", self.url)).await.expect("it answers");
-        serde_json::from_slice(&answer.bytes().await.expect("it can be read")).expect("it is JSON")
+impl Victim {
+    /// The step that it is killed in: the one that it works on, if it does, or each in turn.
+    fn step(self, kill: usize) -> &'static str {
+        match self {
+            Self::Service("feature-store") => STEPS[0],
+            Self::Service("gpt-worker") => STEPS[1],
+            Self::Service("registry") => STEPS[2],
+            _ => STEPS[kill % STEPS.len()],
+        }
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+/// A shop whose services are processes of their own.
+struct Shop {
+    processes: BTreeMap<&'static str, Process>,
+    pool: sqlx::PgPool,
+    ground: Ground,
+}
+
+impl Shop {
+    async fn open(channel: &str) -> Self {
+        let ground = Ground::migrated().await;
+        let mut shop = Self { processes: BTreeMap::new(), pool: ground.pool().await, ground };
+        shop.bring_back().await;
+        let more =
+            format!("[[channel]]\nname = \"people\"\nwebhook = \"{channel}\"\nmessages_per_minute = 600\n");
+        shop::open(&shop.processes["feature-store"].client(), &more).await;
+        shop
     }
-}
 
-/// A number in 0..1 for an order, scattered.
-fn scattered(order: i64, salt: i64) -> f64 {
-    ((order * 7_919 + salt * 104_729) % 1_009) as f64 / 1_009.0
-}
+    /// Starts what does not run, and waits until everybody is ready.
+    async fn bring_back(&mut self) {
+        for name in SERVICES {
+            let service = name.trim_start_matches("other ");
+            self.processes.entry(name).or_insert_with(|| {
+                self.ground.start(self.ground.service(service).env("FORETIME_JOBS__LEASE_SECONDS", "1"))
+            });
+        }
+        for (name, process) in &self.processes {
+            until(&format!("{name} is ready"), PATIENCE, async || {
+                process.ask("GET", "/readyz", None).await.0 == 200
+            })
+            .await;
+        }
+    }
 
-/// Orders of the last fifty days, one an hour, and a quote five hours before each.
-async fn fill(client: &Client) {
-    let now: DateTime<Utc> = SystemClock.now();
-    for (source, lead) in [("orders", 0), ("quotes", 5)] {
-        let row = |order: i64| {
-            let at = now - TimeDelta::hours(2 + order + lead);
-            match lead {
-                0 => {
-                    let returned = f64::from(scattered(order, 2) < scattered(order, 1));
-                    json!({ "order": order, "at": at, "returned": returned })
-                }
-                _ => json!({ "order": order, "at": at, "risk": scattered(order, 1) }),
+    /// The monitor that leads the schedules, once one of ours does.
+    async fn leader(&self) -> &'static str {
+        let mut dead = None;
+        loop {
+            let pid = leader(&self.pool, dead).await;
+            match self.processes.iter().find(|(_, process)| process.pid() == pid) {
+                Some((name, _)) => return name,
+                None => dead = Some(pid), // it was killed, and its lease has not run out
             }
+        }
+    }
+
+    /// The services that are meant.
+    async fn meant(&self, victim: Victim) -> Vec<&'static str> {
+        match victim {
+            Victim::Service(name) => vec![name],
+            Victim::Leader => vec![self.leader().await],
+            Victim::Postgres => vec![],
+            Victim::Everything => SERVICES.to_vec(),
+        }
+    }
+
+    async fn kill(&mut self, services: &[&'static str], postgres: bool) {
+        if postgres {
+            self.ground.kill_postgres();
+        }
+        for name in services {
+            self.processes.remove(name).expect("it runs").kill();
+        }
+        if postgres {
+            self.ground.start_postgres();
+            self.pool = self.ground.pool().await;
+        }
+        self.bring_back().await;
+    }
+
+    /// Waits until a step of a chain is at work and a share of the time that it usually takes has gone by; whether it still is.
+    async fn is_at_work(&self, chain: uuid::Uuid, step: &str, wait: Duration) -> bool {
+        let state = async || -> Option<String> {
+            sqlx::query_scalar("select state from jobs where chain_id = $1 and kind = $2")
+                .bind(chain)
+                .bind(step)
+                .fetch_optional(&self.pool)
+                .await
+                .expect("it can be read")
         };
-        let rows = json!({ "rows": (0..ORDERS).map(row).collect::<Vec<_>>() });
-        client.post(&format!("/v1/sources/{source}/rows"), &rows).await.expect("the rows fit");
+        let deadline = Instant::now() + PATIENCE;
+        while state().await.is_none_or(|state| state == "queued") {
+            assert!(Instant::now() < deadline, "`{step}` does not begin");
+            tokio::time::sleep(Duration::from_millis(1)).await; // some steps are over in a few
+        }
+        tokio::time::sleep(wait).await;
+        state().await.is_some_and(|state| state == "running")
     }
-}
 
-async fn count(pool: &sqlx::PgPool, statement: &'static str) -> i64 {
-    sqlx::query_scalar(statement).fetch_one(pool).await.expect("it can be counted")
-}
-
-/// Waits until nothing is queued or running.
-async fn at_rest(pool: &sqlx::PgPool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while count(pool, "select count(*) from jobs where state in ('queued', 'running')").await > 0 {
-        assert!(Instant::now() < deadline, "the loop does not come to rest");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    /// How long each step took, the last time.
+    async fn durations(&self) -> BTreeMap<String, Duration> {
+        let rows: Vec<(String, f64)> = sqlx::query_as(
+            "select distinct on (kind) kind, extract(epoch from finished_at - started_at)::double precision
+             from jobs where kind = any($1) order by kind, finished_at desc",
+        )
+        .bind(STEPS)
+        .fetch_all(&self.pool)
+        .await
+        .expect("they can be read");
+        rows.into_iter().map(|(kind, seconds)| (kind, Duration::from_secs_f64(seconds))).collect()
     }
-}
 
-async fn go_around(process: &Process) {
-    process.client().post("/v1/schedules/retrain/run", &json!({})).await.expect("it starts");
+    /// The hashes of the files of each version's model, oldest version first.
+    async fn weights(&self) -> Vec<Value> {
+        let runs: Vec<String> = sqlx::query_scalar("select run_id from model_versions order by version")
+            .fetch_all(&self.pool)
+            .await
+            .expect("they can be read");
+        let experiments = self.ground.data_dir().join("artifacts");
+        let folders: Vec<_> = experiments.read_dir().expect("runs have artifacts").flatten().collect();
+        let card = |run: &String| {
+            let mut cards =
+                folders.iter().map(|folder| folder.path().join(run).join("artifacts/model/model.json"));
+            let card = std::fs::read(cards.find(|card| card.exists()).expect("a version has a whole model"));
+            let card: Value = serde_json::from_slice(&card.expect("it can be read")).expect("it is JSON");
+            json!({ "files": card["files"], "calibrator": card["calibrator"] })
+        };
+        runs.iter().map(card).collect()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loop_that_is_killed_anywhere_goes_on_and_makes_everything_once() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).expect("it is ours");
-    let postgres = PrivatePostgres::start(&folder.path().join("postgres")).expect("Postgres starts");
-    let (url, data_dir) = (postgres.url("postgres"), folder.path().join("data"));
-    let pool = storage::connect(&url, 2).await.expect("it answers");
-    let mut process = Process::start(&url, &data_dir);
-    let files = BTreeMap::from([("a.toml".to_owned(), DEFINITIONS.to_owned())]);
-    process.client().apply(&files, false).await.expect("the definitions fit");
-    fill(&process.client()).await;
-    let began = Instant::now();
-    go_around(&process).await;
-    at_rest(&pool).await;
-    let whole = began.elapsed();
-
     let kills = std::env::var("FORETIME_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
-    for kill in 0..kills {
-        go_around(&process).await;
-        tokio::time::sleep(whole.mul_f64((0.1 + kill as f64 * 0.618).fract())).await;
-        drop(process); // SIGKILL
-        process = Process::start(&url, &data_dir);
-        at_rest(&pool).await;
-    }
+    let (address, received) = receiver().await;
+    let mut shop = Shop::open(&address).await;
+    let chain = shop::go_around(&shop.processes["monitor"]).await;
+    shop::at_rest(&shop.pool, chain).await;
+    let durations = shop.durations().await;
+    println!("undisturbed: {durations:.2?}");
 
-    let rounds = kills as i64 + 1;
+    let customer = Customer::comes_to(&shop.processes["gpt-worker"], Duration::from_millis(20));
+    let (mut rounds, mut met) = (1, 0);
+    while met < kills {
+        let victim = VICTIMS[met % VICTIMS.len()];
+        let step = victim.step(met / VICTIMS.len() + met);
+        let services = shop.meant(victim).await;
+        let chain = shop::go_around(&shop.processes["monitor"]).await;
+        shop::tell(&shop.pool, "people", rounds).await;
+        rounds += 1;
+        let share = 0.8 * (0.1 + rounds as f64 * 0.618).fract();
+        if shop.is_at_work(chain, step, durations[step].mul_f64(share)).await {
+            shop.kill(&services, matches!(victim, Victim::Postgres | Victim::Everything)).await;
+            customer.moves_to(&shop.processes["gpt-worker"]);
+            met += 1;
+            println!("kill {met}: {victim:?} in `{step}`, {:.0} % through", 100.0 * share);
+        }
+        shop::at_rest(&shop.pool, chain).await;
+        assert!(rounds < 4 * kills + 4, "only {met} of {rounds} rounds were met at work");
+    }
+    let (answered, statuses) = customer.leaves().await;
+    println!("{rounds} rounds, {met} kills, {} predictions answered, statuses {statuses:?}", answered.len());
+    nothing_is_lost_or_doubled(&shop, rounds as i64).await;
+    let told = rounds - 1;
+    let queued = "select count(*) from notifications where state <> 'delivered'";
+    until("every message is delivered", 2 * PATIENCE, async || count(&shop.pool, queued).await == 0).await;
+    let keys: BTreeSet<String> =
+        received.lock().expect("no holder of this lock can panic").iter().cloned().collect();
+    assert_eq!(keys.len(), told, "messages that arrived, by their keys");
+
+    let worker = shop.processes.remove("gpt-worker").expect("it runs");
+    assert!(worker.stop().success()); // and publishes the last answers
+    each_is_logged_once(&shop.pool, &shop.ground.data_dir(), &answered).await;
+    shows_its_whole_state(&shop).await;
+}
+
+async fn nothing_is_lost_or_doubled(shop: &Shop, rounds: i64) {
+    let pool = &shop.pool;
     let failed: Vec<(String, String, Option<String>)> =
         sqlx::query_as("select kind, state, failure from jobs where state <> 'succeeded'")
-            .fetch_all(&pool)
+            .fetch_all(pool)
             .await
             .expect("they can be read");
     assert!(failed.is_empty(), "{failed:?}");
-    for kind in ["build-training-set", "train", "promote"] {
+    for kind in STEPS {
         let jobs: i64 = sqlx::query_scalar("select count(*) from jobs where kind = $1")
             .bind(kind)
-            .fetch_one(&pool)
+            .fetch_one(pool)
             .await
             .expect("they can be counted");
         assert_eq!(jobs, rounds, "`{kind}` jobs");
     }
-    assert_eq!(count(&pool, "select count(*) from model_versions").await, rounds, "versions");
-    assert_eq!(count(&pool, "select count(*) from runs where status = 'FINISHED'").await, rounds, "runs");
-    assert_eq!(count(&pool, "select count(*) from runs where status = 'RUNNING'").await, 0, "runs left open");
+    assert_eq!(count(pool, "select count(*) from schedule_ticks").await, rounds, "ticks");
+    assert_eq!(count(pool, "select count(*) from model_versions").await, rounds, "versions");
+    assert_eq!(count(pool, "select count(*) from runs where status = 'FINISHED'").await, rounds, "runs");
+    assert_eq!(count(pool, "select count(*) from runs where status = 'RUNNING'").await, 0, "runs left open");
     let told_twice = "select count(*) from (select to_version from alias_history where alias = 'champion'
                       group by 1 having count(*) > 1) twice";
-    assert_eq!(count(&pool, told_twice).await, 0, "a move was written down twice");
-    assert_eq!(count(&pool, "select count(distinct to_version) from alias_history").await, rounds);
+    assert_eq!(count(pool, told_twice).await, 0, "a move was written down twice");
+    assert_eq!(count(pool, "select count(distinct to_version) from alias_history").await, rounds);
 
-    let loops = process.get("/v1/loop").await;
+    // the first round was left alone: every other one has learned the same from the same rows
+    let sets: Vec<String> = sqlx::query_scalar("select distinct sha256 from training_sets")
+        .fetch_all(pool)
+        .await
+        .expect("they can be read");
+    assert_eq!(sets.len(), 1, "the same rows were written in different bytes");
+    let weights = shop.weights().await;
+    assert!(weights[0]["files"].as_object().is_some_and(|files| !files.is_empty()), "{}", weights[0]);
+    for (version, own) in weights.iter().enumerate() {
+        assert_eq!(own, &weights[0], "version {} has other weights than an undisturbed one", version + 1);
+    }
+}
+
+async fn shows_its_whole_state(shop: &Shop) {
+    let loops = shop.processes["monitor"].get("/v1/loop").await;
     let own = &loops["models"][0];
     assert!(own["champion"]["evidence"]["auc"].as_f64().expect("it was judged") > 0.55, "{loops}");
     assert_eq!(own["stage"]["step"], "serving", "{loops}");
@@ -217,7 +266,4 @@ async fn a_loop_that_is_killed_anywhere_goes_on_and_makes_everything_once() {
     assert_eq!(last["steps"].as_array().map(Vec::len), Some(3), "{loops}");
     let outcome = last["outcome"].as_str().expect("there is one");
     assert!(outcome.contains("became champion") || outcome.contains("the gate refused"), "{outcome}");
-    drop(process);
-    pool.close().await;
-    postgres.stop().expect("Postgres stops");
 }

@@ -7,13 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use storage::private_postgres::{PrivatePostgres, bin_dir};
+
+use crate::support::{folder, signal};
 
 const TOKEN: &str = "a-token-for-this-test";
 const SERVICES: [&str; 4] = ["feature-store", "gpt-worker", "monitor", "registry"];
@@ -132,8 +133,7 @@ struct Stage {
 
 impl Stage {
     fn set() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).expect("it is ours");
+        let folder = folder();
         for name in ["data", "prometheus", "alertmanager", "secrets"] {
             fs::create_dir(folder.path().join(name)).expect("the folder is ours");
         }
@@ -314,7 +314,7 @@ impl Stage {
     /// Stops everything, the last first, each within the time that compose gives it.
     fn stop(mut self) {
         while let Some((name, child, grace)) = self.running.last_mut() {
-            terminate(child);
+            signal(child.id(), "-TERM");
             let what = format!("{name} stops within the {grace:?} that it is given");
             let status = eventually(*grace, &what, || child.try_wait().expect("it can be asked"));
             assert!(status.success(), "{name}: {status}");
@@ -347,10 +347,6 @@ fn eventually<T>(patience: Duration, what: &str, mut found: impl FnMut() -> Opti
         assert!(Instant::now() < deadline, "in vain: {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-fn terminate(child: &Child) {
-    let _ = Command::new("kill").arg(child.id().to_string()).status();
 }
 
 /// Where a server of Debian's is, unless a variable says otherwise.

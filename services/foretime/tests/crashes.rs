@@ -1,15 +1,13 @@
 //! A feature store that is killed in the middle of its work, and one whose database goes away.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use foretime::Client;
 use serde_json::{Value, json};
-use storage::private_postgres::PrivatePostgres;
+
+use crate::support::{Ground, Process, count, until, with_room};
 
 const DEFINITIONS: &str = r#"
 [[entity]]
@@ -36,65 +34,6 @@ windows = [{ column = "value", aggregates = ["count", "sum"], over = ["20000d"] 
 "#;
 
 const ACCOUNTS: i64 = 40;
-
-/// The feature store in a process of its own, killed by its id when dropped.
-struct Process {
-    child: Child,
-    url: String,
-}
-
-impl Process {
-    fn start(database: &str, data_dir: &Path) -> Self {
-        Self::run(Command::new(env!("CARGO_BIN_EXE_foretime")), database, data_dir)
-    }
-
-    /// As [`Process::start`], where no file can grow past this.
-    fn start_with_room(blocks: u32, database: &str, data_dir: &Path) -> Self {
-        let mut shell = Command::new("sh");
-        // a process that ignores the signal gets an error from the write that goes too far, as on a full disk
-        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
-        shell.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_foretime")]);
-        Self::run(shell, database, data_dir)
-    }
-
-    fn run(mut command: Command, database: &str, data_dir: &Path) -> Self {
-        let mut child = command
-            .args(["--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(data_dir)
-            .args(["run", "feature-store"])
-            .env("FORETIME_DATABASE_URL", database)
-            .env("FORETIME_LOG__FILTER", "off")
-            .env("FORETIME_JOBS__LEASE_SECONDS", "1")
-            .env("FORETIME_JOBS__POLL_SECONDS", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("it is piped"))
-            .read_line(&mut line)
-            .expect("it can be read");
-        let url = line.split_whitespace().last().expect("it says where it listens").to_owned();
-        Self { child, url }
-    }
-
-    fn client(&self) -> Client {
-        Client::new(&self.url, None).expect("a client can be made")
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill(); // SIGKILL, to this child alone
-        let _ = self.child.wait();
-    }
-}
-
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).expect("it is ours");
-    folder
-}
 
 /// What both stores say of every account: `(status, value, count, sum)`.
 type Told = BTreeMap<i64, (String, Value, Value, Value)>;
@@ -152,6 +91,16 @@ async fn offline(pool: &sqlx::PgPool, data_dir: &Path) -> Told {
     (0..ACCOUNTS).map(|account| (account, told(account))).collect()
 }
 
+/// The feature store; what it has in hand when it is killed is taken up after a second.
+fn store(ground: &Ground) -> Process {
+    ground.start(ground.service("feature-store").env("FORETIME_JOBS__LEASE_SECONDS", "1"))
+}
+
+async fn declare(process: &Process) {
+    let files = BTreeMap::from([("a.toml".to_owned(), DEFINITIONS.to_owned())]);
+    process.client().apply(&files, false).await.expect("the definitions fit");
+}
+
 fn batch(number: i64) -> Value {
     let row = |account: i64| {
         let second = (number * 7 + account * 3) % 3_000;
@@ -163,38 +112,18 @@ fn batch(number: i64) -> Value {
 
 /// Waits until no erasure is under way.
 async fn erased(pool: &sqlx::PgPool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        let open: i64 = sqlx::query_scalar("select count(*) from erasures where finished_at is null")
-            .fetch_one(pool)
-            .await
-            .expect("the database answers");
-        if open == 0 {
-            return;
-        }
-        if Instant::now() > deadline {
-            let jobs: Vec<(String, i32, Option<String>)> =
-                sqlx::query_as("select state, attempts, failure from jobs where state <> 'succeeded'")
-                    .fetch_all(pool)
-                    .await
-                    .expect("the database answers");
-            panic!("an erasure that was killed is never finished; jobs: {jobs:?}");
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("an erasure that was killed is finished", Duration::from_secs(30), async || {
+        count(pool, "select count(*) from erasures where finished_at is null").await == 0
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_kills_in_the_middle_of_ingests_and_erasures_leave_both_stores_in_agreement() {
-    let folder = folder();
-    let postgres = PrivatePostgres::start(&folder.path().join("postgres")).expect("Postgres starts");
-    let data_dir = folder.path().join("data");
-    let pool = storage::connect(&postgres.url("postgres"), 2).await.expect("it answers");
-    storage::migrate(&pool).await.expect("the migrations apply");
-    let url = postgres.url("postgres");
-    let mut process = Process::start(&url, &data_dir);
-    let files = BTreeMap::from([("a.toml".to_owned(), DEFINITIONS.to_owned())]);
-    process.client().apply(&files, false).await.expect("the definitions fit");
+    let ground = Ground::migrated().await;
+    let (pool, data_dir) = (ground.pool().await, ground.data_dir());
+    let mut process = store(&ground);
+    declare(&process).await;
     let began = Instant::now();
     process.client().post("/v1/sources/events/rows", &batch(50)).await.expect("the rows fit");
     let whole = began.elapsed(); // what one ingest takes here: kills are spread over a little more than that
@@ -214,11 +143,11 @@ async fn fifty_kills_in_the_middle_of_ingests_and_erasures_leave_both_stores_in_
             }
         });
         tokio::time::sleep(whole.mul_f64(1.2 * (kill as f64 * 0.618).fract())).await;
-        drop(process);
+        process.kill();
         if let Ok(Ok(Some(seq))) = work.await {
             acknowledged.push(seq);
         }
-        process = Process::start(&url, &data_dir);
+        process = store(&ground);
         if kill % 5 == 4 {
             erased(&pool).await;
         }
@@ -229,21 +158,14 @@ async fn fifty_kills_in_the_middle_of_ingests_and_erasures_leave_both_stores_in_
     assert!(!acknowledged.is_empty() && acknowledged.len() < 40, "{} of 40 came through", acknowledged.len());
     let lost: Vec<_> = acknowledged.iter().filter(|seq| !stored.contains(seq)).collect();
     assert!(lost.is_empty(), "acknowledged batches were lost: {lost:?}");
-    drop(process);
-    pool.close().await;
-    postgres.stop().expect("Postgres stops");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_room_for_a_file_it_says_507_and_shows_nothing_of_the_rows() {
-    let folder = folder();
-    let postgres = PrivatePostgres::start(&folder.path().join("postgres")).expect("Postgres starts");
-    let pool = storage::connect(&postgres.url("postgres"), 2).await.expect("it answers");
-    storage::migrate(&pool).await.expect("the migrations apply");
-    let data_dir = folder.path().join("data");
-    let process = Process::start_with_room(8, &postgres.url("postgres"), &data_dir);
-    let files = BTreeMap::from([("a.toml".to_owned(), DEFINITIONS.to_owned())]);
-    process.client().apply(&files, false).await.expect("the definitions fit");
+    let ground = Ground::migrated().await;
+    let (pool, data_dir) = (ground.pool().await, ground.data_dir());
+    let process = ground.start(&mut with_room(8, &ground.service("feature-store")));
+    declare(&process).await;
     process.client().post("/v1/sources/events/rows", &batch(1)).await.expect("a small file has room");
     let before = online(&process.client()).await;
     let row = |row: i64| {
@@ -251,35 +173,23 @@ async fn without_room_for_a_file_it_says_507_and_shows_nothing_of_the_rows() {
         json!({ "account": row % ACCOUNTS, "at": "2021-01-01T00:00:00Z", "value": value })
     };
     let large = json!({ "rows": (0..20_000).map(row).collect::<Vec<_>>() });
-    let url = format!("{}/v1/sources/events/rows", process.url);
-    let request =
-        reqwest::Client::new().post(url).header("content-type", "application/json").body(large.to_string());
-    let answer = request.send().await.expect("it answers");
-    let (status, problem) = (answer.status(), answer.text().await.expect("it can be read"));
+    let (status, problem) = process.ask("POST", "/v1/sources/events/rows", Some(&large)).await;
     assert_eq!(status, 507, "{problem}");
-    assert!(problem.contains("/problems/storage-full") && problem.contains("make room"), "{problem}");
+    let said = problem.to_string();
+    assert!(said.contains("/problems/storage-full") && said.contains("make room"), "{problem}");
     assert_eq!(online(&process.client()).await, before, "rows that could not be kept are served");
     assert_eq!(offline(&pool, &data_dir).await, before, "rows that could not be kept are listed");
     process.client().post("/v1/sources/events/rows", &batch(2)).await.expect("it goes on");
-    drop(process);
-    pool.close().await;
-    postgres.stop().expect("Postgres stops");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_its_database_it_answers_503_and_recovers_by_itself() {
-    let folder = folder();
-    let place = folder.path().join("postgres");
-    let postgres = PrivatePostgres::start(&place).expect("Postgres starts");
-    let pool = storage::connect(&postgres.url("postgres"), 2).await.expect("it answers");
-    storage::migrate(&pool).await.expect("the migrations apply");
-    pool.close().await;
-    let process = Process::start(&postgres.url("postgres"), &folder.path().join("data"));
-    let files = BTreeMap::from([("a.toml".to_owned(), DEFINITIONS.to_owned())]);
-    process.client().apply(&files, false).await.expect("the definitions fit");
+    let mut ground = Ground::migrated().await;
+    let process = store(&ground);
+    declare(&process).await;
     process.client().post("/v1/sources/events/rows", &batch(1)).await.expect("the rows fit");
     let before = online(&process.client()).await;
-    postgres.stop().expect("Postgres stops");
+    ground.stop_postgres();
     let ask = json!({ "features": ["latest:value"], "entities": [{ "account": 1 }] });
     let feast = json!({ "features": ["latest:value"], "entities": { "account": [1] } });
     for (path, body) in [
@@ -287,23 +197,20 @@ async fn without_its_database_it_answers_503_and_recovers_by_itself() {
         ("/get-online-features", &feast),
         ("/v1/sources/events/rows", &batch(2)),
     ] {
-        let answer = reqwest::Client::new()
-            .post(format!("{}{path}", process.url))
-            .header("content-type", "application/json")
-            .body(body.to_string())
-            .send()
-            .await
-            .expect("it answers");
-        assert_eq!(answer.status(), 503, "{path}");
+        let (status, said) = process.ask("POST", path, Some(body)).await;
+        assert_eq!(status, 503, "{path}: {said}");
     }
-    let postgres = PrivatePostgres::start(&place).expect("Postgres starts again");
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while process.client().post("/v1/features/online", &ask).await.is_err() {
-        assert!(Instant::now() < deadline, "it does not recover");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    ground.start_postgres();
+    // each connection that it still holds may fail one request: as many in a row as it may hold
+    until("it recovers", Duration::from_secs(30), async || {
+        for _ in 0..20 {
+            if process.client().post("/v1/features/online", &ask).await.is_err() {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
     assert_eq!(online(&process.client()).await, before);
     process.client().post("/v1/sources/events/rows", &batch(2)).await.expect("the rows fit");
-    drop(process);
-    postgres.stop().expect("Postgres stops");
 }

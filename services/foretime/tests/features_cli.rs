@@ -1,13 +1,12 @@
 //! `foretime features` and `foretime dataset` against a server that runs: what they print, and what they say to a mistake.
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::io::Write;
+use std::process::Stdio;
 
 use frames::files::{read_arrow, read_parquet};
 use frames::rows::to_json;
-use storage::private_postgres::PrivatePostgres;
+
+use crate::support::{Ground, Process, foretime};
 
 const DEFINITIONS: &str = r#"
 [[entity]]
@@ -42,37 +41,18 @@ views = ["latest"]
 split = { train_until = "2013-10-20T00:00:00Z", validation_until = "2013-10-25T00:00:00Z" }
 "#;
 
-/// The feature store in a process of its own, killed by its id when dropped.
-struct Server {
-    child: Child,
-    address: String,
+/// A terminal beside a feature store that runs.
+struct Terminal {
+    process: Process,
+    ground: Ground,
 }
 
-impl Server {
-    fn start(database: &str, data_dir: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_foretime"))
-            .args(["--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(data_dir)
-            .args(["run", "feature-store"])
-            .env("FORETIME_DATABASE_URL", database)
-            .env("FORETIME_LOG__FILTER", "off")
-            .env("FORETIME_JOBS__POLL_SECONDS", "1")
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("it is piped"))
-            .read_line(&mut line)
-            .expect("it can be read");
-        let url = line.split_whitespace().last().expect("it says where it listens");
-        Self { child, address: url.trim_start_matches("http://").to_owned() }
-    }
-
+impl Terminal {
     /// Runs a command; answers whether it succeeded, and what it printed on both outputs.
     fn told(&self, arguments: &[&str], input: &str) -> (bool, String) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_foretime"))
-            .args(arguments)
-            .env("FORETIME_HTTP__LISTEN", &self.address)
+        let address = self.process.url.trim_start_matches("http://");
+        let mut child = foretime(arguments, self.ground.path())
+            .env("FORETIME_HTTP__LISTEN", address)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -97,27 +77,13 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill(); // to this child alone
-        let _ = self.child.wait();
-    }
-}
-
-#[test]
-fn features_and_datasets_are_handled_from_a_terminal() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).expect("it is ours");
-    let postgres = PrivatePostgres::start(&folder.path().join("postgres")).expect("Postgres starts");
-    let url = postgres.url("postgres");
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime can be made");
-    runtime.block_on(async {
-        let pool = storage::connect(&url, 1).await.expect("it answers");
-        storage::migrate(&pool).await.expect("the migrations apply");
-        pool.close().await;
-    });
-    let server = Server::start(&url, &folder.path().join("data"));
-    let definitions = folder.path().join("definitions");
+#[tokio::test]
+async fn features_and_datasets_are_handled_from_a_terminal() {
+    let ground = Ground::migrated().await;
+    let process = ground.start(&mut ground.service("feature-store"));
+    let server = Terminal { process, ground };
+    let folder = server.ground.path();
+    let definitions = folder.join("definitions");
     std::fs::create_dir(&definitions).expect("it can be made");
     std::fs::write(definitions.join("a.toml"), DEFINITIONS).expect("it can be written");
     server.done(&["apply", definitions.to_str().expect("a plain name")]);
@@ -141,7 +107,7 @@ fn features_and_datasets_are_handled_from_a_terminal() {
     let id = sets.split_whitespace().next().expect("there is a set").to_owned();
     assert!(sets.contains("spending"), "{sets}");
     assert!(server.done(&["dataset", "show", &id, "--json"]).contains("\"spec_hash\""));
-    let (parquet, arrow) = (folder.path().join("o.parquet"), folder.path().join("o.arrow"));
+    let (parquet, arrow) = (folder.join("o.parquet"), folder.join("o.arrow"));
     for out in [&parquet, &arrow] {
         server.done(&["dataset", "export", &id, "--out", out.to_str().expect("a plain name")]);
     }
@@ -172,6 +138,4 @@ fn features_and_datasets_are_handled_from_a_terminal() {
     );
     let got = server.done(&["features", "get", "--entity", "shop=s3", "latest:price"]);
     assert!(got.contains("NOT_FOUND"), "{got}");
-    drop(server);
-    postgres.stop().expect("Postgres stops");
 }

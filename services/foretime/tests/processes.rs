@@ -4,52 +4,12 @@
 //! the machine's.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
-use foretime::Client;
 use frames::Values;
 use serde_json::{Value, json};
-use storage::private_postgres::PrivatePostgres;
 
-/// A service in a process; ended by its own id when dropped.
-struct Process {
-    child: Child,
-    url: String,
-}
-
-impl Process {
-    fn start(service: &str, database: &str, data_dir: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_foretime"))
-            .args(["--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(data_dir)
-            .args(["run", service])
-            .env("FORETIME_DATABASE_URL", database)
-            .env("FORETIME_LOG__FILTER", "warn")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("it is piped");
-        BufReader::new(stdout).read_line(&mut line).expect("it says where it listens");
-        let url =
-            line.trim().strip_prefix("foretime listens on ").expect("it says where it listens").to_owned();
-        Self { child, url }
-    }
-
-    fn client(&self) -> Client {
-        Client::new(&self.url, None).expect("a client can be made")
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status(); // SIGTERM: it stops in order
-        let _ = self.child.wait();
-    }
-}
+use crate::support::{Ground, Process, foretime};
 
 fn example() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/flights")
@@ -74,21 +34,12 @@ fn rows(definitions: &BTreeMap<String, String>, source: &str) -> frames::Frame {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demos_thread_runs_through_five_processes_that_share_one_postgres() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).expect("it is ours");
-    let postgres =
-        PrivatePostgres::start(&folder.path().join("postgres")).expect("a private Postgres can be started");
-    let database = postgres.url("postgres");
-    let migrated = Command::new(env!("CARGO_BIN_EXE_foretime"))
-        .arg("migrate")
-        .env("FORETIME_DATABASE_URL", &database)
-        .current_dir(folder.path())
-        .status()
-        .expect("the program starts");
-    assert!(migrated.success());
+    let ground = Ground::new();
+    let mut migrate = foretime(&["migrate"], ground.path());
+    let migrated = migrate.env("FORETIME_DATABASE_URL", ground.url()).status();
+    assert!(migrated.expect("the program starts").success());
     let [store, worker, monitor, registry] = ["feature-store", "gpt-worker", "monitor", "registry"]
-        .map(|service| Process::start(service, &database, &folder.path().join("data")));
+        .map(|name| ground.start(&mut ground.service(name)));
 
     let files = definitions();
     store.client().apply(&files, false).await.expect("the definitions fit");
@@ -123,6 +74,9 @@ async fn the_demos_thread_runs_through_five_processes_that_share_one_postgres() 
     let label = json!([{ "prediction_id": prediction["prediction_id"], "outcome": true, "label_time": "2100-01-01T00:00:00Z" }]);
     let taken = monitor.client().post("/v1/labels", &label).await.expect("the label is read");
     assert_eq!(taken["accepted"], 1, "{taken}");
+    for process in [store, worker, monitor, registry] {
+        assert!(process.stop().success());
+    }
 }
 
 async fn register(registry: &Process, trained: &Value) -> String {

@@ -2,13 +2,10 @@
 //! go well and paths that do not, is searched for them.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
-use storage::private_postgres::PrivatePostgres;
+use crate::support::{Ground, Process, foretime, request, until};
 
 /// What every planted secret begins with, and what is searched for.
 const PLANTED: &str = "pl4nted";
@@ -39,7 +36,7 @@ fn planted(what: &str) -> String {
     format!("{PLANTED}-{what}")
 }
 
-fn settings(command: &mut Command, database: &str) {
+fn with_secrets(mut command: Command, database: &str) -> Command {
     let with_password = format!("{database}&password={}", planted("database"));
     command
         .env("FORETIME_DATABASE_URL", with_password)
@@ -53,53 +50,16 @@ fn settings(command: &mut Command, database: &str) {
         .env("HOOK_KEY", planted("hook"))
         .env("SLACK_URL", format!("http://127.0.0.1:9/services/{}", planted("slack")))
         .env("MAIL_PASSWORD", planted("mail"))
-        .env("FORETIME_LOG__FILTER", "debug")
-        .stdin(Stdio::null());
-}
-
-/// A service; killed by its id when dropped. What it logs goes into a file.
-struct Service {
-    child: Child,
-    url: String,
-}
-
-impl Service {
-    fn start(name: &str, folder: &Path, database: &str) -> Self {
-        let log = std::fs::File::create(folder.join(format!("{name}.log"))).expect("it can be written");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_foretime"));
-        settings(&mut command, database);
-        let mut child = command
-            .args(["--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(folder.join("data"))
-            .args(["run", name])
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .expect("the program starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("it is piped"))
-            .read_line(&mut line)
-            .expect("it can be read");
-        let url = line.split_whitespace().last().expect("it says where it listens").to_owned();
-        Self { child, url }
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+        .env("FORETIME_LOG__FILTER", "debug");
+    command
 }
 
 /// All that was answered, to be searched.
 struct Answers(String);
 
 impl Answers {
-    async fn ask(&mut self, service: &Service, method: &str, path: &str, token: &str, body: &str) -> u16 {
-        let method = method.parse().expect("it is a method");
-        let request = reqwest::Client::new()
-            .request(method, format!("{}{path}", service.url))
+    async fn ask(&mut self, service: &Process, method: &str, path: &str, token: &str, body: &str) -> u16 {
+        let request = request(&service.http, &service.url, method, path, None)
             .bearer_auth(token)
             .header("content-type", "application/json")
             .body(body.to_owned());
@@ -118,26 +78,18 @@ fn searched(what: &str, text: &str) {
 }
 
 /// What a command prints on both outputs.
-fn printed(folder: &Path, database: &str, arguments: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_foretime"));
-    settings(&mut command, database);
-    command.args(arguments).arg("--data-dir").arg(folder.join("data")).current_dir(folder);
-    let output = command.output().expect("the program starts");
+fn printed(ground: &Ground, arguments: &[&str]) -> String {
+    let mut command = with_secrets(foretime(arguments, ground.path()), ground.url());
+    let output = command.arg("--data-dir").arg(ground.data_dir()).output().expect("the program starts");
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_planted_secret_is_logged_answered_or_printed() {
-    // The first provider of a process wins; a second installation is refused and harmless.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let temporary = tempfile::tempdir().expect("a temporary folder can be made");
-    std::fs::set_permissions(temporary.path(), std::fs::Permissions::from_mode(0o711)).expect("it is ours");
-    let folder = temporary.path();
-    let postgres = PrivatePostgres::start(&folder.join("postgres")).expect("Postgres starts");
-    let database = postgres.url("postgres");
-    searched("what `migrate` prints", &printed(folder, &database, &["migrate"]));
+    let mut ground = Ground::new();
+    searched("what `migrate` prints", &printed(&ground, &["migrate"]));
     let names = ["feature-store", "gpt-worker", "monitor", "registry"];
-    let services = names.map(|name| Service::start(name, folder, &database));
+    let services = names.map(|name| ground.start(&mut with_secrets(ground.service(name), ground.url())));
     let [store, worker, monitor, registry] = &services;
     let token = planted("token");
     let mut answers = Answers(String::new());
@@ -176,37 +128,26 @@ async fn no_planted_secret_is_logged_answered_or_printed() {
         &["ingest", "foreign"],
         &["backup", "backup"],
     ] {
-        searched(&format!("what `{}` prints", arguments.join(" ")), &printed(folder, &database, arguments));
+        searched(&format!("what `{}` prints", arguments.join(" ")), &printed(&ground, arguments));
     }
-    searched(
-        "`config explain`",
-        &printed(folder, &database, &["--listen", "0.0.0.0:1", "config", "explain"]),
-    );
+    searched("`config explain`", &printed(&ground, &["--listen", "0.0.0.0:1", "config", "explain"]));
 
     // and when the database goes away while they run
-    postgres.stop().expect("Postgres stops");
+    ground.stop_postgres();
     let mut lost = Answers(String::new());
     for service in &services {
         lost.ask(service, "GET", "/v1/jobs", &token, "").await;
         lost.ask(service, "GET", "/readyz", &token, "").await;
     }
     searched("an answer without a database", &lost.0);
-    searched("what `doctor` prints without a database", &printed(folder, &database, &["doctor"]));
-    let deadline = Instant::now() + Duration::from_secs(20);
-    for name in names {
-        let path = folder.join(format!("{name}.log"));
-        loop {
-            let mut log = String::new();
-            std::fs::File::open(&path)
-                .and_then(|mut file| file.read_to_string(&mut log))
-                .expect("it was logged");
+    searched("what `doctor` prints without a database", &printed(&ground, &["doctor"]));
+    for (name, service) in names.iter().zip(&services) {
+        let told = format!("{name} tells of the loss of its database");
+        until(&told, Duration::from_secs(20), async || {
+            let log = service.log();
             searched(&format!("the log of {name}"), &log);
-            if log.contains("no job could be claimed") {
-                break; // it has told of the loss too
-            }
-            assert!(Instant::now() < deadline, "{name} says nothing of the loss of its database:\n{log}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            log.contains("no job could be claimed")
+        })
+        .await;
     }
-    drop(services);
 }

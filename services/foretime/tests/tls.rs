@@ -1,15 +1,15 @@
 //! HTTP over TLS: served when a certificate is set, in both versions of HTTP, and the commands use it too.
 
-use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use crate::support::{self, Process, folder};
 
 /// Makes a certificate for `localhost` that signs itself.
 fn certificate(folder: &Path) {
@@ -18,28 +18,15 @@ fn certificate(folder: &Path) {
     std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).expect("the folder is ours");
 }
 
-fn foretime(folder: &Path, listen: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_foretime"));
+fn foretime(folder: &Path, listen: &str, what: &[&str]) -> Command {
+    let mut command = support::foretime(&["--listen", listen, "--data-dir", "data"], folder);
     command
-        .args(["--listen", listen, "--data-dir", "data"])
-        .current_dir(folder)
-        .env_remove("DATABASE_URL")
+        .args(what)
         .env("FORETIME_TLS__CERTIFICATE", folder.join("certificate.pem"))
         .env("FORETIME_TLS__KEY", folder.join("key.pem"))
         .env("FORETIME_LOG__FILTER", "warn")
-        .env("FORETIME_HTTP__DRAIN_SECONDS", "5")
-        .stdin(Stdio::null());
+        .env("FORETIME_HTTP__DRAIN_SECONDS", "5");
     command
-}
-
-/// A platform; stopped in order by its id when dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
-        let _ = self.0.wait();
-    }
 }
 
 /// Shakes hands in one version of HTTP; answers the connection.
@@ -65,17 +52,12 @@ async fn connect(folder: &Path, address: &str, version: &[u8]) -> tokio_rustls::
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_a_certificate_everything_is_served_over_tls_and_nothing_in_the_clear() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).expect("it is ours");
+    let folder = folder();
     let folder = folder.path();
     certificate(folder);
-    let mut child =
-        foretime(folder, "127.0.0.1:0").arg("up").stdout(Stdio::piped()).spawn().expect("the program starts");
-    let stdout = child.stdout.take().expect("it is piped");
-    let running = Running(child);
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).expect("it can be read");
-    let address = line.trim().rsplit_once("https://").expect("it says that it is secure").1.to_owned();
+    let mut process = Process::spawn(&mut foretime(folder, "127.0.0.1:0", &["up"]), folder);
+    process.listens();
+    let address = process.url.strip_prefix("https://").expect("it says that it is secure").to_owned();
 
     let mut one = connect(folder, &address, b"http/1.1").await;
     one.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
@@ -99,16 +81,18 @@ async fn with_a_certificate_everything_is_served_over_tls_and_nothing_in_the_cle
     let _ = plain.read_to_end(&mut answer).await; // the connection may be reset
     assert!(!String::from_utf8_lossy(&answer).contains("ready"), "{answer:?}");
 
-    let listed = foretime(folder, &address).args(["schedules", "list"]).output().expect("the program starts");
+    let listed = foretime(folder, &address, &["schedules", "list"]).output().expect("the program starts");
     assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
-    drop((one, two, plain, running));
+    drop((one, two, plain));
+    assert!(process.stop().success());
 }
 
 #[test]
 fn a_certificate_without_its_key_is_refused_with_what_to_do() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = folder();
     certificate(folder.path());
-    let half = foretime(folder.path(), "127.0.0.1:0").arg("up").env_remove("FORETIME_TLS__KEY").output();
-    let said = String::from_utf8(half.expect("the program starts").stderr).expect("it is text");
+    let mut half = foretime(folder.path(), "127.0.0.1:0", &["up"]);
+    let half = half.env_remove("FORETIME_TLS__KEY").output().expect("the program starts");
+    let said = String::from_utf8(half.stderr).expect("it is text");
     assert!(said.contains("`tls.key` is not; TLS needs both"), "{said}");
 }

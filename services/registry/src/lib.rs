@@ -72,8 +72,11 @@ pub fn start(context: &Context) {
     let (collecting, telling) = (context.clone(), context.clone());
     let handlers = Handlers::default()
         .on(JOB_KIND, move |job| promotion::work(shared.clone(), job))
-        .on(storage::webhooks::DELIVER, move |job| webhooks::work(telling.clone(), job))
         .on(artifacts::COLLECT, move |job| artifacts::collect(collecting.clone(), job));
     service_kit::jobs::start(context, handlers);
+    // in hands of their own: no promotion waits for a receiver
+    let deliveries =
+        Handlers::default().on(storage::webhooks::DELIVER, move |job| webhooks::work(telling.clone(), job));
+    service_kit::jobs::start_many(context, deliveries, webhooks::AT_ONCE);
     artifacts::schedule(context);
 }

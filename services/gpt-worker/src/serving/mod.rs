@@ -237,15 +237,19 @@ impl Worker {
         let predictions: Vec<_> =
             said.probabilities.iter().map(|p| prediction_log::answer(cutoff, *p)).collect();
         let ids = predictions.iter().map(|prediction| prediction.id).collect();
-        let (model, version) = (serving.model.as_str(), serving.version.to_string());
-        self.metrics.predictions.with_label_values(&[model, &version]).inc_by(predictions.len() as u64);
         let mut features = prediction_log::with_statuses(features, &statuses);
         if reads {
             features = crate::reading::with_readings(features, &serving.servable, &said.readings);
         }
-        if self.log.add((model.to_owned(), serving.version), features, predictions)? {
+        let version = prediction_log::Version { model: serving.model.clone(), version: serving.version };
+        if self.log.add(version, features, predictions)? {
             self.log.flush().await?;
         }
+        let (model, version) = (serving.model.as_str(), serving.version.to_string());
+        self.metrics
+            .predictions
+            .with_label_values(&[model, &version])
+            .inc_by(said.probabilities.len() as u64);
         self.metrics.predict_seconds.with_label_values(&[model]).observe(began.elapsed().as_secs_f64());
         let probabilities = said.probabilities;
         Ok(Foretold { serving, cutoff: domain::AsOf(now), ids, probabilities, statuses })

@@ -1,8 +1,8 @@
 //! The courier: empties the outbox, one lane a channel.
 //!
 //! A lane takes its channel's messages in order, one at a time. A receiver that is away holds up its own lane only, and what
-//! waits there is no job: nothing that waits for jobs waits for it. Retries are due by the platform's clock, like jobs;
-//! leases and receivers live by the machine's.
+//! waits there is no job: nothing that waits for jobs waits for it. Retries are due by the platform's clock, receivers live by
+//! the machine's, and leases by Postgres's.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -107,7 +107,7 @@ impl Courier {
         let project = &self.context.config.project;
         let (due, now) = (self.context.clock.now(), self.context.machine_clock.now());
         let mut conn = self.context.db.acquire().await?;
-        let lanes = storage::notifications::due_channels(&mut conn, project, due, now).await?;
+        let lanes = storage::notifications::due_channels(&mut conn, project, due).await?;
         let definitions = storage::definitions::load(&mut conn, project).await?;
         drop(conn);
         for lane in lanes {
@@ -144,7 +144,7 @@ impl Courier {
         let project = &self.context.config.project;
         let (due, now) = (self.context.clock.now(), self.context.machine_clock.now());
         let mut conn = self.context.db.acquire().await?;
-        let claimed = storage::notifications::claim(&mut conn, project, lane, now + LEASE, due, now).await?;
+        let claimed = storage::notifications::claim(&mut conn, project, lane, LEASE, due).await?;
         let Some(note) = claimed else { return Ok(false) };
         let definitions = storage::definitions::load(&mut conn, project).await?;
         let Some(channel) = definitions.channel(lane) else {

@@ -37,10 +37,26 @@ pub(crate) async fn tick(context: Context) -> anyhow::Result<()> {
     })?;
     scheduler.add(each).await?;
     scheduler.start().await?;
-    context.stop.cancelled().await;
+    look_steadily(&context, &leader).await;
     scheduler.shutdown().await?;
     leader.lock().await.resign().await?;
     Ok(())
+}
+
+/// Looks every few seconds of elapsed time as well, until the context stops: the scheduler goes by the clock on the wall, and says
+/// nothing for an hour when that is set back by one.
+async fn look_steadily(context: &Context, leader: &Mutex<Leader>) {
+    let mut pause = tokio::time::interval(LEASE_EXTENDED);
+    loop {
+        tokio::select! {
+            () = context.stop.cancelled() => return,
+            _ = pause.tick() => {
+                if let Ok(mut leader) = leader.try_lock() {
+                    leader.look_or_warn().await;
+                }
+            }
+        }
+    }
 }
 
 /// The process that may lead.

@@ -31,10 +31,12 @@ pub async fn fire_due(context: &Context) -> Result<Vec<String>, Error> {
     let project = &context.config.project;
     let mut conn = context.db.acquire().await?;
     let definitions = storage::definitions::load(&mut conn, project).await?;
+    let ahead = context.machine_clock.now() - storage::leases::now(&mut conn).await?;
     drop(conn);
     let mut fired = Vec::new();
     for schedule in schedules(&definitions) {
-        let turn = Turn { project, definitions: &definitions, schedule, now: context.clock.now() };
+        let turn =
+            Turn { project, definitions: &definitions, schedule, now: set_right(context.clock.now(), ahead) };
         match look(context, &turn).await {
             Ok(true) => fired.push(schedule.name.clone()),
             Ok(false) => {}
@@ -43,6 +45,12 @@ pub async fn fire_due(context: &Context) -> Result<Vec<String>, Error> {
         }
     }
     Ok(fired)
+}
+
+/// The platform's time, without what the machine's clock is ahead of Postgres's if that is much: a clock that jumped an hour would
+/// have all ticks of that hour happen at once, and none while others go by the right time.
+fn set_right(now: DateTime<Utc>, ahead: TimeDelta) -> DateTime<Utc> {
+    if ahead.abs() > LATE { now - ahead } else { now }
 }
 
 pub(crate) fn schedules(definitions: &Definitions) -> impl Iterator<Item = &Schedule> {
