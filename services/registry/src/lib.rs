@@ -77,6 +77,6 @@ pub fn start(context: &Context) {
     // in hands of their own: no promotion waits for a receiver
     let deliveries =
         Handlers::default().on(storage::webhooks::DELIVER, move |job| webhooks::work(telling.clone(), job));
-    service_kit::jobs::start_many(context, deliveries, webhooks::AT_ONCE);
+    service_kit::jobs::start(context, deliveries);
     artifacts::schedule(context);
 }

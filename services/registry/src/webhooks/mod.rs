@@ -17,9 +17,6 @@ use crate::Error;
 pub(crate) use address::{Unreachable, check};
 pub(crate) use delivery::{send, work};
 
-/// So many messages leave at once; a receiver that hangs has one in hands until it is given up.
-pub(crate) const AT_ONCE: usize = 8;
-
 /// What changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change<'a> {
