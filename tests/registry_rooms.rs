@@ -340,16 +340,22 @@ async fn pages_neither_skip_nor_repeat_rows_while_runs_come_and_go() {
         }
         expected.push(run_id);
     }
-    for order in
-        [json!([]), json!(["metrics.m DESC"]), json!(["metrics.m"]), json!(["tags.none", "end_time DESC"])]
-    {
-        let whole = json!({ "experiment_ids": ["0"], "order_by": order, "max_results": 1000 });
+    for (order, filter) in [
+        (json!([]), ""),
+        (json!([]), "metrics.m >= 2"),
+        (json!(["metrics.m DESC"]), ""),
+        (json!(["metrics.m"]), ""),
+        (json!(["tags.none", "end_time DESC"]), ""),
+    ] {
+        let whole =
+            json!({ "experiment_ids": ["0"], "filter": filter, "order_by": order, "max_results": 1000 });
         let whole = ids(&ok(&platform, "POST", "/runs/search", whole).await);
         let mut paged = Vec::new();
         let mut token = json!("");
         loop {
-            let body =
-                json!({ "experiment_ids": ["0"], "order_by": order, "max_results": 4, "page_token": token });
+            let body = json!({
+                "experiment_ids": ["0"], "filter": filter, "order_by": order, "max_results": 4, "page_token": token,
+            });
             let page = ok(&platform, "POST", "/runs/search", body).await;
             paged.extend(ids(&page));
             ok(&platform, "POST", "/runs/create", json!({ "start_time": 99, "experiment_id": "0" })).await;
@@ -362,7 +368,7 @@ async fn pages_neither_skip_nor_repeat_rows_while_runs_come_and_go() {
                 None => break,
             }
         }
-        assert_eq!(paged, whole, "{order}");
+        assert_eq!(paged, whole, "{order} {filter}");
     }
     let body = json!({ "experiment_ids": ["0"], "filter": "metrics.m >= 3", "max_results": 1, "include_total_count": true });
     let counted = ok(&platform, "POST", "/runs/search", body).await;
