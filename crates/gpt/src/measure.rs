@@ -274,12 +274,15 @@ impl Plan {
         let parameters = config.parameters();
         let flops = config.flops_per_token() * tokens as f64;
         let (whole, inside) = (sequences * config.context, 3 * config.inner());
-        let at_once = if config.steps_by_hand() { whole.min(TOKENS.max(config.context)) } else { whole };
+        let part = TOKENS.max(config.context);
+        let lanes = if config.steps_by_hand() { config.lanes().min(whole.div_ceil(part)) } else { 1 };
+        let beside = lanes.min(rayon::current_num_threads());
+        let at_once = if config.steps_by_hand() { whole.min(beside * part) } else { whole };
         let block = 4 * at_once * (14 * config.width + inside);
         Ok(Self {
             parameters,
             flops_per_token: config.flops_per_token(),
-            weights_bytes: 16 * parameters,
+            weights_bytes: (12 + 4 * lanes) * parameters,
             activation_bytes: config.layers * block,
             recomputed_activation_bytes: block + 4 * config.layers * at_once * config.width,
             tokens,
