@@ -24,15 +24,19 @@ demo: setup ## see it all at work on real flights; ARGS=--quick takes a minute a
 	. .ci/env; cargo build --release --bin foretime
 	. .ci/env; "$$CARGO_TARGET_DIR/release/foretime" demo $(ARGS)
 
+# LightGBM's shared library, and the Python that has it.
+with_lightgbm = . .ci/env; export FORETIME_TEST_LIGHTGBM="$$foretime_venv-lightgbm/bin/python"; \
+	export FORETIME_LIGHTGBM="$$("$$FORETIME_TEST_LIGHTGBM" -c 'import lightgbm, pathlib; print(pathlib.Path(lightgbm.__file__).parent / "lib" / "lib_lightgbm.so")')";
+
 test: ## run all tests, after installing what they need
 	@.ci/setup tests
+	@.ci/setup lightgbm
+	$(with_lightgbm) cargo test -p boosting --features lightgbm
 	. .ci/env; cargo test --workspace --no-fail-fast
 
-test-lightgbm: ## test LightGBM's own trees, behind the feature `lightgbm`, beside Python's: equal to the byte
+test-lightgbm: ## test LightGBM's own trees, behind the feature `lightgbm`: beside Python's, equal to the byte, and as kinds of models
 	@.ci/setup lightgbm
-	. .ci/env; export FORETIME_TEST_LIGHTGBM="$$foretime_venv-lightgbm/bin/python"; \
-	FORETIME_LIGHTGBM="$$("$$FORETIME_TEST_LIGHTGBM" -c 'import lightgbm, pathlib; print(pathlib.Path(lightgbm.__file__).parent / "lib" / "lib_lightgbm.so")')" \
-	cargo test -p boosting --features lightgbm && cargo test --workspace --lib --features foretime/lightgbm -- kinds::tests
+	$(with_lightgbm) cargo test -p boosting --features lightgbm && cargo test --workspace --lib --features foretime/lightgbm -- kinds::tests
 
 bench-registry: ## measure the registry beside MLflow's own server, in one run; several minutes
 	@.ci/setup bench
