@@ -218,10 +218,12 @@ pub struct Plan {
     pub parameters: usize,
     /// Floating-point operations per token and training step.
     pub flops_per_token: f64,
-    /// Bytes of weights, gradients and the two moments of AdamW.
+    /// Bytes of weights, the two moments of AdamW, and gradients of each run of parts that learns beside others; and of the
+    /// weights packed for both ways, if a batch has several parts.
     pub weights_bytes: usize,
-    /// Bytes of the activations of one step, about: 4·tokens·layers·(14·width + the insides of the MLP), of the tokens that
-    /// go through the layers together.
+    /// Bytes of the activations of one step, about, of the tokens that go through the layers at once: 4·tokens·layers·(6·width
+    /// + the inside of the MLP), and what the way back through a layer needs; 4·tokens·layers·(14·width + 3 insides) for models
+    /// that learn through candle's graph.
     pub activation_bytes: usize,
     /// The same if activations are computed again on the way back.
     pub recomputed_activation_bytes: usize,
@@ -273,24 +275,48 @@ impl Plan {
         let a_token = (rest + config.layers as f64 * block) / (few * config.context) as f64;
         let parameters = config.parameters();
         let flops = config.flops_per_token() * tokens as f64;
-        let (whole, inside) = (sequences * config.context, 3 * config.inner());
-        let part = TOKENS.max(config.context);
-        let lanes = if config.steps_by_hand() { config.lanes().min(whole.div_ceil(part)) } else { 1 };
-        let beside = lanes.min(rayon::current_num_threads());
-        let at_once = if config.steps_by_hand() { whole.min(beside * part) } else { whole };
-        let block = 4 * at_once * (14 * config.width + inside);
+        let (weights_bytes, held) = held_bytes(config, sequences);
         Ok(Self {
             parameters,
             flops_per_token: config.flops_per_token(),
-            weights_bytes: (12 + 4 * lanes) * parameters,
-            activation_bytes: config.layers * block,
-            recomputed_activation_bytes: block + 4 * config.layers * at_once * config.width,
+            weights_bytes,
+            activation_bytes: config.layers * held.block + held.way_back,
+            recomputed_activation_bytes: config.layers * held.stream + held.block + held.way_back,
             tokens,
             flops,
             measured_flops_per_second: config.flops_per_token() / a_token,
             seconds: a_token * tokens as f64,
         })
     }
+}
+
+/// Bytes of activations, of the tokens that go through the layers at once.
+struct Held {
+    /// What a block keeps for its way back.
+    block: usize,
+    /// The input of a block.
+    stream: usize,
+    /// What is there only while one block is on its way back.
+    way_back: usize,
+}
+
+/// Bytes of what is learned with, and of activations, in steps of so many sequences.
+fn held_bytes(config: &GptConfig, sequences: usize) -> (usize, Held) {
+    let (whole, width, inner) = (sequences * config.context, config.width, config.inner());
+    let held = |tokens: usize, block: usize, way_back: usize| {
+        let [block, stream, way_back] = [block, width, way_back].map(|numbers| 4 * tokens * numbers);
+        Held { block, stream, way_back }
+    };
+    if !config.steps_by_hand() {
+        return (16 * config.parameters(), held(whole, 14 * width + 3 * inner, 0));
+    }
+    let part = TOKENS.max(config.context);
+    let parts = whole.div_ceil(part);
+    let lanes = config.lanes().min(parts);
+    let packed = if parts > 1 { 8 } else { 0 };
+    let at_once = whole.min(lanes.min(rayon::current_num_threads()) * part);
+    let weights = (12 + 4 * lanes + packed) * config.parameters();
+    (weights, held(at_once, 6 * width + inner, 3 * width + 2 * inner))
 }
 
 #[cfg(test)]
