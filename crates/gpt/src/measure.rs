@@ -82,7 +82,8 @@ pub struct Measurement {
     pub peak_memory_bytes: Option<u64>,
 }
 
-/// Runs random sequences of full context through a new model for about so long.
+/// Runs random sequences of full context through a new model for about so long; a GPU computes by the reference whatever
+/// kernels are named.
 ///
 /// # Errors
 /// [`Error::Recipe`] if the sizes do not fit together.
@@ -91,9 +92,11 @@ pub fn measure(
     (kernels, work): (Kernels, Work),
     sequences: usize,
     time: Duration,
+    device: &Device,
 ) -> Result<Measurement, Error> {
     let _kept = KeptMemory::hold();
-    let mut gpt = Gpt::with_kernels(config.clone(), 1, &Device::Cpu, kernels)?;
+    let kernels = if device.is_cpu() { kernels } else { Kernels::Reference };
+    let mut gpt = Gpt::with_kernels(config.clone(), 1, device, kernels)?;
     let mut optimizer = AdamW::new(AdamWConfig::default(), kernels);
     let forward = matches!(work, Work::Forward | Work::Embed);
     if forward {
@@ -105,6 +108,7 @@ pub fn measure(
     let mut step = || -> Result<f64, Error> {
         let started = Instant::now();
         run(&gpt, &batch, work, &mut optimizer)?;
+        device.synchronize()?; // a GPU is told what to do long before it has done it
         Ok(started.elapsed().as_secs_f64())
     };
     step()?;
@@ -267,7 +271,7 @@ impl Plan {
         let few = sequences.min(4096_usize.div_ceil(config.context));
         let step = |layers: usize| -> Result<f64, Error> {
             let short = GptConfig { layers, vocabulary, ..config.clone() };
-            Ok(measure(&short, (kernels, Work::Train), few, time / 2)?.step_seconds)
+            Ok(measure(&short, (kernels, Work::Train), few, time / 2, &Device::Cpu)?.step_seconds)
         };
         let (one, two) = (step(1)?, step(2)?);
         let block = (two - one).max(0.0);
@@ -363,7 +367,8 @@ mod tests {
         assert_eq!(plan.weights_bytes, 16 * config.parameters());
         let expected = plan.flops_per_token * 1e6 / plan.measured_flops_per_second;
         assert!((plan.seconds / expected - 1.0).abs() < 1e-12);
-        let seen = measure(&config, (Kernels::Fused, Work::Forward), 3, Duration::ZERO).unwrap();
+        let seen =
+            measure(&config, (Kernels::Fused, Work::Forward), 3, Duration::ZERO, &Device::Cpu).unwrap();
         assert_eq!((seen.tokens_per_step, seen.steps), (24, 1));
         assert!(seen.tokens_per_second > 0.0);
     }
