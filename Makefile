@@ -12,7 +12,7 @@ export SQLX_OFFLINE ?= true
 ARGS ?=
 
 .PHONY: help setup demo test test-lightgbm lint fmt sqlx dashboards dashboards-preview bench-registry bench-features bench-online \
-	bench-monitor bench-alarms bench-gpt bench-jobs bench-operations bench-serving bench-flights bench-plan soak soak-load
+	bench-monitor bench-alarms bench-gpt bench-gpu bench-jobs bench-operations bench-serving bench-flights bench-plan soak soak-load
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,15 +24,19 @@ demo: setup ## see it all at work on real flights; ARGS=--quick takes a minute a
 	. .ci/env; cargo build --release --bin foretime
 	. .ci/env; "$$CARGO_TARGET_DIR/release/foretime" demo $(ARGS)
 
+# LightGBM's shared library, and the Python that has it.
+with_lightgbm = . .ci/env; export FORETIME_TEST_LIGHTGBM="$$foretime_venv-lightgbm/bin/python"; \
+	export FORETIME_LIGHTGBM="$$("$$FORETIME_TEST_LIGHTGBM" -c 'import lightgbm, pathlib; print(pathlib.Path(lightgbm.__file__).parent / "lib" / "lib_lightgbm.so")')";
+
 test: ## run all tests, after installing what they need
 	@.ci/setup tests
+	@.ci/setup lightgbm
+	$(with_lightgbm) cargo test -p boosting --features lightgbm
 	. .ci/env; cargo test --workspace --no-fail-fast
 
-test-lightgbm: ## test LightGBM's own trees, behind the feature `lightgbm`, beside Python's: equal to the byte
+test-lightgbm: ## test LightGBM's own trees, behind the feature `lightgbm`: beside Python's, equal to the byte, and as kinds of models
 	@.ci/setup lightgbm
-	. .ci/env; export FORETIME_TEST_LIGHTGBM="$$foretime_venv-lightgbm/bin/python"; \
-	FORETIME_LIGHTGBM="$$("$$FORETIME_TEST_LIGHTGBM" -c 'import lightgbm, pathlib; print(pathlib.Path(lightgbm.__file__).parent / "lib" / "lib_lightgbm.so")')" \
-	cargo test -p boosting --features lightgbm && cargo test --workspace --lib --features foretime/lightgbm -- kinds::tests
+	$(with_lightgbm) cargo test -p boosting --features lightgbm && cargo test --workspace --lib --features foretime/lightgbm -- kinds::tests
 
 bench-registry: ## measure the registry beside MLflow's own server, in one run; several minutes
 	@.ci/setup bench
@@ -129,6 +133,13 @@ bench-gpt: ## train and embed with GPTs of three sizes, beside PyTorch; half an 
 	@.ci/setup bench-gpt
 	. .ci/env; cargo build --release --bin foretime
 	@. .ci/env; python3 tests/bench/gpt/run.py "$$CARGO_TARGET_DIR/release/foretime" "$$foretime_cache/torch/bin/python" $(BENCH_GPT_ROUNDS) $(BENCH_GPT_SECONDS) $(BENCH_GPT_PRESETS)
+
+# Where a GPU is, as ssh names it; here, if nowhere else.
+HOST ?=
+
+bench-gpu: ## build for GPUs here, and test and measure on HOST, which ssh reaches and where a GPU is
+	@.ci/setup cuda
+	@. .ci/env; tests/bench/gpt/on_gpu "$$foretime_cache/cuda" $(HOST)
 
 bench-alarms: ## write the ledger of false and true alarms of the monitors' rule; some twenty minutes
 	cargo bench -p statistics --bench alarms -- --out "$(CURDIR)/tests/bench/monitor/alarms.md"

@@ -6,6 +6,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use candle_core::Device;
 use gpt::Kernels;
 use gpt::measure::{Plan, Preset, Work, measure};
 use serde_json::Value;
@@ -23,7 +24,7 @@ fn seconds() -> Duration {
 
 /// Trains, and prints what it took.
 fn train(preset: Preset, kernels: Kernels) {
-    let seen = measure(&preset.config(), (kernels, Work::Train), preset.sequences(), seconds());
+    let seen = measure(&preset.config(), (kernels, Work::Train), preset.sequences(), seconds(), &Device::Cpu);
     println!("{}", serde_json::to_string(&seen.expect("the presets fit")).expect("numbers are written"));
 }
 

@@ -45,14 +45,18 @@ mod tests {
         assert!(said.contains("without the Cargo feature `cuda`"), "{said}");
     }
 
-    /// Runs itself only where a GPU answers.
+    /// Runs itself only where a GPU answers; with FORETIME_TEST_GPU one must.
     #[cfg(feature = "cuda")]
     #[test]
     fn a_gpu_gives_the_losses_and_the_gradients_of_the_processor() {
         use crate::layers::Noise;
         use crate::{Batch, Gpt, GptConfig, Kernels};
 
-        let Ok(gpu) = open("cuda:0") else { return };
+        let gpu = match open("cuda:0") {
+            Ok(gpu) => gpu,
+            Err(error) if std::env::var_os("FORETIME_TEST_GPU").is_some() => panic!("{error}"),
+            Err(_) => return,
+        };
         let config = GptConfig { vocabulary: 23, context: 12, width: 32, ..GptConfig::default() };
         let batch = Batch::new([&[1u32, 5, 9, 22, 4][..], &[3, 3, 7]]).unwrap();
         let [here, there] = [Device::Cpu, gpu].map(|device| {

@@ -82,7 +82,8 @@ pub struct Measurement {
     pub peak_memory_bytes: Option<u64>,
 }
 
-/// Runs random sequences of full context through a new model for about so long.
+/// Runs random sequences of full context through a new model for about so long; a GPU computes by the reference whatever
+/// kernels are named.
 ///
 /// # Errors
 /// [`Error::Recipe`] if the sizes do not fit together.
@@ -91,9 +92,11 @@ pub fn measure(
     (kernels, work): (Kernels, Work),
     sequences: usize,
     time: Duration,
+    device: &Device,
 ) -> Result<Measurement, Error> {
     let _kept = KeptMemory::hold();
-    let mut gpt = Gpt::with_kernels(config.clone(), 1, &Device::Cpu, kernels)?;
+    let kernels = if device.is_cpu() { kernels } else { Kernels::Reference };
+    let mut gpt = Gpt::with_kernels(config.clone(), 1, device, kernels)?;
     let mut optimizer = AdamW::new(AdamWConfig::default(), kernels);
     let forward = matches!(work, Work::Forward | Work::Embed);
     if forward {
@@ -105,6 +108,7 @@ pub fn measure(
     let mut step = || -> Result<f64, Error> {
         let started = Instant::now();
         run(&gpt, &batch, work, &mut optimizer)?;
+        device.synchronize()?; // a GPU is told what to do long before it has done it
         Ok(started.elapsed().as_secs_f64())
     };
     step()?;
@@ -218,10 +222,12 @@ pub struct Plan {
     pub parameters: usize,
     /// Floating-point operations per token and training step.
     pub flops_per_token: f64,
-    /// Bytes of weights, gradients and the two moments of AdamW.
+    /// Bytes of weights, the two moments of AdamW, and gradients of each run of parts that learns beside others; and of the
+    /// weights packed for both ways, if a batch has several parts.
     pub weights_bytes: usize,
-    /// Bytes of the activations of one step, about: 4·tokens·layers·(14·width + the insides of the MLP), of the tokens that
-    /// go through the layers together.
+    /// Bytes of the activations of one step, about, of the tokens that go through the layers at once: 4·tokens·layers·(6·width
+    /// + the inside of the MLP), and what the way back through a layer needs; 4·tokens·layers·(14·width + 3 insides) for models
+    /// that learn through candle's graph.
     pub activation_bytes: usize,
     /// The same if activations are computed again on the way back.
     pub recomputed_activation_bytes: usize,
@@ -265,7 +271,7 @@ impl Plan {
         let few = sequences.min(4096_usize.div_ceil(config.context));
         let step = |layers: usize| -> Result<f64, Error> {
             let short = GptConfig { layers, vocabulary, ..config.clone() };
-            Ok(measure(&short, (kernels, Work::Train), few, time / 2)?.step_seconds)
+            Ok(measure(&short, (kernels, Work::Train), few, time / 2, &Device::Cpu)?.step_seconds)
         };
         let (one, two) = (step(1)?, step(2)?);
         let block = (two - one).max(0.0);
@@ -273,21 +279,48 @@ impl Plan {
         let a_token = (rest + config.layers as f64 * block) / (few * config.context) as f64;
         let parameters = config.parameters();
         let flops = config.flops_per_token() * tokens as f64;
-        let (whole, inside) = (sequences * config.context, 3 * config.inner());
-        let at_once = if config.steps_by_hand() { whole.min(TOKENS.max(config.context)) } else { whole };
-        let block = 4 * at_once * (14 * config.width + inside);
+        let (weights_bytes, held) = held_bytes(config, sequences);
         Ok(Self {
             parameters,
             flops_per_token: config.flops_per_token(),
-            weights_bytes: 16 * parameters,
-            activation_bytes: config.layers * block,
-            recomputed_activation_bytes: block + 4 * config.layers * at_once * config.width,
+            weights_bytes,
+            activation_bytes: config.layers * held.block + held.way_back,
+            recomputed_activation_bytes: config.layers * held.stream + held.block + held.way_back,
             tokens,
             flops,
             measured_flops_per_second: config.flops_per_token() / a_token,
             seconds: a_token * tokens as f64,
         })
     }
+}
+
+/// Bytes of activations, of the tokens that go through the layers at once.
+struct Held {
+    /// What a block keeps for its way back.
+    block: usize,
+    /// The input of a block.
+    stream: usize,
+    /// What is there only while one block is on its way back.
+    way_back: usize,
+}
+
+/// Bytes of what is learned with, and of activations, in steps of so many sequences.
+fn held_bytes(config: &GptConfig, sequences: usize) -> (usize, Held) {
+    let (whole, width, inner) = (sequences * config.context, config.width, config.inner());
+    let held = |tokens: usize, block: usize, way_back: usize| {
+        let [block, stream, way_back] = [block, width, way_back].map(|numbers| 4 * tokens * numbers);
+        Held { block, stream, way_back }
+    };
+    if !config.steps_by_hand() {
+        return (16 * config.parameters(), held(whole, 14 * width + 3 * inner, 0));
+    }
+    let part = TOKENS.max(config.context);
+    let parts = whole.div_ceil(part);
+    let lanes = config.lanes().min(parts);
+    let packed = if parts > 1 { 8 } else { 0 };
+    let at_once = whole.min(lanes.min(rayon::current_num_threads()) * part);
+    let weights = (12 + 4 * lanes + packed) * config.parameters();
+    (weights, held(at_once, 6 * width + inner, 3 * width + 2 * inner))
 }
 
 #[cfg(test)]
@@ -334,7 +367,8 @@ mod tests {
         assert_eq!(plan.weights_bytes, 16 * config.parameters());
         let expected = plan.flops_per_token * 1e6 / plan.measured_flops_per_second;
         assert!((plan.seconds / expected - 1.0).abs() < 1e-12);
-        let seen = measure(&config, (Kernels::Fused, Work::Forward), 3, Duration::ZERO).unwrap();
+        let seen =
+            measure(&config, (Kernels::Fused, Work::Forward), 3, Duration::ZERO, &Device::Cpu).unwrap();
         assert_eq!((seen.tokens_per_step, seen.steps), (24, 1));
         assert!(seen.tokens_per_second > 0.0);
     }

@@ -212,6 +212,9 @@ pub(crate) struct Bench {
     /// How long to measure.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
+    /// `cpu`, or `cuda:0` in a program built for GPUs, which computes by the reference.
+    #[arg(long, default_value = "cpu")]
+    device: String,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -328,7 +331,8 @@ fn bench(asked: &Bench) -> Result<(), Failure> {
         Repeated::Embed => Work::Embed,
     };
     let how = (asked.implementation.kernels(), work);
-    let seen: Measurement = measure(&asked.size.config(), how, asked.size.batch(), seconds(asked.seconds)?)?;
+    let (time, device) = (seconds(asked.seconds)?, ::gpt::device::open(&asked.device)?);
+    let seen: Measurement = measure(&asked.size.config(), how, asked.size.batch(), time, &device)?;
     println!("{}", json!(seen));
     Ok(())
 }

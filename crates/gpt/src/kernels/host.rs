@@ -23,7 +23,7 @@ pub(crate) fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a
 
 /// The elements of a contiguous tensor on the CPU, which cannot change while they are held.
 pub(crate) struct Held<'a> {
-    storage: Box<dyn Deref<Target = Storage> + 'a>,
+    storage: Box<dyn Deref<Target = Storage> + Sync + 'a>,
     range: Range<usize>,
 }
 

@@ -4,15 +4,15 @@
 //! Gradients are added to where they end, what a block keeps for its way back is ten numbers a width and token (its two
 //! inputs, queries, keys and values, what was heard, the inside of the MLP), and buffers go from layer to layer and from
 //! step to step. A batch goes through in parts of about [`TOKENS`], so that a layer finds what the one before it wrote in
-//! the processor's cache. For models of GPT-2's parts; others take the way through candle's graph, which is the reference here.
+//! the processor's cache, and some parts beside each other, so that threads seldom wait for each other. For models of GPT-2's parts; others take the way through candle's graph, which is the reference here.
 
-use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Mutex;
 
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, TensorId};
+use rayon::prelude::*;
 
 use super::block::Block;
 use super::{Batch, Gpt};
@@ -30,6 +30,18 @@ use crate::layers::Noise;
 /// Tokens that go through the layers together.
 pub(crate) const TOKENS: usize = 1024;
 
+/// Bytes of gradients that lanes may hold besides each other.
+const LANE_BYTES: usize = 128 << 20;
+
+impl super::GptConfig {
+    /// Runs of parts of a batch that go through the layers beside each other, each with gradients of its own: at most four,
+    /// and so few that the gradients stay small. Threads that each have a part of their own need not wait for each other layer
+    /// by layer. Not the number of threads: sums must not depend on it.
+    pub(crate) fn lanes(&self) -> usize {
+        (LANE_BYTES / (4 * self.parameters()).max(1)).clamp(1, 4)
+    }
+}
+
 pub(super) const NORM: LayerNorm = LayerNorm { epsilon: LAYER_NORM_EPSILON };
 
 /// Buffers of earlier layers and steps, to be used again: a new one costs page faults.
@@ -37,12 +49,14 @@ pub(super) const NORM: LayerNorm = LayerNorm { epsilon: LAYER_NORM_EPSILON };
 pub(super) struct Pool(Mutex<Vec<Vec<f32>>>);
 
 impl Pool {
-    /// A buffer of this length, with anything in it: the smallest that is large enough, or a new one in the place of the
-    /// smallest, so that there are never more than were in use at once.
+    /// A buffer of this length, with anything in it: of those that are large enough the one of which the least must be
+    /// filled, then the smallest; or a new one in the place of the smallest, so that there are never more than were in use at
+    /// once.
     pub(super) fn take(&self, length: usize) -> Vec<f32> {
         let mut free = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let by_size = |at: &usize| free[*at].capacity();
-        let fits = (0..free.len()).filter(|at| free[*at].capacity() >= length).min_by_key(by_size);
+        let by_filling = |at: &usize| (length.saturating_sub(free[*at].len()), free[*at].capacity());
+        let fits = (0..free.len()).filter(|at| free[*at].capacity() >= length).min_by_key(by_filling);
         let (found, fit) = (fits.or_else(|| (0..free.len()).min_by_key(by_size)), fits.is_some());
         let mut buffer = found.map(|at| free.swap_remove(at)).filter(|_| fit).unwrap_or_default();
         buffer.resize(length, 0.0);
@@ -66,18 +80,23 @@ struct Weights<'a> {
     bias: &'a Tensor,
     w: Held<'a>,
     b: Held<'a>,
-    forward: OnceCell<Packed>,
-    back: OnceCell<Packed>,
+    packed: Option<[Packed; 2]>, // for the way there and for the way back
 }
 
 impl<'a> Weights<'a> {
     fn new((weight, bias): (&'a Tensor, &'a Tensor)) -> Result<Self, Error> {
         let (w, b) = (Held::new(weight)?, Held::new(bias)?);
-        Ok(Self { weight, bias, w, b, forward: OnceCell::new(), back: OnceCell::new() })
+        Ok(Self { weight, bias, w, b, packed: None })
     }
 
     fn view(&self) -> View<'_> {
         View::new(&self.w, self.w.len() / self.b.len(), self.b.len())
+    }
+
+    /// Packs the weight for all parts of a batch. Not when a part first needs it: a thread that waits for its share of the
+    /// packing may start another part, which would wait for the same.
+    fn pack(&mut self, precision: Precision) {
+        self.packed = Some([self.view(), self.view().transposed()].map(|view| Packed::new(view, precision)));
     }
 }
 
@@ -105,6 +124,11 @@ impl<'a> Parts<'a> {
             outer: Weights::new(outer)?,
         }))
     }
+
+    /// The layers that are matrix products.
+    fn products(&mut self) -> [&mut Weights<'a>; 4] {
+        [&mut self.qkv, &mut self.mixed, &mut self.inner, &mut self.outer]
+    }
 }
 
 /// What the way back through a block needs.
@@ -126,7 +150,6 @@ struct Pass<'a> {
     first: usize, // tokens before this part
     tokens: usize,
     width: usize,
-    keeps_packed: bool,
 }
 
 /// The gradients so far, by tensor.
@@ -147,6 +170,12 @@ impl Slopes {
     fn of(&mut self, tensor: &Tensor) -> &mut [f32] {
         let start = || (tensor.clone(), vec![0f32; tensor.elem_count()]);
         &mut self.0.entry(tensor.id()).or_insert_with(start).1
+    }
+
+    fn join(&mut self, other: Self) {
+        for (tensor, slope) in other.0.into_values() {
+            self.add(&tensor, slope);
+        }
     }
 
     fn into_store(self) -> Result<GradStore, Error> {
@@ -170,28 +199,27 @@ impl Pass<'_> {
         }
     }
 
-    /// start + x·factor, with `then` for each part of the rows; the packed factor is kept in `cell` for the next part.
+    /// start + x·factor, with `then` for each part of the rows; the factor as it is packed already, if it is.
     fn multiply(
         &self,
         x: &[f32],
-        (cell, factor): (&OnceCell<Packed>, View<'_>),
+        (packed, factor): (Option<&Packed>, View<'_>),
         start: Start<'_>,
         then: impl Fn(usize, &mut [f32]) + Sync,
     ) -> Vec<f32> {
         let mut out = self.take(factor.columns());
         let x = View::new(x, self.tokens, x.len() / self.tokens);
-        if self.keeps_packed {
-            let packed = cell.get_or_init(|| Packed::new(factor, self.precision));
-            packed.multiply_then(x, &mut out, start, then);
-        } else {
-            Packed::new(factor, self.precision).multiply_then(x, &mut out, start, then);
+        match packed {
+            Some(packed) => packed.multiply_then(x, &mut out, start, then),
+            None => Packed::new(factor, self.precision).multiply_then(x, &mut out, start, then),
         }
         out
     }
 
     /// x·W + b, for whatever is done `then` with each part of the rows.
     fn linear(&self, x: &[f32], weights: &Weights<'_>, then: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
-        self.multiply(x, (&weights.forward, weights.view()), Start::Row(&weights.b), then)
+        let packed = weights.packed.as_ref().map(|[forward, _]| forward);
+        self.multiply(x, (packed, weights.view()), Start::Row(&weights.b), then)
     }
 
     /// As [`Pass::linear`], with dropout, and added to the residual stream.
@@ -215,7 +243,8 @@ impl Pass<'_> {
         let right = Packed::new(right, self.precision);
         right.multiply(x.transposed(), slopes.of(weights.weight), Start::Out);
         slopes.add(weights.bias, column_sums(dy, outer));
-        self.multiply(dy, (&weights.back, weights.view().transposed()), Start::Zero, then)
+        let packed = weights.packed.as_ref().map(|[_, back]| back);
+        self.multiply(dy, (packed, weights.view().transposed()), Start::Zero, then)
     }
 
     /// The slope after dropout: a copy, or nothing if nothing is dropped.
@@ -304,26 +333,32 @@ impl Gpt {
         share: f64,
         recompute: bool,
     ) -> Result<Option<(f64, GradStore)>, Error> {
-        let Some(parts) = self.plain_parts()? else { return Ok(None) };
+        let Some((mut parts, norm)) = self.plain_parts()? else { return Ok(None) };
         self.check(batch)?;
         let rate = self.config.dropout;
         let first = noise.mask(rate);
-        let masks: Vec<Masks> = parts.0.iter().map(|_| [noise.mask(rate), noise.mask(rate)]).collect();
-        let (all, mut loss, mut slopes) = (batch.counted_targets().max(1) as f64, 0.0, Slopes::default());
+        let masks: Vec<Masks> = parts.iter().map(|_| [noise.mask(rate), noise.mask(rate)]).collect();
         let pieces = batch.parts(TOKENS);
-        for (before, piece) in &pieces {
-            let pass = self.pass(piece, *before, pieces.len() > 1);
-            let weight = piece.counted_targets() as f64 / all;
-            let masks = (first.as_ref(), masks.as_slice());
-            loss += weight
-                * self.piece_by_hand(
-                    &pass,
-                    &parts,
-                    piece,
-                    masks,
-                    (share * weight, recompute),
-                    &mut slopes,
-                )?;
+        if pieces.len() > 1 {
+            let products = parts.iter_mut().flat_map(Parts::products);
+            products.for_each(|weights| weights.pack(self.kernels.precision()));
+        }
+        let (parts, all) = ((parts, norm), batch.counted_targets().max(1) as f64);
+        let lane = |pieces: &[(usize, Batch)]| {
+            let (mut loss, mut slopes) = (0.0, Slopes::default());
+            for (before, piece) in pieces {
+                let (pass, weight) = (self.pass(piece, *before), piece.counted_targets() as f64 / all);
+                let (masks, how) = ((first.as_ref(), masks.as_slice()), (share * weight, recompute));
+                loss += weight * self.piece_by_hand(&pass, &parts, piece, masks, how, &mut slopes)?;
+            }
+            Ok::<_, Error>((loss, slopes))
+        };
+        let together = pieces.len().div_ceil(self.config.lanes());
+        let done: Vec<_> = pieces.par_chunks(together).map(lane).collect::<Result<_, _>>()?;
+        let (mut loss, mut slopes) = (0.0, Slopes::default());
+        for (of_lane, slopes_of_lane) in done {
+            loss += of_lane;
+            slopes.join(slopes_of_lane);
         }
         Ok(Some((loss, slopes.into_store()?)))
     }
@@ -375,11 +410,11 @@ impl Gpt {
         self.check_ids(batch.raw_ids())
     }
 
-    fn pass(&self, batch: &Batch, first: usize, keeps_packed: bool) -> Pass<'_> {
+    fn pass(&self, batch: &Batch, first: usize) -> Pass<'_> {
         let (precision, offsets) = (self.kernels.precision(), batch.offsets().clone());
         let attention = CausalAttention { heads: self.config.heads, offsets, precision };
         let (tokens, width) = (batch.tokens(), self.config.width);
-        Pass { pool: &self.pool, precision, attention, first, tokens, width, keeps_packed }
+        Pass { pool: &self.pool, precision, attention, first, tokens, width }
     }
 
     fn embed_by_hand(&self, pass: &Pass<'_>, batch: &Batch) -> Result<Vec<f32>, Error> {

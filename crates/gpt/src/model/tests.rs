@@ -86,3 +86,40 @@ fn a_saved_gpt_loads_with_the_same_weights_and_an_unknown_format_is_refused() {
     std::fs::write(&path, text.replace("\"foretime_format\": 1", "\"foretime_format\": 9")).unwrap();
     assert!(matches!(Gpt::load(directory.path(), &Device::Cpu), Err(Error::Format { found: 9, .. })));
 }
+
+/// Six sequences of 512 tokens: several parts of a batch, which are learned from beside each other.
+fn long_batch() -> Batch {
+    let ids: Vec<Vec<u32>> = (0..6).map(|s| (0..512u32).map(|i| (i * i + 7 * s) % 23).collect()).collect();
+    Batch::new(ids.iter().map(Vec::as_slice)).unwrap()
+}
+
+fn long_model(kernels: Kernels, dropout: f64) -> Gpt {
+    let config = GptConfig { context: 512, dropout, ..config(Positions::Learned) };
+    Gpt::with_kernels(config, 6, &Device::Cpu, kernels).unwrap()
+}
+
+#[test]
+fn the_gradients_of_a_batch_of_many_parts_are_those_of_the_whole() {
+    let (reference, fused) = (long_model(Kernels::Reference, 0.0), long_model(Kernels::Fused, 0.0));
+    let whole = reference.gradients(&long_batch(), &mut Noise::off(), 0.5, false).unwrap();
+    let parts = fused.gradients(&long_batch(), &mut Noise::off(), 0.5, false).unwrap();
+    assert!((whole.0 - parts.0).abs() < 1e-5, "{} {}", whole.0, parts.0);
+    for ((_, slow), (_, fast)) in reference.parameters().entries().iter().zip(fused.parameters().entries()) {
+        assert_close(whole.1.get(slow).unwrap(), parts.1.get(fast).unwrap(), 1e-5);
+    }
+}
+
+#[test]
+fn gradients_do_not_depend_on_the_number_of_threads() {
+    let gpt = long_model(Kernels::Fused, 0.1);
+    let learned = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let mut noise = Noise::of_step(3, 1);
+        pool.install(|| gpt.gradients(&long_batch(), &mut noise, 1.0, false).unwrap())
+    };
+    let (one, three) = (learned(1), learned(3));
+    assert_eq!(one.0.to_bits(), three.0.to_bits());
+    for (name, var) in gpt.parameters().entries() {
+        assert_eq!(numbers(one.1.get(var).unwrap()), numbers(three.1.get(var).unwrap()), "`{name}`");
+    }
+}
