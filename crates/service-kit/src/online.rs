@@ -111,7 +111,10 @@ async fn read(context: Context, queue: Arc<Mutex<mpsc::Receiver<Waiting>>>) {
     let mut conn: Option<PoolConnection<Postgres>> = None;
     let mut batch = Vec::with_capacity(BATCH);
     loop {
-        let first = async { next(&mut *queue.lock().await, &mut batch).await };
+        let first = async {
+            let mut queue = queue.lock().await;
+            next(&mut queue, &mut batch).await
+        };
         let taken = tokio::select! {
             taken = tokio::time::timeout(IDLE, first) => taken,
             () = context.stop.cancelled() => return,
