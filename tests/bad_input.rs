@@ -157,6 +157,23 @@ async fn a_misspelt_source_dataset_or_model_is_a_404_that_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_no_route_takes_is_a_problem_like_any_other() {
+    let platform = Platform::start().await;
+    for (method, path, status, kind, word) in [
+        ("GET", "/v1/nothing", 404, "no-such-route", "/openapi.json"),
+        ("PATCH", "/v1/definitions", 405, "wrong-method", "`Allow`"),
+        ("GET", "/v1/training-sets/mine", 400, "malformed-request", "mine"),
+        ("GET", "/v1/models/m/history?afer=1", 400, "malformed-request", "afer"),
+    ] {
+        let (answered, problem) = platform.call(method, path, None).await;
+        let expected = json!({ "type": format!("/problems/{kind}"), "status": status });
+        let told = json!({ "type": problem["type"], "status": problem["status"] });
+        assert_eq!((answered, told), (status, expected), "{path}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(word), "{path}: {problem}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_does_not_fit_names_the_place() {
     let platform = Platform::start().await;
     let (status, problem) = platform.call("POST", "/v1/training-sets", Some(json!({ "dataset": 7 }))).await;

@@ -40,6 +40,7 @@ mod operations;
 mod planted;
 mod published;
 mod registry;
+mod registry_kept;
 mod registry_rooms;
 mod schedule_actions;
 mod schema;

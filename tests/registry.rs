@@ -224,6 +224,15 @@ async fn pointing_an_alias_where_it_points_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_history_of_a_misspelt_model_is_not_found_to_be_intact() {
+    let platform = Platform::start().await;
+    for path in ["history", "history/verify", "at?time=2013-11-01T00:00:00Z"] {
+        let (status, problem) = platform.call("GET", &format!("/v1/models/lade-arrival/{path}"), None).await;
+        assert_eq!((status, &problem["type"]), (404, &json!("/problems/not-found")), "{path}: {problem}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_champion_at_a_past_moment_is_known() {
     let platform = Platform::start().await;
     let (one, two) = (version(&platform, None).await, version(&platform, None).await);

@@ -325,6 +325,67 @@ async fn clients_that_log_into_one_run_at_once_lose_nothing_and_do_not_deadlock(
     assert_eq!(history["metrics"].as_array().unwrap().len(), 80);
 }
 
+/// A run with ten points of a metric, which read a data set.
+async fn measured_run(platform: &Platform, digest: &str) -> String {
+    let run = ok(platform, "POST", "/runs/create", json!({})).await;
+    let run_id = run["run"]["info"]["run_id"].as_str().unwrap().to_owned();
+    let point = |step| json!({ "key": "m", "value": step, "timestamp": 1, "step": step });
+    let metrics: Vec<Value> = (0..10).map(point).collect();
+    ok(platform, "POST", "/runs/log-batch", json!({ "run_id": run_id, "metrics": metrics })).await;
+    let dataset = json!({ "name": "rows", "digest": digest, "source_type": "local", "source": "{}" });
+    let tags = json!([{ "key": "mlflow.data.context", "value": "training" }]);
+    let inputs = json!({ "run_id": run_id, "datasets": [{ "dataset": dataset, "tags": tags }] });
+    ok(platform, "POST", "/runs/log-inputs", inputs).await;
+    run_id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn histories_of_several_runs_come_at_once_whole_or_thinned_out_to_a_number_of_steps() {
+    let platform = Platform::start().await;
+    let (one, other) = (measured_run(&platform, "1").await, measured_run(&platform, "2").await);
+    let steps = |answer: &Value, run_id: &str| -> Vec<i64> {
+        let points = answer["metrics"].as_array().unwrap().iter();
+        points
+            .filter(|point| point["run_id"] == run_id)
+            .map(|point| point["step"].as_i64().unwrap())
+            .collect()
+    };
+    let whole = format!("/metrics/get-history-bulk?run_id={one}&run_id={other}&metric_key=m");
+    let answer = ok(&platform, "GET", &whole, json!({})).await;
+    assert_eq!((steps(&answer, &one), steps(&answer, &other)), ((0..10).collect(), (0..10).collect()));
+    let bounded = ok(&platform, "GET", &format!("{whole}&max_results=15"), json!({})).await;
+    assert_eq!(bounded["metrics"].as_array().unwrap().len(), 15);
+    let thin = format!(
+        "/metrics/get-history-bulk-interval?run_ids={one}&run_ids={other}&metric_key=m&max_results=3"
+    );
+    let answer = ok(&platform, "GET", &thin, json!({})).await;
+    assert_eq!((steps(&answer, &one), steps(&answer, &other)), (vec![0, 4, 9], vec![0, 4, 9]));
+    let answer = ok(&platform, "GET", &format!("{thin}&start_step=2&end_step=5"), json!({})).await;
+    assert_eq!(steps(&answer, &one), [2, 4, 5]);
+    let (status, answer) = platform.call("GET", &format!("{API}{thin}&start_step=2"), None).await;
+    assert_eq!((status, &answer["error_code"]), (400, &json!("INVALID_PARAMETER_VALUE")), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_sets_of_experiments_are_found_by_the_pages_and_by_the_client_that_leaves_a_slash_out() {
+    let platform = Platform::start().await;
+    measured_run(&platform, "1").await;
+    measured_run(&platform, "2").await;
+    measured_run(&platform, "2").await;
+    let summary =
+        |digest| json!({ "experiment_id": "0", "name": "rows", "digest": digest, "context": "training" });
+    let body = json!({ "experiment_ids": ["0"] });
+    for path in ["/api/2.0/mlflow", "/ajax-api/2.0/mlflow", "/api/2.0mlflow", "/ajax-api/2.0mlflow"] {
+        let path = format!("{path}/experiments/search-datasets");
+        let (status, answer) = platform.call("POST", &path, Some(body.clone())).await;
+        assert_eq!(
+            (status, &answer["dataset_summaries"]),
+            (200, &json!([summary("1"), summary("2")])),
+            "{path}"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_neither_skip_nor_repeat_rows_while_runs_come_and_go() {
     let platform = Platform::start().await;

@@ -57,6 +57,7 @@ impl<'a> Cell<'a> {
     }
 
     /// A narrower value as a wider one, if that is what the column is read as now.
+    #[inline]
     fn read_as(self, kind: ValueType) -> Self {
         match (self, kind) {
             (Self::Integer(value), ValueType::Number) => Self::Number(value as f64),
@@ -88,6 +89,7 @@ impl Slots {
         Self { kinds: columns.iter().map(|(_, kind)| *kind).collect(), places, texts: next }
     }
 
+    #[inline]
     fn cell<'a>(&self, payload: &'a [u8], column: usize) -> Option<Cell<'a>> {
         if payload.get(HEADER + column / 8)? & (1 << (column % 8)) != 0 {
             return Some(Cell::Null);
@@ -302,6 +304,7 @@ impl<'a> Row<'a> {
     ///
     /// # Errors
     /// [`Error::Unreadable`] if the row is cut short or holds no UTF-8 where a text should be.
+    #[inline]
     pub fn cell(&self, column: usize) -> Result<Cell<'a>, Error> {
         match self {
             Self::Listed(cells) => Ok(cells[column]),

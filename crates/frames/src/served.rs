@@ -328,6 +328,24 @@ impl Answer<'_> {
         self.rows
     }
 
+    /// The values of a feature, one an entity, with what they have in common looked up once.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] if a stored row does not fit its view.
+    pub fn each<'a>(&'a self, feature: usize, mut take: impl FnMut(usize, Served<'a>)) -> Result<(), Error> {
+        let (part, pick, _) = &self.plan.features[feature];
+        if let (PartAnswer::Latest(hits), Pick::Column(column)) = (&self.parts[*part], pick) {
+            return hits.iter().enumerate().try_for_each(|(row, hit)| {
+                take(row, hit.served(*column)?);
+                Ok(())
+            });
+        }
+        (0..self.rows).try_for_each(|row| {
+            take(row, self.served(feature, row)?);
+            Ok(())
+        })
+    }
+
     /// One value, by the numbers of its feature and its entity.
     ///
     /// # Errors
@@ -356,6 +374,7 @@ impl Answer<'_> {
 }
 
 impl<'a> Hit<'a> {
+    #[inline]
     fn served(&self, column: usize) -> Result<Served<'a>, Error> {
         let event_time = (self.status != Status::NotFound).then_some(self.event_time);
         let (status, value) = match (self.status, &self.values) {

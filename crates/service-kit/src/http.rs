@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::auth::{Guard, guarded};
 use crate::metrics::Metrics;
-use crate::{Context, Problem, patience, tls, traces};
+use crate::{Context, Problem, patience, problem, tls, traces};
 
 /// A listener could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -221,8 +221,12 @@ fn new_id() -> HeaderValue {
 async fn measured(door: Door, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().clone();
+    let ours = request.uri().path().starts_with("/v1/");
     let began = Instant::now();
-    let response = guarded(&door.guard, request, next).await;
+    let mut response = guarded(&door.guard, request, next).await;
+    if ours && response.status().is_client_error() {
+        response = problem::told(response).await;
+    }
     traces::answered(response.status());
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     door.metrics

@@ -1,8 +1,8 @@
 //! Reading the online store for many requests at once.
 //!
 //! A few readers share one queue. While all of them wait for the database, what arrives is queued; the next free reader takes
-//! everything that waits, joins the questions by view and asks once. An idle store answers at once, a busy one in batches, and
-//! nobody waits for a timer.
+//! what waits (of large requests only a few), joins the questions by view and asks once. An idle store answers at once, a busy one in
+//! batches, and nobody waits for a timer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,6 +21,10 @@ const READERS: usize = 2;
 
 /// How many requests one question may answer, at most.
 const BATCH: usize = 128;
+
+/// A question takes no further request once it holds this many keys: there is little to be saved by joining large requests, and all
+/// of them would be answered when the last of their rows is there.
+const KEYS: usize = 256;
 
 /// How many requests may wait; past that they are told to come back.
 const QUEUE: usize = 4096;
@@ -63,6 +67,12 @@ struct Waiting {
     answer: oneshot::Sender<Result<Arc<Fetched>, ReadError>>,
 }
 
+impl Waiting {
+    fn keys(&self) -> usize {
+        self.asks.iter().map(|ask| ask.keys.len()).sum()
+    }
+}
+
 /// Reads the online store; one a process.
 #[derive(Clone)]
 pub struct Reader {
@@ -101,17 +111,33 @@ async fn read(context: Context, queue: Arc<Mutex<mpsc::Receiver<Waiting>>>) {
     let mut conn: Option<PoolConnection<Postgres>> = None;
     let mut batch = Vec::with_capacity(BATCH);
     loop {
-        let taken = async { queue.lock().await.recv_many(&mut batch, BATCH).await };
+        let first = async {
+            let mut queue = queue.lock().await;
+            next(&mut queue, &mut batch).await
+        };
         let taken = tokio::select! {
-            taken = tokio::time::timeout(IDLE, taken) => taken,
+            taken = tokio::time::timeout(IDLE, first) => taken,
             () = context.stop.cancelled() => return,
         };
         match taken {
             Err(_) => conn = None,
-            Ok(0) => return,
-            Ok(_) => answer(&context, &mut conn, &mut batch).await,
+            Ok(false) => return,
+            Ok(true) => answer(&context, &mut conn, &mut batch).await,
         }
     }
+}
+
+/// Waits for a request and takes those that wait behind it, as far as they go into one question; false once no more will come.
+async fn next(queue: &mut mpsc::Receiver<Waiting>, batch: &mut Vec<Waiting>) -> bool {
+    let Some(first) = queue.recv().await else { return false };
+    let mut keys = first.keys();
+    batch.push(first);
+    while batch.len() < BATCH && keys < KEYS {
+        let Ok(another) = queue.try_recv() else { break };
+        keys += another.keys();
+        batch.push(another);
+    }
+    true
 }
 
 async fn answer(context: &Context, conn: &mut Option<PoolConnection<Postgres>>, batch: &mut Vec<Waiting>) {

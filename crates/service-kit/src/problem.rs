@@ -86,6 +86,34 @@ impl IntoResponse for Problem {
     }
 }
 
+/// What the router refuses by itself (no such route, another method, a path or query that does not parse), said as a problem too.
+pub(crate) async fn told(answer: Response) -> Response {
+    let plain = |kind: &header::HeaderValue| kind.as_bytes().starts_with(b"text/plain");
+    if !answer.status().is_client_error() || !answer.headers().get(header::CONTENT_TYPE).is_none_or(plain) {
+        return answer;
+    }
+    let (mut parts, body) = answer.into_parts();
+    let said = axum::body::to_bytes(body, 1 << 16).await.unwrap_or_default();
+    let (code, detail) = match parts.status {
+        StatusCode::NOT_FOUND => {
+            ("no-such-route", "there is no such route; `/openapi.json` lists them".into())
+        }
+        StatusCode::METHOD_NOT_ALLOWED => {
+            ("wrong-method", "the route is asked by other methods, which the header `Allow` names".into())
+        }
+        _ => ("malformed-request", String::from_utf8_lossy(&said)),
+    };
+    let document = json!({
+        "type": format!("/problems/{code}"),
+        "title": parts.status.canonical_reason(),
+        "status": parts.status.as_u16(),
+        "detail": detail,
+    });
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/problem+json"));
+    Response::from_parts(parts, document.to_string().into())
+}
+
 /// A request body was not the JSON that the route takes.
 #[derive(Debug, thiserror::Error)]
 #[error("the body does not fit at `{path}`: {message}")]

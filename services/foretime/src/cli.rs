@@ -327,16 +327,15 @@ async fn apply(config: &Config, folder: &Path, dry_run: bool, new_versions: bool
 }
 
 async fn push(config: &Config, ingest: Ingest) -> Result<(), Failure> {
-    let mut source = demo::declared(&definition_files(&ingest.definitions)?)?
-        .source(&ingest.source)
-        .cloned()
-        .ok_or_else(|| {
-            Failure(format!(
-                "no file in `{}` declares source `{}`",
-                ingest.definitions.display(),
-                ingest.source
-            ))
-        })?;
+    let declared = demo::declared(&definition_files(&ingest.definitions)?)?;
+    let mut source = declared.source(&ingest.source).cloned().ok_or_else(|| {
+        let hint = domain::words::did_you_mean(&ingest.source, declared.names("source"));
+        Failure(format!(
+            "no file in `{}` declares source `{}`{hint}",
+            ingest.definitions.display(),
+            ingest.source
+        ))
+    })?;
     if let Some(file) = &ingest.file {
         let file = file.canonicalize().map_err(|error| Failure(format!("`{}`: {error}", file.display())))?;
         source.path = Some(file.to_string_lossy().into_owned());

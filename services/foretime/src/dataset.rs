@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use domain::ids::TrainingSetId;
 use frames::Tz;
 use frames::plain_join::{Knowledge, Options, Report, View, join, pack, zone};
 
@@ -42,7 +43,8 @@ pub(crate) enum Dataset {
     /// Show what a training set holds; without an id, list the latest ones.
     Show {
         /// The training set.
-        id: Option<String>,
+        #[arg(value_parser = training_set)]
+        id: Option<TrainingSetId>,
         /// Everything, as JSON.
         #[arg(long)]
         json: bool,
@@ -50,7 +52,8 @@ pub(crate) enum Dataset {
     /// Fetch the rows of a training set: Parquet if the file's name ends so, else Arrow IPC.
     Export {
         /// The training set.
-        id: String,
+        #[arg(value_parser = training_set)]
+        id: TrainingSetId,
         /// The file to write.
         #[arg(long)]
         out: PathBuf,
@@ -108,9 +111,14 @@ pub(crate) async fn run(config: &Config, command: Dataset) -> Result<(), Failure
             build(&Client::of(config)?, &asked).await
         }
         Dataset::Show { id: None, .. } => list(&Client::of(config)?).await,
-        Dataset::Show { id: Some(id), json } => show(&Client::of(config)?, &id, json).await,
-        Dataset::Export { id, out } => export(&Client::of(config)?, &id, &out).await,
+        Dataset::Show { id: Some(id), json } => show(&Client::of(config)?, &id.to_string(), json).await,
+        Dataset::Export { id, out } => export(&Client::of(config)?, id, &out).await,
     }
+}
+
+/// A training set's id, as it is written.
+pub(crate) fn training_set(written: &str) -> Result<TrainingSetId, String> {
+    written.parse().map_err(|_| "not the id of a training set; `foretime dataset show` lists them".to_owned())
 }
 
 /// Work on files, on a thread that may block.
@@ -126,6 +134,9 @@ async fn build(client: &Client, asked: &Value) -> Result<(), Failure> {
 
 async fn list(client: &Client) -> Result<(), Failure> {
     let sets = client.json(Method::GET, "/v1/training-sets", None).await?;
+    if sets.as_array().is_none_or(Vec::is_empty) {
+        println!("no training sets yet: `foretime dataset build` makes one");
+    }
     for set in sets.as_array().into_iter().flatten() {
         let text = |key: &str| set[key].as_str().unwrap_or_default().to_owned();
         println!(
@@ -167,7 +178,7 @@ async fn show(client: &Client, id: &str, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn export(client: &Client, id: &str, out: &Path) -> Result<(), Failure> {
+async fn export(client: &Client, id: TrainingSetId, out: &Path) -> Result<(), Failure> {
     let parquet = out.extension().is_some_and(|extension| extension == "parquet");
     let format = if parquet { "parquet" } else { "arrow" };
     let bytes = client.download(&format!("/v1/training-sets/{id}/rows?format={format}"), out).await?;

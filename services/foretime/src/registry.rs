@@ -11,6 +11,7 @@ use service_kit::Config;
 
 use crate::Failure;
 use crate::client::Client;
+use crate::dataset::training_set;
 
 /// Models, aliases and their history.
 #[derive(Debug, Subcommand)]
@@ -70,7 +71,7 @@ pub(crate) enum Registry {
         /// The version.
         version: i32,
         /// The training set that it learned from.
-        #[arg(long)]
+        #[arg(long, value_parser = training_set)]
         training_set: TrainingSetId,
         /// The newest outcome that training, early stopping or calibration saw, such as `2013-10-31T00:00:00Z`.
         #[arg(long)]
@@ -203,6 +204,9 @@ fn keep(file: &PathBuf, text: &str) -> Result<(), Failure> {
 
 async fn list(client: &Client) -> Result<(), Failure> {
     let answer = client.json(Method::GET, "/v1/models", None).await?;
+    if answer["models"].as_array().is_none_or(Vec::is_empty) {
+        println!("no models yet: `foretime train` and MLflow's clients register them");
+    }
     for model in answer["models"].as_array().into_iter().flatten() {
         println!("{}", model["name"].as_str().unwrap_or("?"));
         for version in model["versions"].as_array().into_iter().flatten() {

@@ -38,11 +38,16 @@ struct Registry {
     context: Context,
     /// The configured project, or the workspace that a request names.
     project: Arc<str>,
+    kept_runs: mlflow::KeptRuns,
 }
 
 impl Registry {
     fn over(context: &Context) -> Self {
-        Self { context: context.clone(), project: context.config.project.as_str().into() }
+        Self {
+            context: context.clone(),
+            project: context.config.project.as_str().into(),
+            kept_runs: context.shared(|_| mlflow::KeptRuns::default()),
+        }
     }
 
     fn project(&self) -> &str {

@@ -25,29 +25,33 @@ if rate > 0 then
   ffi.cdef("typedef struct { long s, ns; } moment; int clock_gettime(int clock, moment *now);")
   local now = ffi.new("moment")
   local due
-  late, sent = 0, 0
+  late = 0
 
   delay = function()
     ffi.C.clock_gettime(1, now)
     local at = tonumber(now.s) * 1000 + tonumber(now.ns) / 1e6
     due = (due or at) + 1000 / rate
-    sent = sent + 1
     if at - due > 5 then
       late = late + 1
     end
     return math.max(0, math.floor(due - at))
   end
+end
 
-  local threads = {}
-  setup = function(thread)
-    threads[#threads + 1] = thread
-  end
+local threads = {}
+setup = function(thread)
+  threads[#threads + 1] = thread
+end
 
-  done = function()
-    local late, sent = 0, 0
-    for _, thread in ipairs(threads) do
-      late, sent = late + thread:get("late"), sent + thread:get("sent")
-    end
-    print(string.format("late: %d of %d", late, sent))
+-- How many requests took how long, so that several runs can be put together.
+done = function(summary, latency)
+  for at = 1, #latency do
+    local micros, count = latency(at)
+    print(string.format("took %d us: %d", micros, count))
   end
+  local late = 0
+  for _, thread in ipairs(threads) do
+    late = late + (tonumber(thread:get("late")) or 0)
+  end
+  print(string.format("late: %d", late))
 end

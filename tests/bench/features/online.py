@@ -3,11 +3,14 @@
     online.py FORETIME [--seconds 15] [--feast]
 
 Starts `foretime up` in a throw-away folder, fills two views (100,000 entities x 10 features, 10,000 x 50), and lets wrk ask
-over 16 connections, as fast as it can and then at a fixed rate. CPU is read from /proc before and after, for the server and for its Postgres apart, so that the figures
-mean the same on a busy machine. Needs wrk, and a Python with pyarrow; --feast needs feast, psycopg and psycopg_pool in it.
+over 16 connections, as fast as it can and then at a fixed rate. From 20 seconds on, each ten are shown by themselves: a run of wrk
+each, one right after the other. CPU is read from /proc before and after, for the server and for its Postgres apart, so that the
+figures mean the same on a busy machine. Needs wrk, and a Python with pyarrow; --feast needs feast, psycopg and psycopg_pool in it.
 """
 
 import argparse
+import collections
+import dataclasses
 import json
 import os
 import pathlib
@@ -28,6 +31,8 @@ TICK = os.sysconf("SC_CLK_TCK")
 SHAPES = [(1, 10, 100_000), (100, 50, 10_000)]
 # Requests a second at which latency is looked at: what one core of a server is asked to answer at least.
 ASKED = {1: 12_000, 100: 900}
+# Seconds that are looked at apart from the others, to see whether rates and latencies stay where they are.
+SLICE = 10
 DEFINITIONS = """
 [[entity]]
 name = "entity"
@@ -116,28 +121,65 @@ def load(name, url, server, database, seconds, connections=16):
 
 
 def ask(name, url, server, database, seconds, connections, shape, rate=0):
-    """One run of wrk; answers the requests a second. With a rate, they leave at fixed moments, whether answers came or not."""
+    """Asks for so many seconds, in slices of ten; answers the requests a second. With a rate, requests leave at fixed moments,
+    whether answers came or not."""
     entities, features, known = shape
     environment = os.environ | {"FEATURES": str(features), "ENTITIES": str(entities), "KNOWN": str(known), "RATE": str(rate)}
-    command = ["wrk", "-t1", f"-c{connections}", "--latency", "-s", HERE / "online.lua", url + "/get-online-features"]
-    subprocess.run(command[:1] + ["-d2s"] + command[1:], env=environment, capture_output=True, check=True)  # warm
+    wrk(url, environment, connections, 2)  # warm
     before = cpu(server()), cpu(database())
-    said = subprocess.run(
-        command[:1] + [f"-d{seconds}s"] + command[1:], env=environment, capture_output=True, check=True, text=True
-    ).stdout
+    lengths = [SLICE] * (seconds // SLICE) if seconds >= 2 * SLICE else [seconds]
+    slices = [wrk(url, environment, connections, length) for length in lengths]
     used = cpu(server()) - before[0], cpu(database()) - before[1]
-    requests = int(re.search(r"(\d+) requests in", said)[1])
-    percentile = lambda share: re.search(rf"(?m)^\s*{share}%\s+(\S+)", said)[1]
-    wrong = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
-    late = re.search(r"late: (\d+ of \d+)", said)
+    whole = sum(slices[1:], slices[0])
     print(
-        f"{name:<9} {entities:>3} x {features:<3} c={connections} {'paced' if rate else 'full ':<5} {requests / seconds:>8.0f} req/s   "
-        f"{requests / max(used[0], 0.01):>8.0f} req per server-CPU-s   "
-        f"{requests / max(sum(used), 0.01):>8.0f} with Postgres   p50 {percentile(50)} p90 {percentile(90)} p99 {percentile(99)}   "
-        f"errors {wrong[1] if wrong else 0}{f'   over 5 ms late {late[1]}' if late else ''}",
+        f"{name:<9} {entities:>3} x {features:<3} c={connections} {'paced' if rate else 'full ':<5} {whole.rate():>8.0f} req/s   "
+        f"{whole.requests / max(used[0], 0.01):>8.0f} req per server-CPU-s   "
+        f"{whole.requests / max(sum(used), 0.01):>8.0f} with Postgres   "
+        f"p50 {whole.at(50):.2f} p90 {whole.at(90):.2f} p99 {whole.at(99):.2f} ms   "
+        f"errors {whole.wrong}{f'   over 5 ms late {whole.late} of {whole.requests}' if rate else ''}",
         flush=True,
     )
-    return requests / seconds
+    if len(slices) > 1:
+        row = lambda title, figure: print(f"{title:>14}" + "".join(f"{figure(part):>9.2f}" for part in slices), flush=True)
+        print(f"{f'{SLICE} s each:':>14}" + "".join(f"{number + 1:>9}" for number in range(len(slices))), flush=True)
+        row("req/s", lambda part: part.rate())
+        for share in (50, 90, 99):
+            row(f"p{share} ms", lambda part: part.at(share))
+    return whole.rate()
+
+
+@dataclasses.dataclass
+class Asked:
+    """What wrk saw: how many requests, which of them were refused or left late, and how many took how many microseconds."""
+
+    seconds: int
+    requests: int
+    wrong: int
+    late: int
+    took: collections.Counter
+
+    def __add__(self, other):
+        return Asked(*(getattr(self, field.name) + getattr(other, field.name) for field in dataclasses.fields(Asked)))
+
+    def rate(self):
+        return self.requests / self.seconds
+
+    def at(self, share):
+        """The latency in milliseconds that so many per cent of the requests did not pass."""
+        left = self.took.total() * share / 100
+        for micros in sorted(self.took):
+            left -= self.took[micros]
+            if left <= 0:
+                return micros / 1000
+
+
+def wrk(url, environment, connections, seconds):
+    """One run of wrk."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", HERE / "online.lua", url + "/get-online-features"]
+    said = subprocess.run(command, env=environment, capture_output=True, check=True, text=True).stdout
+    number = lambda pattern: int((re.search(pattern, said) or [0, 0])[1])
+    took = collections.Counter({int(micros): int(count) for micros, count in re.findall(r"(?m)^took (\d+) us: (\d+)$", said)})
+    return Asked(seconds, number(r"(\d+) requests in"), number(r"Non-2xx or 3xx responses: (\d+)"), number(r"late: (\d+)"), took)
 
 
 def ingest(base, pid, seconds, rows=20_000, senders=2):

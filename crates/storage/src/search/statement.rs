@@ -76,7 +76,7 @@ pub(super) fn page(
 const NEAR: i64 = 1_000;
 
 /// One page, if it is found among the next [`NEAR`] rows of the experiment by their index; `None` if the search has another order,
-/// other experiments or nothing to filter by.
+/// other experiments, nothing to filter by or a larger page.
 ///
 /// Most pages are found there, and Postgres then neither plans for the values that were asked for nor guesses how many rows match:
 /// it walks the index and probes each row (`offset 0` keeps the probes where they stand).
@@ -89,7 +89,7 @@ pub(super) fn near(
     let keys = keys(shape, &search.order);
     let walks = shape.walks && keys.len() == shape.tail.len() && keys.iter().zip(shape.tail).all(Key::is);
     let [_] = search.experiments.as_deref().unwrap_or_default() else { return Ok(None) };
-    if !walks || search.conditions.is_empty() || !search.datasets.is_empty() {
+    if !walks || search.conditions.is_empty() || !search.datasets.is_empty() || search.limit > NEAR {
         return Ok(None);
     }
     let mut query = QueryBuilder::new("select ");

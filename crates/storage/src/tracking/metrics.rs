@@ -49,13 +49,14 @@ pub async fn log_metrics(
     let latest = Points::of(latest(metrics).into_iter().cloned());
     sqlx::query!(
         r#"
-        with points as (
+        with run as (select begin_logging($1, $2)),
+        points as (
             insert into run_metrics (project, run_id, key, value, timestamp_ms, step)
-            select $1, $2, given.* from unnest($3::text[], $4::float8[], $5::bigint[], $6::bigint[]) as given
+            select $1, $2, given.* from run, unnest($3::text[], $4::float8[], $5::bigint[], $6::bigint[]) as given
             on conflict do nothing
         )
         insert into run_latest_metrics as kept (project, run_id, key, value, timestamp_ms, step)
-        select $1, $2, given.* from unnest($7::text[], $8::float8[], $9::bigint[], $10::bigint[]) as given
+        select $1, $2, given.* from run, unnest($7::text[], $8::float8[], $9::bigint[], $10::bigint[]) as given
         on conflict (project, run_id, key) do update
         set value = excluded.value, timestamp_ms = excluded.timestamp_ms, step = excluded.step
         where (excluded.step, excluded.timestamp_ms, excluded.value) > (kept.step, kept.timestamp_ms, kept.value)
@@ -89,7 +90,7 @@ pub async fn log_metric(
 ) -> Result<Option<String>, Error> {
     Ok(sqlx::query_scalar!(
         r#"
-        with run as (select lifecycle_stage from runs where project = $1 and run_id = $2),
+        with run as (select begin_logging($1, $2) as lifecycle_stage),
         point as (
             insert into run_metrics (project, run_id, key, value, timestamp_ms, step)
             select $1, $2, $3, $4, $5, $6 from run where lifecycle_stage = 'active'
@@ -111,7 +112,7 @@ pub async fn log_metric(
         point.timestamp_ms,
         point.step,
     )
-    .fetch_optional(conn)
+    .fetch_one(conn)
     .await?)
 }
 

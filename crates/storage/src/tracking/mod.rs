@@ -16,8 +16,8 @@ pub use metrics::{
     sampled_metric_histories,
 };
 pub use run_contents::{
-    Dataset, DatasetSummary, ModelLink, Role, add_datasets, datasets_of, delete_tag, link_models, log_params,
-    set_tags, tag_of,
+    Contents, Dataset, DatasetSummary, ModelLink, Role, add_datasets, contents_of, datasets_of, delete_tag,
+    link_models, log_params, set_tags, tag_of,
 };
 pub use runs::{create as create_run, end_tagged as end_runs_tagged, finish as finish_run};
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use sqlx::PgConnection;
 use sqlx::types::Json;
+use uuid::Uuid;
 
 use super::{Metric, Pair, columns};
 use crate::Error;
@@ -51,13 +52,24 @@ pub struct ModelLink {
     pub step: i64,
 }
 
-#[derive(Default)]
-pub(super) struct Contents {
-    pub(super) metrics: Vec<Metric>,
-    pub(super) params: Vec<Pair>,
-    pub(super) tags: Vec<Pair>,
-    pub(super) datasets: Vec<Dataset>,
-    pub(super) models: Vec<ModelLink>,
+/// How many runs a statement loads: their contents arrive as one row, which may not pass a gigabyte.
+const AT_ONCE: usize = 250;
+
+/// All that was logged into a run, save the history of its metrics.
+#[derive(Clone, Debug, Default)]
+pub struct Contents {
+    /// What the run's [`contents_etag`](super::runs::Run::contents_etag) was at the same moment; none if the run is gone.
+    pub etag: Option<Uuid>,
+    /// The latest point of each metric, by key.
+    pub metrics: Vec<Metric>,
+    /// Its parameters, by key.
+    pub params: Vec<Pair>,
+    /// Its tags, by key.
+    pub tags: Vec<Pair>,
+    /// The data sets it read.
+    pub datasets: Vec<Dataset>,
+    /// The logged models it read or wrote.
+    pub models: Vec<ModelLink>,
 }
 
 /// Writes parameters; each may be written once.
@@ -273,9 +285,25 @@ pub async fn link_models(
     Ok(())
 }
 
+/// All that was logged into these runs, in their order.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn contents_of(
+    conn: &mut PgConnection,
+    project: &str,
+    ids: &[String],
+) -> Result<Vec<Contents>, Error> {
+    let mut contents = Vec::with_capacity(ids.len());
+    for some in ids.chunks(AT_ONCE) {
+        contents.extend(contents_at_once(conn, project, some).await?);
+    }
+    Ok(contents)
+}
+
 /// All that was logged into these runs, in their order and in one row: a table's columns come as arrays, and `…_of` says to
 /// which run, counted from 1, an element belongs. A row for each metric, parameter and tag would cost many times as much.
-pub(super) async fn contents_of(
+async fn contents_at_once(
     conn: &mut PgConnection,
     project: &str,
     ids: &[String],
@@ -283,9 +311,13 @@ pub(super) async fn contents_of(
     let row = sqlx::query!(
         r#"
         with wanted as (select run_id, position from unnest($2::text[]) with ordinality as wanted (run_id, position))
-        select metrics.*, params.*, tags.*, datasets.datasets as "datasets: Json<Vec<Described>>",
+        select etags.*, metrics.*, params.*, tags.*, datasets.datasets as "datasets: Json<Vec<Described>>",
                models.models as "models: Json<Vec<Linked>>"
         from
+        (
+            select array_agg(position) as etag_of, array_agg(contents_etag) as etags
+            from wanted join runs c on c.project = $1 and c.run_id = wanted.run_id
+        ) etags,
         (
             select array_agg(position) as metric_of, array_agg(key) as metric_keys, array_agg(value) as numbers,
                    array_agg(timestamp_ms) as timestamps, array_agg(step) as steps
@@ -318,6 +350,9 @@ pub(super) async fn contents_of(
     .fetch_one(conn)
     .await?;
     let mut contents = Every(ids.iter().map(|_| Contents::default()).collect());
+    for (of, etag) in row.etag_of.into_iter().flatten().zip(row.etags.into_iter().flatten()) {
+        contents.at(of).etag = Some(etag);
+    }
     let points = row.metric_keys.into_iter().flatten().zip(row.numbers.into_iter().flatten());
     let places = row.timestamps.into_iter().flatten().zip(row.steps.into_iter().flatten());
     let metrics = points.zip(places);

@@ -2,16 +2,13 @@
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
+use uuid::Uuid;
 
-use super::run_contents::{Contents, contents_of};
-use super::{Dataset, Metric, ModelLink, Pair};
+use super::Pair;
 use crate::Error;
 use crate::search::{self, Place, RUNS, Search};
 
-/// How many runs a statement loads: their contents arrive as one row, which may not pass a gigabyte.
-const AT_ONCE: usize = 250;
-
-/// A run with all that its clients logged, save the history of its metrics.
+/// A run, without what its clients logged into it.
 #[derive(Clone, Debug)]
 pub struct Run {
     /// Which one.
@@ -32,16 +29,8 @@ pub struct Run {
     pub artifact_uri: String,
     /// `active` or `deleted`.
     pub lifecycle_stage: String,
-    /// The latest point of each metric, by key.
-    pub metrics: Vec<Metric>,
-    /// Its parameters, by key.
-    pub params: Vec<Pair>,
-    /// Its tags, by key.
-    pub tags: Vec<Pair>,
-    /// The data sets it read.
-    pub datasets: Vec<Dataset>,
-    /// The logged models it read or wrote.
-    pub models: Vec<ModelLink>,
+    /// Another one after everything that is logged into the run.
+    pub contents_etag: Uuid,
 }
 
 /// What is known of a run when it begins.
@@ -220,43 +209,39 @@ pub async fn artifact_uri_of(
     .await?)
 }
 
+/// Begins to log into a run: holds its row until the transaction ends, so that nobody logs into it between, and answers its life
+/// stage, if it is there.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn begin_logging(
+    conn: &mut PgConnection,
+    project: &str,
+    run_id: &str,
+) -> Result<Option<String>, Error> {
+    Ok(sqlx::query_scalar!("select begin_logging($1, $2)", project, run_id).fetch_one(conn).await?)
+}
+
 /// One run, if it is there.
 ///
 /// # Errors
 /// [`Error::Database`] if the database refuses.
 pub async fn find(conn: &mut PgConnection, project: &str, run_id: &str) -> Result<Option<Run>, Error> {
-    let row = sqlx::query!(
+    Ok(sqlx::query_as!(
+        Run,
         r#"
-        select experiment_id, name, user_id, status, start_ms, end_ms, artifact_uri, lifecycle_stage
+        select run_id as id, experiment_id, name, user_id, status, start_ms, end_ms, artifact_uri, lifecycle_stage,
+               contents_etag
         from runs where project = $1 and run_id = $2
         "#,
         project,
         run_id,
     )
-    .fetch_optional(&mut *conn)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    let mut run = Run {
-        id: run_id.to_owned(),
-        experiment_id: row.experiment_id,
-        name: row.name,
-        user_id: row.user_id,
-        status: row.status,
-        start_ms: row.start_ms,
-        end_ms: row.end_ms,
-        artifact_uri: row.artifact_uri,
-        lifecycle_stage: row.lifecycle_stage,
-        metrics: vec![],
-        params: vec![],
-        tags: vec![],
-        datasets: vec![],
-        models: vec![],
-    };
-    fill(conn, project, std::slice::from_mut(&mut run)).await?;
-    Ok(Some(run))
+    .fetch_optional(conn)
+    .await?)
 }
 
-/// The runs that a search finds, in its order and with their places in it; what was logged into them is left out: see [`fill`].
+/// The runs that a search finds, in its order and with their places in it.
 ///
 /// # Errors
 /// As [`search::find`].
@@ -266,43 +251,23 @@ pub async fn search(
     search: &Search,
 ) -> Result<Vec<(Run, Place)>, Error> {
     let selected = "it.run_id, it.experiment_id, it.name, it.user_id, it.status, it.start_ms, it.end_ms, it.artifact_uri, \
-                    it.lifecycle_stage";
+                    it.lifecycle_stage, it.contents_etag";
     let rows = search::rows(conn, &RUNS, project, search, selected).await?;
-    rows.iter().map(|row| Ok((bare(row)?, search::place(row)?))).collect()
+    rows.iter().map(|row| Ok((found(row)?, search::place(row)?))).collect()
 }
 
-/// A run as a search finds it.
-fn bare(row: &PgRow) -> Result<Run, Error> {
+/// A run as a search finds it: columns in the order in which they are selected.
+fn found(row: &PgRow) -> Result<Run, Error> {
     Ok(Run {
-        id: row.try_get("run_id")?,
-        experiment_id: row.try_get("experiment_id")?,
-        name: row.try_get("name")?,
-        user_id: row.try_get("user_id")?,
-        status: row.try_get("status")?,
-        start_ms: row.try_get("start_ms")?,
-        end_ms: row.try_get("end_ms")?,
-        artifact_uri: row.try_get("artifact_uri")?,
-        lifecycle_stage: row.try_get("lifecycle_stage")?,
-        metrics: vec![],
-        params: vec![],
-        tags: vec![],
-        datasets: vec![],
-        models: vec![],
+        id: row.try_get(0)?,
+        experiment_id: row.try_get(1)?,
+        name: row.try_get(2)?,
+        user_id: row.try_get(3)?,
+        status: row.try_get(4)?,
+        start_ms: row.try_get(5)?,
+        end_ms: row.try_get(6)?,
+        artifact_uri: row.try_get(7)?,
+        lifecycle_stage: row.try_get(8)?,
+        contents_etag: row.try_get(9)?,
     })
-}
-
-/// Adds to runs what was logged into them.
-///
-/// # Errors
-/// [`Error::Database`] if the database refuses.
-pub async fn fill(conn: &mut PgConnection, project: &str, runs: &mut [Run]) -> Result<(), Error> {
-    for some in runs.chunks_mut(AT_ONCE) {
-        let ids: Vec<String> = some.iter().map(|run| run.id.clone()).collect();
-        let contents = contents_of(conn, project, &ids).await?;
-        for (run, Contents { metrics, params, tags, datasets, models }) in some.iter_mut().zip(contents) {
-            (run.metrics, run.params, run.tags) = (metrics, params, tags);
-            (run.datasets, run.models) = (datasets, models);
-        }
-    }
-    Ok(())
 }

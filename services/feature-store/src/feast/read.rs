@@ -125,7 +125,7 @@ fn written(request: &Request, plan: &Plan, answer: &Answer<'_>) -> Result<Vec<u8
         separate(&mut out, at);
         write_entity(&mut out, values);
     }
-    let mut beside = Beside { known: vec![None; answer.rows()], ..Beside::default() };
+    let mut beside = Beside::new(answer.rows());
     for feature in 0..features {
         separate(&mut out, feature + request.entities.len());
         write_feature(&mut out, answer, feature, &mut beside)?;
@@ -169,37 +169,50 @@ fn write_entity(out: &mut Vec<u8>, values: &Value) {
 
 const NEVER: &[u8] = b"\"1970-01-01T00:00:00Z\"";
 
-/// Statuses and times of one feature, gathered while its values are written, so that each value is looked up once; and the times
-/// that were written last, by row: the next feature of the same view has the same ones.
-#[derive(Default)]
+/// Statuses and times of one feature, as they are written. The next feature of a view mostly has the same ones: they are written anew
+/// only if one differs.
 struct Beside {
-    statuses: Vec<u8>,
-    times: Vec<u8>,
-    known: Vec<Option<(i64, Vec<u8>)>>,
+    statuses: Vec<ValueStatus>,
+    times: Vec<Option<i64>>,
+    written_statuses: Vec<u8>,
+    written_times: Vec<u8>,
 }
 
 impl Beside {
-    fn note(&mut self, row: usize, served: &Served<'_>) {
-        separate(&mut self.statuses, row);
-        self.statuses.extend_from_slice(match served.status {
-            ValueStatus::Present => b"\"PRESENT\"",
-            ValueStatus::Null => b"\"NULL_VALUE\"",
-            ValueStatus::Expired => b"\"OUTSIDE_MAX_AGE\"",
-            ValueStatus::NotFound | ValueStatus::Deleted => b"\"NOT_FOUND\"",
-        });
-        separate(&mut self.times, row);
-        let Some(time) = served.event_time else {
-            self.times.extend_from_slice(NEVER);
-            return;
+    /// Of a feature that is not found for any entity.
+    fn new(rows: usize) -> Self {
+        let mut beside = Self {
+            statuses: vec![ValueStatus::NotFound; rows],
+            times: vec![None; rows],
+            written_statuses: vec![],
+            written_times: vec![],
         };
-        let known = &mut self.known[row];
-        if known.as_ref().is_none_or(|(known, _)| *known != time) {
-            let mut text = Vec::with_capacity(32);
-            write_time(&mut text, time);
-            *known = Some((time, text));
+        beside.write_statuses();
+        beside.write_times();
+        beside
+    }
+
+    fn write_statuses(&mut self) {
+        self.written_statuses.clear();
+        for (row, status) in self.statuses.iter().enumerate() {
+            separate(&mut self.written_statuses, row);
+            self.written_statuses.extend_from_slice(match status {
+                ValueStatus::Present => b"\"PRESENT\"",
+                ValueStatus::Null => b"\"NULL_VALUE\"",
+                ValueStatus::Expired => b"\"OUTSIDE_MAX_AGE\"",
+                ValueStatus::NotFound | ValueStatus::Deleted => b"\"NOT_FOUND\"",
+            });
         }
-        if let Some((_, text)) = known {
-            self.times.extend_from_slice(text);
+    }
+
+    fn write_times(&mut self) {
+        self.written_times.clear();
+        for (row, time) in self.times.iter().enumerate() {
+            separate(&mut self.written_times, row);
+            match time {
+                Some(time) => write_time(&mut self.written_times, *time),
+                None => self.written_times.extend_from_slice(NEVER),
+            }
         }
     }
 }
@@ -210,19 +223,24 @@ fn write_feature(
     feature: usize,
     beside: &mut Beside,
 ) -> Result<(), frames::Error> {
-    beside.statuses.clear();
-    beside.times.clear();
+    let (mut other_statuses, mut other_times) = (false, false);
     out.extend_from_slice(b"{\"values\":[");
-    for row in 0..answer.rows() {
-        let served = answer.served(feature, row)?;
+    answer.each(feature, |row, Served { status, value, event_time }| {
         separate(out, row);
-        write_cell(out, served.value);
-        beside.note(row, &served);
+        write_cell(out, value);
+        other_statuses |= std::mem::replace(&mut beside.statuses[row], status) != status;
+        other_times |= std::mem::replace(&mut beside.times[row], event_time) != event_time;
+    })?;
+    if other_statuses {
+        beside.write_statuses();
+    }
+    if other_times {
+        beside.write_times();
     }
     out.extend_from_slice(b"],\"statuses\":[");
-    out.extend_from_slice(&beside.statuses);
+    out.extend_from_slice(&beside.written_statuses);
     out.extend_from_slice(b"],\"event_timestamps\":[");
-    out.extend_from_slice(&beside.times);
+    out.extend_from_slice(&beside.written_times);
     out.extend_from_slice(b"]}");
     Ok(())
 }

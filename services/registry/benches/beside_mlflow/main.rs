@@ -1,9 +1,10 @@
 //! The registry beside MLflow's own server: the same requests to both, over databases of one Postgres, in one run.
 //!
 //! `beside_mlflow FORETIME MLFLOW [ROUNDS]`, each the path of a program. Each round asks one server, then the other, after a
-//! second of the same to warm up. Printed are medians over the rounds. CPU is user and system time of all processes of a
-//! server from /proc, without Postgres; memory is their proportional set size. The load comes from this process, on the same
-//! machine, so throughput is a lower bound for both.
+//! second of the same to warm up. Before single objects are read and written, and again before pages are read, both databases are
+//! vacuumed and checkpointed, so that no server is asked while Postgres clears up behind what went before. Printed are medians over
+//! the rounds. CPU is user and system time of all processes of a server from /proc, without Postgres; memory is their proportional
+//! set size. The load comes from this process, on the same machine, so throughput is a lower bound for both.
 
 mod load;
 mod server;
@@ -48,14 +49,18 @@ async fn main() {
     );
     let mut loaded = [0.0f64; 2];
     for (one, other) in our_asks.into_iter().zip(their_asks) {
-        let (mut here, mut there) = (Vec::new(), Vec::new());
-        for _ in 0..rounds {
-            here.push(measure(&ours, &one).await);
-            loaded[0] = loaded[0].max(ours.memory_mb());
-            there.push(measure(&theirs, &other).await);
-            loaded[1] = loaded[1].max(theirs.memory_mb());
+        databases.settle().await;
+        println!("(vacuum, analyze and checkpoint of both databases)");
+        for (one, other) in one.into_iter().zip(other) {
+            let (mut here, mut there) = (Vec::new(), Vec::new());
+            for _ in 0..rounds {
+                here.push(measure(&ours, &one).await);
+                loaded[0] = loaded[0].max(ours.memory_mb());
+                there.push(measure(&theirs, &other).await);
+                loaded[1] = loaded[1].max(theirs.memory_mb());
+            }
+            print_row(&one.name, &Measured::median(&here), &Measured::median(&there));
         }
-        print_row(&one.name, &Measured::median(&here), &Measured::median(&there));
     }
     println!("memory idle, MB            {:>10.0} {:>10.0}", idle[0], idle[1]);
     println!("memory loaded, MB          {:>10.0} {:>10.0}", loaded[0], loaded[1]);
@@ -87,8 +92,8 @@ fn print_row(name: &str, ours: &Measured, theirs: &Measured) {
     );
 }
 
-/// What is asked of a server, after making what the requests name.
-async fn asks(server: &Server) -> Vec<Ask> {
+/// What is asked of a server, after making what the requests name: single objects, read and written; then pages.
+async fn asks(server: &Server) -> [Vec<Ask>; 2] {
     server.post("registered-models/create", json!({ "name": "m" })).await;
     server.post("model-versions/create", json!({ "name": "m", "source": "s3://a/b" })).await;
     server.post("registered-models/alias", json!({ "name": "m", "alias": "champion", "version": "1" })).await;
@@ -111,11 +116,12 @@ async fn asks(server: &Server) -> Vec<Ask> {
     last["page_token"] = token_of_page(server, &search, 50).await;
     let (logged, batched) = (run_id.clone(), run_id.clone());
     let (first, fiftieth) = (search.clone(), last.clone());
-    vec![
+    let single = vec![
         Ask::get("get model", &many, "registered-models/get?name=m"),
         Ask::get("get model, 1 connection", &one, "registered-models/get?name=m"),
         Ask::get("get version by alias", &many, "registered-models/alias?name=m&alias=champion"),
         Ask::get("get run", &many, &format!("runs/get?run_id={run_id}")),
+        Ask::get("get run, 150 a second", &paced, &format!("runs/get?run_id={run_id}")),
         Ask::post(
             "log metric",
             &many,
@@ -139,11 +145,14 @@ async fn asks(server: &Server) -> Vec<Ask> {
             "model-versions/create",
             |_| json!({ "name": "many", "source": "s3://a/b" }),
         ),
+    ];
+    let pages = vec![
         Ask::post("search runs, 1st page", &many, "runs/search", move |_| search.clone()),
         Ask::post("search runs, 50th page", &many, "runs/search", move |_| last.clone()),
         Ask::post("1st page, 150 a second", &paced, "runs/search", move |_| first.clone()),
         Ask::post("50th page, 150 a second", &paced, "runs/search", move |_| fiftieth.clone()),
-    ]
+    ];
+    [single, pages]
 }
 
 /// The token of a page, found by reading those before it.

@@ -44,7 +44,17 @@ impl Databases {
             let statements = statements.replace(":runs", &runs.to_string());
             let mut conn = self.connect(name).await;
             conn.execute(sqlx::AssertSqlSafe(statements)).await.expect("the runs are written");
+        }
+        self.settle().await;
+    }
+
+    /// Lets Postgres do at once what it would do sooner or later beside the requests: clear up behind writes, take statistics, write
+    /// changed pages.
+    pub(crate) async fn settle(&self) {
+        for name in ["ours", "theirs"] {
+            let mut conn = self.connect(name).await;
             conn.execute("vacuum analyze").await.expect("the statistics are taken");
+            conn.execute("checkpoint").await.expect("the pages are written");
         }
     }
 }

@@ -3,7 +3,7 @@
 use domain::evaluation::{Evaluation, Interval, Scores};
 use serde_json::Value;
 use storage::models::Version;
-use storage::tracking::runs;
+use storage::tracking;
 
 use super::render::Block;
 use crate::aliases::evidence_of;
@@ -16,10 +16,9 @@ pub(super) async fn gather(registry: &Registry, version: &Version) -> Result<Vec
     let lineage = lineage::of(registry, version).await?;
     let mut conn = registry.context.db.acquire().await?;
     let evidence = evidence_of(&mut conn, registry.project(), version).await?;
-    let params = match &version.run_id {
-        Some(run_id) => runs::find(&mut conn, registry.project(), run_id).await?.map(|run| run.params),
-        None => None,
-    };
+    let runs: Vec<String> = version.run_id.iter().cloned().collect();
+    let logged = tracking::contents_of(&mut conn, registry.project(), &runs).await?;
+    let params = logged.into_iter().flat_map(|logged| logged.params).collect();
     let manifest = match &evidence {
         Some(evidence) => storage::training_sets::get(&mut conn, registry.project(), evidence.training_set)
             .await
@@ -29,7 +28,7 @@ pub(super) async fn gather(registry: &Registry, version: &Version) -> Result<Vec
     };
     drop(conn);
     let mut blocks = vec![Block::Heading(1, format!("{} version {}", version.model, version.version))];
-    blocks.extend(identity(version, &lineage, params.unwrap_or_default()));
+    blocks.extend(identity(version, &lineage, params));
     blocks.extend(learned_from(&lineage, &manifest));
     match &evidence {
         Some(evidence) => blocks.extend(judged(evidence)),

@@ -6,6 +6,7 @@ mod artifacts;
 mod experiments;
 mod filter;
 mod input;
+mod kept_runs;
 mod links;
 mod logged_models;
 mod metrics;
@@ -33,6 +34,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use crate::Registry;
+pub(crate) use kept_runs::KeptRuns;
 use refusal::{Code, Refusal};
 
 type Answer = Result<Json<Value>, Refusal>;

@@ -7,7 +7,7 @@ use storage::tracking::{self, Dataset, Metric, ModelLink, Pair, Role};
 
 use super::input::Input;
 use super::refusal::Refusal;
-use super::runs::{RUN_NAME, active, require_active};
+use super::runs::{RUN_NAME, active, begin_logging};
 use super::{Answer, done, rules};
 use crate::Registry;
 
@@ -102,7 +102,7 @@ pub(crate) async fn log_metric(registry: Registry, input: Input) -> Answer {
         return active(run_id, stage.as_deref()).and_then(|()| done());
     }
     let mut tx = registry.context.db.begin().await?;
-    require_active(&registry, &mut tx, run_id).await?;
+    begin_logging(&registry, &mut tx, run_id).await?;
     save_points(&registry, &mut tx, run_id, vec![point]).await?;
     tx.commit().await?;
     done()
@@ -113,7 +113,7 @@ pub(crate) async fn log_param(registry: Registry, input: Input) -> Answer {
     let param = (input.required("key")?.to_owned(), input.text("value")?.unwrap_or_default().to_owned());
     let param = rules::param("key", param)?;
     let mut tx = registry.context.db.begin().await?;
-    require_active(&registry, &mut tx, run_id).await?;
+    begin_logging(&registry, &mut tx, run_id).await?;
     save_params(&registry, &mut tx, run_id, &[param]).await?;
     tx.commit().await?;
     done()
@@ -123,7 +123,7 @@ pub(crate) async fn log_batch(registry: Registry, input: Input) -> Answer {
     let run_id = input.run_id()?;
     let Batch { points, params, tags } = batch(&input)?;
     let mut tx = registry.context.db.begin().await?;
-    require_active(&registry, &mut tx, run_id).await?;
+    begin_logging(&registry, &mut tx, run_id).await?;
     save_params(&registry, &mut tx, run_id, &params).await?;
     save_points(&registry, &mut tx, run_id, points).await?;
     save_tags(&registry, &mut tx, run_id, &tags).await?;
@@ -191,7 +191,7 @@ pub(crate) async fn set_tag(registry: Registry, input: Input) -> Answer {
     let tag = (input.required("key")?.to_owned(), input.text("value")?.unwrap_or_default().to_owned());
     let tag = rules::run_tag("key", tag)?;
     let mut tx = registry.context.db.begin().await?;
-    require_active(&registry, &mut tx, run_id).await?;
+    begin_logging(&registry, &mut tx, run_id).await?;
     save_tags(&registry, &mut tx, run_id, &[tag]).await?;
     tx.commit().await?;
     done()
@@ -199,11 +199,12 @@ pub(crate) async fn set_tag(registry: Registry, input: Input) -> Answer {
 
 pub(crate) async fn delete_tag(registry: Registry, input: Input) -> Answer {
     let (run_id, key) = (input.required("run_id")?, input.required("key")?);
-    let mut conn = registry.context.db.acquire().await?;
-    require_active(&registry, &mut conn, run_id).await?;
-    if !tracking::delete_tag(&mut conn, registry.project(), run_id, key).await? {
+    let mut tx = registry.context.db.begin().await?;
+    begin_logging(&registry, &mut tx, run_id).await?;
+    if !tracking::delete_tag(&mut tx, registry.project(), run_id, key).await? {
         return Err(Refusal::missing(format!("No tag with name: {key} in run with id {run_id}")));
     }
+    tx.commit().await?;
     done()
 }
 
@@ -229,7 +230,7 @@ pub(crate) async fn log_inputs(registry: Registry, input: Input) -> Answer {
     let datasets = input.items("datasets")?.iter().map(dataset).collect::<Result<Vec<_>, _>>()?;
     let links = links(&input, Role::Input)?;
     let mut tx = registry.context.db.begin().await?;
-    require_active(&registry, &mut tx, run_id).await?;
+    begin_logging(&registry, &mut tx, run_id).await?;
     tracking::add_datasets(&mut tx, registry.project(), run_id, &datasets).await?;
     tracking::link_models(&mut tx, registry.project(), run_id, &links).await?;
     tx.commit().await?;
@@ -240,7 +241,7 @@ pub(crate) async fn log_outputs(registry: Registry, input: Input) -> Answer {
     let run_id = input.required("run_id")?;
     let links = links(&input, Role::Output)?;
     let mut tx = registry.context.db.begin().await?;
-    require_active(&registry, &mut tx, run_id).await?;
+    begin_logging(&registry, &mut tx, run_id).await?;
     tracking::link_models(&mut tx, registry.project(), run_id, &links).await?;
     tx.commit().await?;
     done()
@@ -271,7 +272,7 @@ pub(crate) async fn log_model(registry: Registry, input: Input) -> Answer {
         return Err(Refusal::invalid(format!("Model json is missing mandatory fields: {missing:?}")));
     }
     let mut tx = registry.context.db.begin().await?;
-    require_active(&registry, &mut tx, run_id).await?;
+    begin_logging(&registry, &mut tx, run_id).await?;
     let known = tracking::tag_of(&mut tx, registry.project(), run_id, LOGGED_MODELS).await?;
     let mut models: Vec<Value> =
         known.and_then(|known| serde_json::from_str(&known).ok()).unwrap_or_default();

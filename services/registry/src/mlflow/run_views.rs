@@ -1,18 +1,51 @@
 //! How runs look on the wire. What is absent is left out, as MLflow's protobuf does.
 
 use serde::{Serialize, Serializer};
-use storage::tracking::runs::Run;
-use storage::tracking::{Dataset, Metric, ModelLink, Pair, Role};
+use serde_json::value::{RawValue, to_raw_value};
+use storage::tracking::runs::{NewRun, Run};
+use storage::tracking::{Contents, Dataset, Metric, ModelLink, Pair, Role};
 
 use super::written::{Pairs, digits, number};
+
+/// What was logged into a run, as it is sent.
+#[derive(Debug)]
+pub(crate) struct Logged {
+    data: Box<RawValue>,
+    inputs: Box<RawValue>,
+    outputs: Box<RawValue>,
+}
+
+impl Logged {
+    /// The JSON of a run's contents.
+    pub(crate) fn of(contents: &Contents) -> Self {
+        let (params, tags) = (Pairs(&contents.params), Pairs(&contents.tags));
+        Self {
+            data: raw(&Data { metrics: &contents.metrics, params, tags }),
+            inputs: raw(&Inputs {
+                dataset_inputs: contents.datasets.iter().map(dataset).collect(),
+                model_inputs: links(&contents.models, Role::Input),
+            }),
+            outputs: raw(&Outputs { model_outputs: links(&contents.models, Role::Output) }),
+        }
+    }
+
+    /// How long the JSON is.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.data.get().len() + self.inputs.get().len() + self.outputs.get().len()
+    }
+}
+
+fn raw(part: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(part).expect("answers have texts for keys")
+}
 
 #[derive(Serialize)]
 pub(crate) struct RunView<'a> {
     info: RunInfo<'a>,
-    data: Data<'a>,
-    inputs: Inputs<'a>,
+    data: &'a RawValue,
+    inputs: &'a RawValue,
     #[serde(skip_serializing_if = "Option::is_none")]
-    outputs: Option<Outputs<'a>>,
+    outputs: Option<&'a RawValue>,
 }
 
 #[derive(Serialize)]
@@ -120,21 +153,35 @@ pub(crate) fn run_info(run: &Run) -> RunInfo<'_> {
 }
 
 /// A run as it was just created: without outputs.
-pub(crate) fn new_run(run: &Run) -> RunView<'_> {
-    RunView {
-        info: run_info(run),
-        data: Data { metrics: &run.metrics, params: Pairs(&run.params), tags: Pairs(&run.tags) },
-        inputs: Inputs {
-            dataset_inputs: run.datasets.iter().map(dataset).collect(),
-            model_inputs: links(&run.models, Role::Input),
-        },
-        outputs: None,
-    }
+pub(crate) fn new_run<'a>(
+    id: &'a str,
+    artifact_uri: &'a str,
+    new: &'a NewRun<'_>,
+    logged: &'a Logged,
+) -> RunView<'a> {
+    let info = RunInfo {
+        run_id: id,
+        run_uuid: id,
+        experiment_id: new.experiment_id,
+        run_name: new.name,
+        user_id: new.user_id,
+        status: "RUNNING",
+        start_time: new.start_ms,
+        end_time: None,
+        artifact_uri,
+        lifecycle_stage: "active",
+    };
+    RunView { info, data: &logged.data, inputs: &logged.inputs, outputs: None }
 }
 
 /// A run with all that was logged into it.
-pub(crate) fn run(run: &Run) -> RunView<'_> {
-    RunView { outputs: Some(Outputs { model_outputs: links(&run.models, Role::Output) }), ..new_run(run) }
+pub(crate) fn run<'a>(run: &'a Run, logged: &'a Logged) -> RunView<'a> {
+    RunView {
+        info: run_info(run),
+        data: &logged.data,
+        inputs: &logged.inputs,
+        outputs: Some(&logged.outputs),
+    }
 }
 
 fn links(links: &[ModelLink], wanted: Role) -> Vec<Link<'_>> {
@@ -176,45 +223,45 @@ mod tests {
             end_ms: None,
             artifact_uri: "a".to_owned(),
             lifecycle_stage: "active".to_owned(),
-            metrics: vec![],
-            params: vec![],
-            tags: vec![],
-            datasets: vec![],
-            models: vec![],
+            contents_etag: uuid::Uuid::nil(),
         }
     }
 
-    fn seen(view: &RunView<'_>) -> Value {
-        serde_json::to_value(view).unwrap()
+    fn seen(contents: &Contents) -> Value {
+        serde_json::to_value(run(&bare(), &Logged::of(contents))).unwrap()
     }
 
     #[test]
     fn what_was_not_logged_is_left_out() {
-        let (shown, created) = (seen(&run(&bare())), seen(&new_run(&bare())));
+        let logged = Logged::of(&Contents::default());
+        let new = NewRun { experiment_id: 7, name: "n", user_id: "", start_ms: 1, tags: &[] };
+        let created = serde_json::to_value(new_run("r", "a", &new, &logged)).unwrap();
+        let mut shown = seen(&Contents::default());
         for part in ["data", "inputs", "outputs"] {
             assert_eq!(shown[part], json!({}), "{part}");
         }
         assert_eq!(shown["info"]["experiment_id"], "7");
         assert!(shown["info"].get("end_time").is_none());
-        assert!(created.get("outputs").is_none());
+        shown.as_object_mut().unwrap().remove("outputs");
+        assert_eq!(created, shown);
     }
 
     #[test]
     fn a_metric_that_is_no_number_is_the_text_nan() {
         let metric = |key: &str, value| Metric { key: key.to_owned(), value, timestamp_ms: 2, step: 3 };
-        let logged = Run { metrics: vec![metric("a", f64::NAN), metric("b", 0.5)], ..bare() };
+        let metrics = vec![metric("a", f64::NAN), metric("b", 0.5)];
         let expected = json!([
             { "key": "a", "value": "NaN", "timestamp": 2, "step": 3 },
             { "key": "b", "value": 0.5, "timestamp": 2, "step": 3 },
         ]);
-        assert_eq!(seen(&run(&logged))["data"]["metrics"], expected);
+        assert_eq!(seen(&Contents { metrics, ..Contents::default() })["data"]["metrics"], expected);
     }
 
     #[test]
     fn a_model_that_was_read_is_an_input_and_one_that_was_written_an_output_at_its_step() {
         let link = |model_id: &str, role| ModelLink { model_id: model_id.to_owned(), role, step: 4 };
-        let linked = Run { models: vec![link("m-1", Role::Input), link("m-2", Role::Output)], ..bare() };
-        let shown = seen(&run(&linked));
+        let models = vec![link("m-1", Role::Input), link("m-2", Role::Output)];
+        let shown = seen(&Contents { models, ..Contents::default() });
         assert_eq!(shown["inputs"], json!({ "model_inputs": [{ "model_id": "m-1" }] }));
         assert_eq!(shown["outputs"], json!({ "model_outputs": [{ "model_id": "m-2", "step": 4 }] }));
     }

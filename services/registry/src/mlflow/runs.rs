@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use sqlx::PgConnection;
 use storage::search::{self, RUNS, Search};
+use storage::tracking::Contents;
 use storage::tracking::runs::{self, NewRun, Run};
 
 use super::input::Input;
 use super::paging::{Listed, Page};
 use super::refusal::Refusal;
-use super::run_views::{self, RunInfo, RunView};
+use super::run_views::{self, Logged, RunInfo, RunView};
 use super::written::{Written, WrittenAnswer};
 use super::{Answer, done, experiments, filter, rules};
 use crate::Registry;
@@ -44,8 +45,8 @@ pub(crate) async fn create(registry: Registry, input: Input) -> WrittenAnswer {
     };
     let id = runs::create(&mut tx, registry.project(), &new).await?;
     tx.commit().await?;
-    let run = begun(id, &experiment.artifact_location, &new);
-    Ok(shown(run_views::new_run(&run)))
+    let artifact_uri = format!("{}/{id}/artifacts", experiment.artifact_location.trim_end_matches('/'));
+    Ok(shown(run_views::new_run(&id, &artifact_uri, &new, &Logged::of(&begun(&new)))))
 }
 
 #[derive(Serialize)]
@@ -62,26 +63,11 @@ fn shown(run: RunView<'_>) -> Written {
     Written::of(&Shown { run })
 }
 
-/// A run as it is when it has just begun.
-fn begun(id: String, location: &str, new: &NewRun<'_>) -> Run {
+/// What is in a run that has just begun.
+fn begun(new: &NewRun<'_>) -> Contents {
     let mut tags: BTreeMap<String, String> = new.tags.iter().cloned().collect();
     tags.insert(RUN_NAME.to_owned(), new.name.to_owned());
-    Run {
-        artifact_uri: format!("{}/{id}/artifacts", location.trim_end_matches('/')),
-        id,
-        experiment_id: new.experiment_id,
-        name: new.name.to_owned(),
-        user_id: new.user_id.to_owned(),
-        status: "RUNNING".to_owned(),
-        start_ms: new.start_ms,
-        end_ms: None,
-        lifecycle_stage: "active".to_owned(),
-        metrics: vec![],
-        params: vec![],
-        tags: tags.into_iter().collect(),
-        datasets: vec![],
-        models: vec![],
-    }
+    Contents { tags: tags.into_iter().collect(), ..Contents::default() }
 }
 
 pub(crate) fn no_run(id: &str) -> Refusal {
@@ -90,6 +76,16 @@ pub(crate) fn no_run(id: &str) -> Refusal {
 
 async fn find(registry: &Registry, conn: &mut PgConnection, id: &str) -> Result<Run, Refusal> {
     runs::find(conn, registry.project(), id).await?.ok_or_else(|| no_run(id))
+}
+
+/// Begins to log into a run, see [`runs::begin_logging`]; refuses one that is not there or was deleted.
+pub(crate) async fn begin_logging(
+    registry: &Registry,
+    conn: &mut PgConnection,
+    id: &str,
+) -> Result<(), Refusal> {
+    let stage = runs::begin_logging(conn, registry.project(), id).await?;
+    active(id, stage.as_deref())
 }
 
 /// Refuses a run that is not there or was deleted.
@@ -116,7 +112,9 @@ pub(crate) fn active(id: &str, stage: Option<&str>) -> Result<(), Refusal> {
 pub(crate) async fn get(registry: Registry, input: Input) -> WrittenAnswer {
     let mut conn = registry.context.db.acquire().await?;
     let run = find(&registry, &mut conn, input.run_id()?).await?;
-    Ok(shown(run_views::run(&run)))
+    let logged = registry.kept_runs.logged(&mut conn, registry.project(), std::slice::from_ref(&run)).await?;
+    drop(conn);
+    Ok(shown(run_views::run(&run, logged.first().ok_or_else(|| no_run(&run.id))?)))
 }
 
 /// A status by its name or its number.
@@ -179,14 +177,14 @@ pub(crate) async fn search(registry: Registry, input: Input) -> WrittenAnswer {
     let mut conn = registry.context.db.acquire().await?;
     let mut found = runs::search(&mut conn, registry.project(), &search).await?;
     let token = page.cut(&mut found, |(_, place)| place.clone());
-    let mut found: Vec<Run> = found.into_iter().map(|(run, _)| run).collect();
-    runs::fill(&mut conn, registry.project(), &mut found).await?;
+    let found: Vec<Run> = found.into_iter().map(|(run, _)| run).collect();
+    let logged = registry.kept_runs.logged(&mut conn, registry.project(), &found).await?;
     let total = if input.flag("include_total_count")? {
         Some(search::count(&mut conn, &RUNS, registry.project(), &search).await?)
     } else {
         None
     };
     drop(conn);
-    let answers = found.iter().map(run_views::run).collect();
+    let answers = found.iter().zip(&logged).map(|(run, logged)| run_views::run(run, logged)).collect();
     Ok(Written::of(&Listed { key: "runs", answers, token: token.as_deref(), total }))
 }

@@ -7,6 +7,7 @@ use domain::AsOf;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use service_kit::Problem;
+use sqlx::PgConnection;
 use storage::models;
 use storage::models::history::{self, Entry};
 
@@ -32,11 +33,15 @@ pub(super) async fn show(
     let entries = history::after(&mut conn, registry.project(), &name, page.after, PAGE).await;
     let entries: Vec<Entry> = entries.map_err(Error::from)?;
     if entries.is_empty() && page.after == 0 {
-        let model = models::find(&mut conn, registry.project(), &name).await.map_err(Error::from)?;
-        model.ok_or_else(|| Error::no_model(&name))?;
+        require_model(&registry, &mut conn, &name).await?;
     }
     let next = (entries.len() as i64 == PAGE).then(|| entries.last().map(|entry| entry.sequence));
     Ok(Json(json!({ "history": entries, "next_after": next.flatten() })))
+}
+
+/// Of a model that is gone the history stays; a name without either was misspelt.
+async fn require_model(registry: &Registry, conn: &mut PgConnection, name: &str) -> Result<(), Error> {
+    models::find(conn, registry.project(), name).await?.map(|_| ()).ok_or_else(|| Error::no_model(name))
 }
 
 pub(super) async fn verify(
@@ -49,10 +54,14 @@ pub(super) async fn verify(
     loop {
         let entries = history::after(&mut conn, registry.project(), &name, last, PAGE).await;
         let entries = entries.map_err(Error::from)?;
-        let Some(newest) = entries.last() else { return Ok(Json(audit)) };
+        let Some(newest) = entries.last() else { break };
         last = newest.sequence;
         entries.iter().for_each(|entry| audit.follow(registry.project(), &name, entry));
     }
+    if last == 0 {
+        require_model(&registry, &mut conn, &name).await?;
+    }
+    Ok(Json(audit))
 }
 
 #[derive(Deserialize)]
@@ -76,6 +85,11 @@ pub(super) async fn at(
     let decided_by =
         history::decided_by(&mut conn, registry.project(), &name, &moment.alias, AsOf(moment.time)).await;
     let decided_by = decided_by.map_err(Error::from)?;
+    if decided_by.is_none()
+        && history::after(&mut conn, registry.project(), &name, 0, 1).await.map_err(Error::from)?.is_empty()
+    {
+        require_model(&registry, &mut conn, &name).await?;
+    }
     Ok(Json(json!({
         "model": name,
         "alias": moment.alias,
