@@ -268,7 +268,7 @@ impl Default for Config {
                 concurrency: 512,
                 drain_seconds: 20,
             },
-            log: LogConfig { filter: "info,sqlx=warn".to_owned(), json: false },
+            log: LogConfig { filter: "info,sqlx=warn,tokio_cron_scheduler=warn".to_owned(), json: false },
             jobs: JobsConfig {
                 lease_seconds: 30,
                 poll_seconds: 5,

@@ -53,7 +53,7 @@ pub struct JobRow {
 /// Asks that a job end. A queued one is cancelled at once; a running one learns of it at its next heartbeat.
 ///
 /// # Errors
-/// [`Error::NotFound`] if no live job has that id.
+/// [`Error::Conflict`] if it has ended already; [`Error::NotFound`].
 pub async fn cancel(conn: &mut PgConnection, id: JobId) -> Result<(), Error> {
     let done = sqlx::query!(
         r#"
@@ -69,10 +69,13 @@ pub async fn cancel(conn: &mut PgConnection, id: JobId) -> Result<(), Error> {
         "#,
         id as JobId,
     )
-    .execute(conn)
+    .execute(&mut *conn)
     .await?;
     if done.rows_affected() == 0 {
-        return Err(Error::not_found(format!("a queued or running job {id}")));
+        let state = get(conn, id).await?.state;
+        return Err(Error::Conflict {
+            what: format!("job {id} is {state}; only a queued or running job can be asked to end"),
+        });
     }
     Ok(())
 }
