@@ -179,7 +179,8 @@ async fn a_job_that_is_asked_to_end_ends_and_one_that_will_not_is_ended() {
     assert!(log(&platform, obliging).await.contains(&"asked to end".to_owned()));
     let last = log(&platform, stubborn).await.pop().unwrap();
     assert!(last.contains("went on for 1 s, so it was ended; the job is cancelled"), "{last}");
-    assert_eq!(platform.call("POST", &format!("/v1/jobs/{stubborn}/cancel"), None).await.0, 404);
+    let (status, refused) = platform.call("POST", &format!("/v1/jobs/{stubborn}/cancel"), None).await;
+    assert!(status == 409 && refused["detail"].as_str().unwrap().contains("is cancelled"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

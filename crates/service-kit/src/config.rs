@@ -202,6 +202,8 @@ pub struct WorkerConfig {
     pub flush_seconds: u64,
     /// How many model versions are kept in memory; beyond it the one that was asked for longest ago is let go.
     pub loaded_models: usize,
+    /// How often a training keeps how far its pretraining is, in seconds: another try of its job goes on from there.
+    pub checkpoint_seconds: u64,
     /// How many texts of events are written at a time; past it, requests are told to come back.
     pub generations: usize,
     /// Of one request in this many to a model with a GPT, how unexpected its histories were, a token of each and random features
@@ -279,6 +281,7 @@ impl Default for Config {
                 log_rows: 10_000,
                 flush_seconds: 5,
                 loaded_models: 8,
+                checkpoint_seconds: 30,
                 generations: 4,
                 surprise_one_in: 16,
                 batching: BatchingConfig {

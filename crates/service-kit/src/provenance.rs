@@ -21,6 +21,10 @@ const PLAIN: [&str; 9] = [
     "tls.name",
 ];
 
+/// Settings without a default that are, or may hold, a secret.
+const SECRET: [&str; 4] =
+    ["artifacts.secret_access_key", "database_url", "http.token", "telemetry.otlp_endpoint"];
+
 /// A setting, what it is, and who said so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
@@ -32,7 +36,7 @@ pub struct Setting {
     pub source: String,
 }
 
-/// Every setting that has a value, by name.
+/// Every setting, by name; of `connections` those that are named.
 ///
 /// # Errors
 /// [`ConfigError::Unreadable`] if a layer cannot be read.
@@ -47,14 +51,21 @@ fn explained(figment: &Figment) -> Result<Vec<Setting>, ConfigError> {
         .map(|(key, _)| key)
         .chain(PLAIN.map(str::to_owned))
         .collect();
-    let settings = leaves(&figment.extract::<Dict>().map_err(unreadable)?).into_iter();
-    Ok(settings
-        .map(|(key, value)| Setting {
-            value: plain.contains(&key).then_some(value),
-            source: source_of(figment, &key),
-            key,
-        })
-        .collect())
+    let given = leaves(&figment.extract::<Dict>().map_err(unreadable)?);
+    let unset = PLAIN.into_iter().chain(SECRET).filter(|key| given.iter().all(|(given, _)| given != key));
+    let unset = unset.map(|key| Setting {
+        key: key.to_owned(),
+        value: Some("(not set)".to_owned()),
+        source: "default".to_owned(),
+    });
+    let mut settings: Vec<Setting> = unset.collect();
+    settings.extend(given.into_iter().map(|(key, value)| Setting {
+        value: plain.contains(&key).then_some(value),
+        source: source_of(figment, &key),
+        key,
+    }));
+    settings.sort_by(|one, other| one.key.cmp(&other.key));
+    Ok(settings)
 }
 
 fn source_of(figment: &Figment, key: &str) -> String {
@@ -118,6 +129,17 @@ mod tests {
         assert_eq!(poll.value.as_deref(), Some("7"));
         let hands = ["jobs.hands", "jobs.heavy_hands"].map(|key| find(&of("[jobs]\nhands = 3"), key).value);
         assert_eq!(hands, [Some("3".to_owned()), Some("1".to_owned())]);
+    }
+
+    #[test]
+    fn what_nobody_has_set_is_named_and_can_be_set() {
+        let settings = of("");
+        for key in PLAIN.into_iter().chain(SECRET) {
+            let own: Vec<_> = settings.iter().filter(|setting| setting.key == key).collect();
+            assert!(own.len() == 1 && own[0].value.as_deref() == Some("(not set)"), "{key}: {own:?}");
+            let set = Figment::from(defaults()).merge((key, "x"));
+            set.extract::<crate::Config>().unwrap_or_else(|error| panic!("{key}: {error}"));
+        }
     }
 
     #[test]

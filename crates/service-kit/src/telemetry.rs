@@ -1,5 +1,7 @@
 //! Logs: text for people, JSON for collectors. Traces beside them, if a collector is named.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -17,12 +19,7 @@ pub struct Telemetry {
 
 /// Sends logs to standard error as `config` says. The first call in a process wins.
 pub fn start(config: &LogConfig) {
-    let base = registry().with(filter(config));
-    noted(if config.json {
-        base.with(fmt::layer().json().with_writer(std::io::stderr)).try_init()
-    } else {
-        base.with(fmt::layer().with_target(false).with_writer(std::io::stderr)).try_init()
-    });
+    noted(registry().with(lines(config.json).with_filter(filter(config))).try_init());
 }
 
 /// The same, and traces in the name of `service`, if a collector is named. One that cannot be sent to is told of in the log.
@@ -53,7 +50,8 @@ fn lines(json: bool) -> Box<dyn Layer<Registry> + Send + Sync> {
     if json {
         fmt::layer().json().with_writer(std::io::stderr).boxed()
     } else {
-        fmt::layer().with_target(false).with_writer(std::io::stderr).boxed()
+        let coloured = std::io::stderr().is_terminal();
+        fmt::layer().with_target(false).with_ansi(coloured).with_writer(std::io::stderr).boxed()
     }
 }
 

@@ -25,8 +25,9 @@ const FORMAT: u32 = 1;
 const MANIFEST: &str = "manifest.json";
 /// How long replaced parts are kept at most for a backup that is being made.
 const LEASE: TimeDelta = TimeDelta::hours(24);
-/// What lies in the data directory and is not state: the private Postgres, copies of what a bucket holds, uploads under way.
-const NOT_STATE: [&str; 4] = ["postgres", "cache", "incoming", "backups"];
+/// What lies in the data directory and is not state: the private Postgres, copies of what a bucket holds, uploads and trainings under
+/// way.
+const NOT_STATE: [&str; 5] = ["postgres", "cache", "incoming", "checkpoints", "backups"];
 
 /// What a backup holds.
 #[derive(Debug, Serialize, Deserialize)]

@@ -36,11 +36,14 @@ pub struct Command {
     action: Action,
 }
 
+/// The settings file, unless another is named.
+const USUAL_FILE: &str = "foretime.toml";
+
 /// What is laid over the settings.
 #[derive(Debug, Args)]
 struct Flags {
     /// The settings file; environment variables FORETIME_… come over it.
-    #[arg(long, global = true, default_value = "foretime.toml", env = "FORETIME_CONFIG")]
+    #[arg(long, global = true, default_value = USUAL_FILE, env = "FORETIME_CONFIG")]
     config: PathBuf,
     /// Where files and the private Postgres live.
     #[arg(long, global = true)]
@@ -199,7 +202,19 @@ fn told(failure: &Failure) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Refuses a settings file that was named and is not there; the usual one may be missing.
+fn check_file(file: &Path) -> Result<(), Failure> {
+    if file == Path::new(USUAL_FILE) || file.exists() {
+        return Ok(());
+    }
+    Err(Failure(format!(
+        "there is no settings file `{}`; correct --config or FORETIME_CONFIG",
+        file.display()
+    )))
+}
+
 fn explain(given: &Flags) -> Result<(), Failure> {
+    check_file(&given.config)?;
     let flags = [
         ("data_dir", "--data-dir", given.data_dir.as_ref().map(|folder| folder.display().to_string())),
         ("http.listen", "--listen", given.listen.map(|address| address.to_string())),
@@ -210,7 +225,7 @@ fn explain(given: &Flags) -> Result<(), Failure> {
             Some((_, flag, value)) => (value.clone(), (*flag).to_owned()),
             None => (setting.value, setting.source),
         };
-        println!("{:<36} {:<40} {source}", setting.key, value.as_deref().unwrap_or("(set, and not shown)"));
+        println!("{:<38} {:<40} {source}", setting.key, value.as_deref().unwrap_or("(set, and not shown)"));
     }
     Ok(())
 }
@@ -228,6 +243,7 @@ async fn act(command: Command) -> Result<(), Failure> {
 
 /// The settings, with the flags over them.
 fn settings(flags: Flags) -> Result<Config, Failure> {
+    check_file(&flags.config)?;
     let mut config = Config::load(&flags.config)?;
     if let Some(data_dir) = flags.data_dir {
         config.data_dir = data_dir;

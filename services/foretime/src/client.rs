@@ -126,7 +126,14 @@ impl Client {
     }
 
     fn nobody(&self, error: &reqwest::Error) -> Failure {
-        Failure(format!("nobody answers at {}: {error}; is `foretime up` running there?", self.base))
+        // the outer ones say that a request failed, and of which address
+        let cause =
+            std::iter::successors(Some(error as &dyn std::error::Error), |cause| cause.source()).last();
+        let cause = cause.map(ToString::to_string).unwrap_or_default();
+        Failure(format!(
+            "nobody answers at {}: {cause}; is `foretime up` running there? (`--listen` or `http.listen` says where to ask)",
+            self.base
+        ))
     }
 
     /// Sends JSON by POST and expects success.
@@ -210,9 +217,7 @@ impl Client {
 
     /// Fetches a file and writes it to `out`, whole or not at all; answers its size.
     pub(crate) async fn download(&self, path: &str, out: &Path) -> Result<u64, Failure> {
-        let response = self.request(Method::GET, path).send().await.map_err(|error| {
-            Failure(format!("nobody answers at {}: {error}; is `foretime up` running there?", self.base))
-        })?;
+        let response = self.request(Method::GET, path).send().await.map_err(|error| self.nobody(&error))?;
         let status = response.status();
         let bytes =
             response.bytes().await.map_err(|error| Failure(format!("the answer was cut off: {error}")))?;
@@ -285,7 +290,12 @@ impl Answer {
 /// If the folder or a file in it cannot be read.
 pub fn definition_files(folder: &Path) -> Result<BTreeMap<String, String>, Failure> {
     let refused = |path: &Path, error: &std::io::Error| Failure(format!("`{}`: {error}", path.display()));
-    let entries = std::fs::read_dir(folder).map_err(|error| refused(folder, &error))?;
+    let entries = std::fs::read_dir(folder).map_err(|error| {
+        let folder = folder.display();
+        Failure(format!(
+            "`{folder}` cannot be read: {error}; name the folder that holds the definition files (*.toml)"
+        ))
+    })?;
     let mut files = BTreeMap::new();
     for entry in entries {
         let path = entry.map_err(|error| refused(folder, &error))?.path();

@@ -4,6 +4,7 @@ use service_kit::Config;
 use storage::private_postgres::bin_dir;
 
 use crate::Failure;
+use crate::client::Client;
 use crate::up::Database;
 
 /// What one check found.
@@ -70,10 +71,17 @@ async fn port(config: &Config) -> Result<String, String> {
     let address = config.http.listen;
     match tokio::net::TcpListener::bind(address).await {
         Ok(_) => Ok(format!("{address} is free")),
+        Err(_) if is_ours(config).await => Ok(format!("a Foretime answers at {address}")),
         Err(error) => {
             Err(format!("{address}: {error}; stop the other program, or choose another `http.listen`"))
         }
     }
+}
+
+/// Whether it is a Foretime that listens there.
+async fn is_ours(config: &Config) -> bool {
+    let Ok(client) = Client::of(config) else { return false };
+    client.text("/v1/jobs?limit=1").await.is_ok()
 }
 
 fn device(config: &Config) -> Result<String, String> {
@@ -94,7 +102,7 @@ async fn database(config: &Config) -> Vec<Finding> {
         }
     }
     let migrations = async {
-        let database = Database::open(config)?;
+        let database = Database::attach(config)?;
         let pool = storage::connect(database.url(), 1).await?;
         let newest = storage::pool::newest_migration(&pool).await?;
         let current = storage::pool::require_current_schema(&pool).await;

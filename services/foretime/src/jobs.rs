@@ -13,6 +13,11 @@ use crate::client::Client;
 /// How often a log that is followed is asked for.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// The id of a job, as a person types it.
+fn job_id(text: &str) -> Result<JobId, String> {
+    text.parse().map_err(|_| "a job's id is a UUID; `foretime jobs list` shows them".to_owned())
+}
+
 /// The work behind the scenes.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Jobs {
@@ -31,11 +36,13 @@ pub(crate) enum Jobs {
     /// Show everything about a job.
     Show {
         /// Which one.
+        #[arg(value_parser = job_id)]
         id: JobId,
     },
     /// Print what a job has said.
     Logs {
         /// Which one.
+        #[arg(value_parser = job_id)]
         id: JobId,
         /// Go on until the job ends.
         #[arg(long, short)]
@@ -44,11 +51,13 @@ pub(crate) enum Jobs {
     /// Ask a job to end; one that goes on for too long is ended.
     Cancel {
         /// Which one.
+        #[arg(value_parser = job_id)]
         id: JobId,
     },
     /// Queue a dead or cancelled job again.
     Retry {
         /// Which one.
+        #[arg(value_parser = job_id)]
         id: JobId,
     },
 }

@@ -30,6 +30,9 @@ pub(crate) async fn run(client: &Client, asked: Loop) -> Result<(), Failure> {
         return Ok(());
     }
     println!("project {} as of {}", text(&loops["project"]), text(&loops["as_of"]));
+    if list(&loops["models"]).next().is_none() {
+        println!("no model is defined in it: `foretime apply` brings definitions");
+    }
     for one in loops["models"].as_array().into_iter().flatten() {
         show(one);
     }

@@ -83,6 +83,12 @@ impl Database {
         }
         check_data_dir(&config.data_dir)?;
         let folder = config.data_dir.canonicalize().unwrap_or_else(|_| config.data_dir.clone());
+        if PrivatePostgres::running(&folder.join("postgres"), "postgres").is_some() {
+            return Err(Failure(format!(
+                "a Foretime runs on `{}` already; stop it, or choose another folder with --data-dir or FORETIME_DATA_DIR",
+                folder.display()
+            )));
+        }
         let postgres = PrivatePostgres::start(&folder.join("postgres"))?;
         Ok(Self { url: postgres.url("postgres"), private: Some(postgres) })
     }

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use frames::files::{read_parquet, write_parquet};
 use frames::{Frame, Values};
 
-use crate::support::{folder, foretime};
+use crate::support::{Process, folder, foretime};
 
 fn ran(mut command: Command) -> (Option<i32>, String) {
     let Output { status, stdout, stderr } = command.output().expect("the program starts");
@@ -96,6 +96,23 @@ fn a_full_data_directory_is_an_error_that_names_it_and_leaves_no_server_behind()
 }
 
 #[test]
+fn what_is_mistyped_is_told_with_what_would_do() {
+    let folder = folder();
+    for (arguments, expected) in [
+        (&["--listen", "127.0.0.1:1", "jobs", "list"][..], ["Connection refused", "`foretime up`"]),
+        (&["jobs", "show", "17"], ["UUID", "`foretime jobs list`"]),
+        (&["--config", "nowhere.toml", "doctor"], ["`nowhere.toml`", "--config"]),
+        (&["--config", "nowhere.toml", "config", "explain"], ["`nowhere.toml`", "--config"]),
+        (&["apply", "nowhere"], ["`nowhere`", "definition files"]),
+    ] {
+        let (code, said) = ran(foretime(arguments, folder.path()));
+        assert_ne!(code, Some(0), "{arguments:?}: {said}");
+        assert!(expected.iter().all(|word| said.contains(word)), "{arguments:?}: {said}");
+        assert!(!said.contains("error sending request"), "{said}");
+    }
+}
+
+#[test]
 fn a_port_in_use_is_named_with_what_to_do() {
     let folder = folder();
     let holder = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
@@ -131,6 +148,19 @@ fn the_doctor_finds_a_healthy_machine_healthy() {
     for what in ["data directory", "disk", "port", "device", "postgres", "migrations"] {
         assert!(said.contains(what), "`{what}` is missing from:\n{said}");
     }
+}
+
+#[test]
+fn the_doctor_is_content_with_a_foretime_that_runs() {
+    let folder = folder();
+    let up = &mut foretime(&["--listen", "127.0.0.1:0", "--data-dir", "data", "up"], folder.path());
+    let mut process = Process::spawn(up, folder.path());
+    process.listens();
+    let address = process.url.strip_prefix("http://").expect("it says where");
+    let (code, said) = ran(foretime(&["--listen", address, "--data-dir", "data", "doctor"], folder.path()));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("a Foretime answers at") && said.contains("current ("), "{said}");
+    assert!(process.stop().success());
 }
 
 #[test]

@@ -16,6 +16,8 @@ use crate::support::{Ground, PATIENCE, Process, count, leader, until};
 const KILLS: usize = 7;
 
 const SERVICES: [&str; 5] = ["feature-store", "gpt-worker", "registry", "monitor", "other monitor"];
+/// The schedules whose loops go around, by the model that they train: trees, and a GPT.
+const LOOPS: [(&str, &str); 2] = [("returns", "retrain"), ("returns-by-visits", "retrain_by_visits")];
 /// The steps of a loop.
 const STEPS: [&str; 3] = ["build-training-set", "train", "promote"];
 
@@ -65,7 +67,9 @@ impl Shop {
         shop.bring_back().await;
         let more =
             format!("[[channel]]\nname = \"people\"\nwebhook = \"{channel}\"\nmessages_per_minute = 600\n");
-        shop::open(&shop.processes["feature-store"].client(), &more).await;
+        let store = shop.processes["feature-store"].client();
+        shop::open(&store, &(more + shop::BY_VISITS)).await;
+        shop::look_around(&store).await;
         shop
     }
 
@@ -74,7 +78,9 @@ impl Shop {
         for name in SERVICES {
             let service = name.trim_start_matches("other ");
             self.processes.entry(name).or_insert_with(|| {
-                self.ground.start(self.ground.service(service).env("FORETIME_JOBS__LEASE_SECONDS", "1"))
+                let mut command = self.ground.service(service);
+                command.env("FORETIME_JOBS__LEASE_SECONDS", "1");
+                self.ground.start(command.env("FORETIME_WORKER__CHECKPOINT_SECONDS", "0"))
             });
         }
         for (name, process) in &self.processes {
@@ -140,25 +146,26 @@ impl Shop {
         state().await.is_some_and(|state| state == "running")
     }
 
-    /// How long each step took, the last time.
-    async fn durations(&self) -> BTreeMap<String, Duration> {
+    /// How long each step of a chain took.
+    async fn durations(&self, chain: uuid::Uuid) -> BTreeMap<String, Duration> {
         let rows: Vec<(String, f64)> = sqlx::query_as(
-            "select distinct on (kind) kind, extract(epoch from finished_at - started_at)::double precision
-             from jobs where kind = any($1) order by kind, finished_at desc",
+            "select kind, extract(epoch from finished_at - started_at)::double precision from jobs where chain_id = $1",
         )
-        .bind(STEPS)
+        .bind(chain)
         .fetch_all(&self.pool)
         .await
         .expect("they can be read");
         rows.into_iter().map(|(kind, seconds)| (kind, Duration::from_secs_f64(seconds))).collect()
     }
 
-    /// The hashes of the files of each version's model, oldest version first.
-    async fn weights(&self) -> Vec<Value> {
-        let runs: Vec<String> = sqlx::query_scalar("select run_id from model_versions order by version")
-            .fetch_all(&self.pool)
-            .await
-            .expect("they can be read");
+    /// The hashes of the files of each version of a model, oldest first.
+    async fn weights(&self, model: &str) -> Vec<Value> {
+        let runs: Vec<String> =
+            sqlx::query_scalar("select run_id from model_versions where model = $1 order by version")
+                .bind(model)
+                .fetch_all(&self.pool)
+                .await
+                .expect("they can be read");
         let experiments = self.ground.data_dir().join("artifacts");
         let folders: Vec<_> = experiments.read_dir().expect("runs have artifacts").flatten().collect();
         let card = |run: &String| {
@@ -177,26 +184,31 @@ async fn a_loop_that_is_killed_anywhere_goes_on_and_makes_everything_once() {
     let kills = std::env::var("FORETIME_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
     let (address, received) = receiver().await;
     let mut shop = Shop::open(&address).await;
-    let chain = shop::go_around(&shop.processes["monitor"]).await;
-    shop::at_rest(&shop.pool, chain).await;
-    let durations = shop.durations().await;
-    println!("undisturbed: {durations:.2?}");
+    let mut durations = Vec::new();
+    for (_, schedule) in LOOPS {
+        let chain = shop::set_out(&shop.processes["monitor"], schedule).await;
+        shop::at_rest(&shop.pool, chain).await;
+        durations.push(shop.durations(chain).await);
+        println!("`{schedule}`, undisturbed: {:.2?}", durations.last());
+    }
 
     let customer = Customer::comes_to(&shop.processes["gpt-worker"], Duration::from_millis(20));
-    let (mut rounds, mut met) = (1, 0);
+    let (mut rounds, mut met) = (LOOPS.len(), 0);
     while met < kills {
         let victim = VICTIMS[met % VICTIMS.len()];
         let step = victim.step(met / VICTIMS.len() + met);
         let services = shop.meant(victim).await;
-        let chain = shop::go_around(&shop.processes["monitor"]).await;
+        let place = (met + 1) % LOOPS.len(); // there is an odd number of victims: each meets both
+        let (model, schedule) = LOOPS[place];
+        let chain = shop::set_out(&shop.processes["monitor"], schedule).await;
         shop::tell(&shop.pool, "people", rounds).await;
         rounds += 1;
         let share = 0.8 * (0.1 + rounds as f64 * 0.618).fract();
-        if shop.is_at_work(chain, step, durations[step].mul_f64(share)).await {
+        if shop.is_at_work(chain, step, durations[place][step].mul_f64(share)).await {
             shop.kill(&services, matches!(victim, Victim::Postgres | Victim::Everything)).await;
             customer.moves_to(&shop.processes["gpt-worker"]);
             met += 1;
-            println!("kill {met}: {victim:?} in `{step}`, {:.0} % through", 100.0 * share);
+            println!("kill {met}: {victim:?} in `{step}` of {model}, {:.0} % through", 100.0 * share);
         }
         shop::at_rest(&shop.pool, chain).await;
         assert!(rounds < 4 * kills + 4, "only {met} of {rounds} rounds were met at work");
@@ -204,7 +216,7 @@ async fn a_loop_that_is_killed_anywhere_goes_on_and_makes_everything_once() {
     let (answered, statuses) = customer.leaves().await;
     println!("{rounds} rounds, {met} kills, {} predictions answered, statuses {statuses:?}", answered.len());
     nothing_is_lost_or_doubled(&shop, rounds as i64).await;
-    let told = rounds - 1;
+    let told = rounds - LOOPS.len();
     let queued = "select count(*) from notifications where state <> 'delivered'";
     until("every message is delivered", 2 * PATIENCE, async || count(&shop.pool, queued).await == 0).await;
     let keys: BTreeSet<String> =
@@ -237,27 +249,41 @@ async fn nothing_is_lost_or_doubled(shop: &Shop, rounds: i64) {
     assert_eq!(count(pool, "select count(*) from model_versions").await, rounds, "versions");
     assert_eq!(count(pool, "select count(*) from runs where status = 'FINISHED'").await, rounds, "runs");
     assert_eq!(count(pool, "select count(*) from runs where status = 'RUNNING'").await, 0, "runs left open");
-    let told_twice = "select count(*) from (select to_version from alias_history where alias = 'champion'
-                      group by 1 having count(*) > 1) twice";
+    let told_twice =
+        "select count(*) from (select model, to_version from alias_history where alias = 'champion'
+                      group by 1, 2 having count(*) > 1) twice";
     assert_eq!(count(pool, told_twice).await, 0, "a move was written down twice");
-    assert_eq!(count(pool, "select count(distinct to_version) from alias_history").await, rounds);
+    let moves = "select count(distinct (model, to_version)) from alias_history";
+    assert_eq!(count(pool, moves).await, rounds);
 
-    // the first round was left alone: every other one has learned the same from the same rows
-    let sets: Vec<String> = sqlx::query_scalar("select distinct sha256 from training_sets")
-        .fetch_all(pool)
-        .await
-        .expect("they can be read");
-    assert_eq!(sets.len(), 1, "the same rows were written in different bytes");
-    let weights = shop.weights().await;
-    assert!(weights[0]["files"].as_object().is_some_and(|files| !files.is_empty()), "{}", weights[0]);
-    for (version, own) in weights.iter().enumerate() {
-        assert_eq!(own, &weights[0], "version {} has other weights than an undisturbed one", version + 1);
+    // the first round of each model was left alone: every other one has learned the same from the same rows
+    let sets =
+        "select count(*) from (select distinct dataset, sha256, history_sha256 from training_sets) sets";
+    assert_eq!(count(pool, sets).await, LOOPS.len() as i64, "the same rows were written in different bytes");
+    for (model, _) in LOOPS {
+        let weights = shop.weights(model).await;
+        assert!(weights[0]["files"].as_object().is_some_and(|files| !files.is_empty()), "{}", weights[0]);
+        for (version, own) in weights.iter().enumerate() {
+            assert_eq!(
+                own,
+                &weights[0],
+                "version {} of {model} has other weights than an undisturbed one",
+                version + 1
+            );
+        }
     }
+    let resumed = "select count(*) from job_logs where line like 'goes on from a checkpoint%'";
+    let resumed = count(pool, resumed).await;
+    println!("{resumed} trainings went on from a checkpoint");
+    assert!(resumed > 0, "a training that was killed began anew");
+    let left = shop.ground.data_dir().join("checkpoints").read_dir().expect("trainings had some").count();
+    assert_eq!(left, 0, "checkpoints of trainings that are over");
 }
 
 async fn shows_its_whole_state(shop: &Shop) {
     let loops = shop.processes["monitor"].get("/v1/loop").await;
-    let own = &loops["models"][0];
+    let models = loops["models"].as_array().expect("there are models");
+    let own = models.iter().find(|model| model["model"] == "returns").expect("it is one of them");
     assert!(own["champion"]["evidence"]["auc"].as_f64().expect("it was judged") > 0.55, "{loops}");
     assert_eq!(own["stage"]["step"], "serving", "{loops}");
     assert!(own["waits_for"].as_str().expect("it says so").contains("schedule `retrain`"), "{loops}");

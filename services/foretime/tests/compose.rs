@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn docker_compose_reads_the_file_and_every_service_is_confined() {
-    let composed = composed();
+    let composed = composed_with(&["gpu"]);
     for (name, service) in services(&composed) {
         assert_eq!(service["read_only"], true, "{name} may write its root");
         assert_eq!(service["cap_drop"], serde_json::json!(["ALL"]), "{name} keeps capabilities");
@@ -51,8 +51,31 @@ fn docker_compose_reads_the_file_and_every_service_is_confined() {
 }
 
 #[test]
+fn a_worker_on_a_gpu_comes_only_where_it_is_asked_for_and_is_otherwise_like_the_other() {
+    let name = "gpt-worker-gpu";
+    assert!(composed()["services"][name].is_null(), "machines without a GPU could not start it");
+    let composed = composed_with(&["gpu"]);
+    let (own, other) = (&composed["services"][name], &composed["services"]["gpt-worker"]);
+    let device = &own["deploy"]["resources"]["reservations"]["devices"][0];
+    assert_eq!((&device["driver"], &device["capabilities"]), (&"nvidia".into(), &serde_json::json!(["gpu"])));
+    assert_eq!(own["build"]["args"]["FOR"], "gpu");
+    let mut settings = environment(own);
+    assert_eq!(settings.remove("FORETIME_WORKER__DEVICE").as_deref(), Some("cuda:0"));
+    assert_eq!(settings, environment(other));
+    for same in ["command", "user", "volumes", "depends_on", "healthcheck", "stop_grace_period"] {
+        assert_eq!(own[same], other[same], "{same}");
+    }
+    let dockerfile = fs::read_to_string(root().join("services/foretime/Dockerfile")).unwrap();
+    for stage in ["build-for-gpu", "run-for-gpu"] {
+        assert!(dockerfile.contains(&format!(" AS {stage}")), "there is no {stage}");
+    }
+    let scraped = fs::read_to_string(root().join("dashboards/prometheus/prometheus.yml")).unwrap();
+    assert!(scraped.contains(name), "Prometheus does not ask it");
+}
+
+#[test]
 fn a_missing_secret_is_named() {
-    let answer = compose(&[]).output().expect("Docker Compose starts");
+    let answer = compose(&[], &[]).output().expect("Docker Compose starts");
     assert!(!answer.status.success());
     assert!(String::from_utf8_lossy(&answer.stderr).contains("in .env"), "{answer:?}");
 }
@@ -380,10 +403,11 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository is there")
 }
 
-/// `docker compose config`, with these variables.
-fn compose(variables: &[(&str, &str)]) -> Command {
+/// `docker compose config` of these profiles, with these variables.
+fn compose(profiles: &[&str], variables: &[(&str, &str)]) -> Command {
     let mut command = docker_compose();
-    command.args(["--file", "docker-compose.yml", "config", "--format", "json"]).current_dir(root());
+    command.args(["--file", "docker-compose.yml"]).args(profiles.iter().flat_map(|name| ["--profile", name]));
+    command.args(["config", "--format", "json"]).current_dir(root());
     for name in ["POSTGRES_PASSWORD", "FORETIME_TOKEN", "GRAFANA_ADMIN_PASSWORD", "GRAFANA_READER_PASSWORD"] {
         command.env_remove(name);
     }
@@ -409,12 +433,18 @@ fn docker_compose() -> Command {
 
 /// What Docker Compose makes of the file, with every variable filled in.
 fn composed() -> Value {
-    let mut command = compose(&[
+    composed_with(&[])
+}
+
+/// The same, with what only these profiles ask for.
+fn composed_with(profiles: &[&str]) -> Value {
+    let variables = [
         ("POSTGRES_PASSWORD", "a"),
         ("FORETIME_TOKEN", TOKEN),
         ("GRAFANA_ADMIN_PASSWORD", "b"),
         ("GRAFANA_READER_PASSWORD", "c"),
-    ]);
+    ];
+    let mut command = compose(profiles, &variables);
     let answer = command.output().expect("Docker Compose is there: `.ci/setup tests` installs it");
     assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
     serde_json::from_slice(&answer.stdout).expect("it writes JSON")

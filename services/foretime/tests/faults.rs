@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::leading::OFTEN;
 use crate::shop::{self, Customer, each_is_logged_once, question, receiver};
-use crate::support::{Ground, PATIENCE, Process, count, leader, until};
+use crate::steady::{Asked, LOAD, WATCHED};
+use crate::support::{Ground, PATIENCE, Process, count, leader, request, until};
 
 /// How long Postgres is away.
 const AWAY: Duration = Duration::from_secs(30);
@@ -118,6 +120,42 @@ async fn half_a_minute_of_a_postgres_that_does_not_answer_is_stood_as_well() {
     without_postgres(freeze, |_, frozen| drop(frozen)).await;
 }
 
+/// Asks for everything at once, so often that no connection to the database is spared; answers what was not answered well.
+async fn ask_everything(process: &Process) -> Vec<String> {
+    let predict = |_: usize| ("POST", "/v1/predict".to_owned(), Some(question(1..2)));
+    let kinds = LOAD.map(|(_, _, next)| next).into_iter().chain([predict as fn(usize) -> Asked]);
+    let mut answers = tokio::task::JoinSet::new();
+    for (method, path, body) in kinds.flat_map(|next| (0..6).map(next)) {
+        let asked = request(&process.http, &process.url, method, &path, body.as_ref()).send();
+        answers.spawn(async move {
+            let answer = asked.await.expect("it answers");
+            let (status, said) = (answer.status(), answer.text().await.expect("it can be read"));
+            status.is_server_error().then(|| format!("{method} {path}: {status} {said}"))
+        });
+    }
+    answers.join_all().await.into_iter().flatten().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_requests_of_every_kind_after_postgres_is_back_are_answered_however_it_went() {
+    let mut ground = Ground::migrated().await;
+    let process = ground.start(&mut ground.up());
+    shop::open(&process.client(), WATCHED).await;
+    let pool = ground.pool().await;
+    let chain = shop::go_around(&process).await;
+    shop::at_rest(&pool, chain).await;
+    pool.close().await;
+    for go in [Ground::stop_postgres, Ground::kill_postgres] {
+        assert_eq!(ask_everything(&process).await, [""; 0], "before it went");
+        go(&mut ground);
+        let gone = Instant::now();
+        ground.start_postgres();
+        let away = gone.elapsed();
+        assert_eq!(ask_everything(&process).await, [""; 0], "after it was away for {away:.1?}");
+    }
+    assert!(process.stop().success());
+}
+
 /// Somebody who takes connections and requests, and never answers.
 async fn never_answers() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
@@ -168,18 +206,6 @@ async fn receivers_that_never_answer_delay_no_other_receiver_and_no_step_of_the_
     let told = "select count(*) from jobs where kind = 'deliver-webhook'";
     assert!(count(&pool, told).await >= 2, "the webhook heard of nothing");
 }
-
-const WATCHED: &str = r#"
-[[monitor]]
-name = "watch"
-model = "returns"
-
-[[schedule]]
-name = "often"
-cron = "* * * * * *"
-overlap = "queue"
-action = { monitor = "watch" }
-"#;
 
 /// Writes down each lease, of jobs, messages and the schedules, that was given to another before it had run out by Postgres's
 /// clock.
@@ -275,7 +301,7 @@ async fn clocks_that_jump_an_hour_give_no_lease_to_two_and_neither_lose_nor_doub
     let store = ground.start(&mut ground.service("feature-store"));
     let channel =
         |name: &str, address: &str| format!("[[channel]]\nname = \"{name}\"\nwebhook = \"{address}\"\n");
-    let more = channel("stuck", &stuck) + &channel("people", &works) + WATCHED;
+    let more = channel("stuck", &stuck) + &channel("people", &works) + WATCHED + OFTEN;
     shop::open(&store.client(), &more).await;
     let clocks = ["one", "other"].map(|name| Clock::right(ground.path().join(name)));
     let monitors: BTreeMap<u32, (Process, &Clock)> = clocks

@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::steady::WATCHED;
 use crate::support::{Ground, Process, count, leader, until};
 
-const DEFINITIONS: &str = r#"
-[[monitor]]
-name = "watch"
-model = "nothing"
-
+/// A schedule that starts something every second.
+pub(crate) const OFTEN: &str = r#"
 [[schedule]]
 name = "often"
 cron = "* * * * * *"
@@ -36,7 +34,7 @@ async fn another_leads_within_ten_seconds_and_no_tick_happens_twice() {
     let ground = Ground::migrated().await;
     let pool = ground.pool().await;
     let store = ground.start(&mut ground.service("feature-store"));
-    let files = BTreeMap::from([("a.toml".to_owned(), DEFINITIONS.to_owned())]);
+    let files = BTreeMap::from([("a.toml".to_owned(), WATCHED.to_owned() + OFTEN)]);
     store.client().apply(&files, false).await.expect("the definitions fit");
     let monitor = || ground.start(ground.service("monitor").env("FORETIME_JOBS__LEASE_SECONDS", "2"));
     let mut monitors = vec![monitor(), monitor()];

@@ -72,6 +72,57 @@ cron = "0 0 4 1 1 *"
 action = { train = "returns" }
 "#;
 
+/// The same question put to a GPT that reads which pages were looked at before an order; its loop is the schedule
+/// `retrain_by_visits`.
+pub(crate) const BY_VISITS: &str = r#"
+[[source]]
+name = "visits"
+columns = { order = "integer", at = "time", page = "text" }
+event_time = "at"
+known_time = "at"
+
+[[feature_view]]
+name = "visited"
+entity = "order"
+source = "visits"
+last_k = { count = 8, over = "7d", columns = ["page"] }
+
+[[event_stream]]
+name = "visits"
+view = "visited"
+fields = [{ name = "page", kind = "category", max_levels = 6 }, { name = "gap", kind = "gap", bins = 4 }]
+
+[[dataset]]
+name = "returns_by_visits"
+spine = { view = "orders" }
+horizon = "1h"
+label = "returned > 0"
+views = []
+history = "visits"
+features = { which = "order" }
+split = { train_until = "TRAIN", validation_until = "VALIDATION" }
+
+[[model]]
+name = "returns_by_visits"
+registered_model = "returns-by-visits"
+kind = "gpt-classifier"
+dataset = "returns_by_visits"
+[model.recipe]
+gpt = { context = 16, width = 16, layers = 1, heads = 2 }
+pretrain = { batch = 64, epochs = 9.0, max_steps = 30 }
+classifier = { batch = 64, rounds = 3, learning_rate = 4e-3 }
+
+[[gate]]
+name = "returns_by_visits"
+model = "returns-by-visits"
+min_auc = 0.55
+
+[[schedule]]
+name = "retrain_by_visits"
+cron = "0 0 5 1 1 *"
+action = { train = "returns_by_visits" }
+"#;
+
 /// How many orders there are, one an hour until now.
 pub(crate) const ORDERS: i64 = 1_200;
 
@@ -87,7 +138,8 @@ pub(crate) fn scattered(order: i64, salt: i64) -> f64 {
 /// Opens the shop: its definitions, with `more`, and its orders of the last fifty days, each with a quote five hours before.
 pub(crate) async fn open(store: &Client, more: &str) {
     let day = |days| (now() - TimeDelta::days(days)).to_rfc3339_opts(SecondsFormat::Secs, true);
-    let declared = DEFINITIONS.replace("TRAIN", &day(20)).replace("VALIDATION", &day(10)) + more;
+    let declared = DEFINITIONS.to_owned() + more;
+    let declared = declared.replace("TRAIN", &day(20)).replace("VALIDATION", &day(10));
     store
         .apply(&BTreeMap::from([("a.toml".to_owned(), declared)]), false)
         .await
@@ -97,26 +149,39 @@ pub(crate) async fn open(store: &Client, more: &str) {
         let returned = f64::from(scattered(order, 2) < scattered(order, 1));
         json!({ "order": order, "at": now - TimeDelta::hours(2 + order), "returned": returned })
     };
-    push(store, "orders", ordered).await;
+    push(store, "orders", (0..ORDERS).map(ordered)).await;
     let quoted = |order: i64| json!({ "order": order, "at": now - TimeDelta::hours(7 + order), "risk": scattered(order, 1) });
-    push(store, "quotes", quoted).await;
+    push(store, "quotes", (0..ORDERS).map(quoted)).await;
 }
 
-async fn push(store: &Client, source: &str, row: impl Fn(i64) -> Value) {
-    let rows = json!({ "rows": (0..ORDERS).map(row).collect::<Vec<_>>() });
+/// Lets each order's pages be looked at in the hour before its quote: the more often it comes back, the more of them are `sizes`.
+pub(crate) async fn look_around(store: &Client) {
+    let now = now();
+    let visit = |order: i64, nth: i64| {
+        let page = match scattered(order, 3 + nth) < scattered(order, 1) {
+            true => "sizes",
+            false => ["news", "colours", "prices"][(order + nth) as usize % 3],
+        };
+        json!({ "order": order, "at": now - TimeDelta::hours(7 + order) - TimeDelta::minutes(10 * nth), "page": page })
+    };
+    push(store, "visits", (0..ORDERS).flat_map(|order| (1..6).map(move |nth| visit(order, nth)))).await;
+}
+
+async fn push(store: &Client, source: &str, rows: impl Iterator<Item = Value>) {
+    let rows = json!({ "rows": rows.collect::<Vec<_>>() });
     store.post(&format!("/v1/sources/{source}/rows"), &rows).await.expect("the rows fit");
 }
 
-/// Sends the loop around; answers the chain of jobs that this is. A service whose database is just back may need a second try.
+/// Sends the loop around; answers the chain of jobs that this is.
 pub(crate) async fn go_around(monitor: &Process) -> uuid::Uuid {
-    let mut told = Value::Null;
-    until("the loop sets out", PATIENCE, async || {
-        let (status, said) = monitor.ask("POST", "/v1/schedules/retrain/run", Some(&json!({}))).await;
-        told = said;
-        assert!(matches!(status, 202 | 503), "{told}");
-        status == 202
-    })
-    .await;
+    set_out(monitor, "retrain").await
+}
+
+/// Sends a schedule's loop around.
+pub(crate) async fn set_out(monitor: &Process, schedule: &str) -> uuid::Uuid {
+    let (status, told) =
+        monitor.ask("POST", &format!("/v1/schedules/{schedule}/run"), Some(&json!({}))).await;
+    assert_eq!(status, 202, "{told}");
     serde_json::from_value(told["ticks"][0]["job"].clone()).expect("nothing else is at work")
 }
 

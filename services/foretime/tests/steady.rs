@@ -22,7 +22,7 @@ const SLACK: u64 = 6;
 /// its parts grows with them.
 const MORE_MEMORY: u64 = 300 << 20;
 
-const WATCHED: &str = r#"
+pub(crate) const WATCHED: &str = r#"
 [[monitor]]
 name = "watch"
 model = "returns"
@@ -66,10 +66,10 @@ fn grows(quarters: [u64; 4]) -> bool {
 }
 
 /// What is asked: method, path and body.
-type Asked = (&'static str, String, Option<Value>);
+pub(crate) type Asked = (&'static str, String, Option<Value>);
 
-/// Who asks what, how long after the last answer.
-const LOAD: [(&str, Duration, fn(usize) -> Asked); 5] = [
+/// Who asks what, how long after the last answer; every third time the same.
+pub(crate) const LOAD: [(&str, Duration, fn(usize) -> Asked); 5] = [
     ("ingest", Duration::from_millis(150), rows),
     ("online features", Duration::from_millis(20), features),
     ("registry", Duration::from_millis(40), runs),

@@ -20,7 +20,7 @@ use statistics::resampling::{block_bootstrap, mean_by_counts};
 
 use crate::path::{Walked, walk};
 use crate::training_data::TrainingData;
-use crate::{Error, Worker};
+use crate::{Error, Worker, checkpoint};
 
 /// The job kind that backtests.
 pub const BACKTEST_JOB: &str = "backtest";
@@ -77,11 +77,12 @@ struct All {
 /// Handles one job.
 pub(crate) async fn handle(worker: Worker, job: Job) -> Result<Outcome, Failure> {
     let request: Backtest = job.payload()?;
-    let data =
-        TrainingData::load(&worker, &request.project, &request.model, request.training_set, false).await?;
+    let (id, set) = (job.leased.id, request.training_set);
+    let data = TrainingData::load(&worker, id, &request.project, &request.model, set, false).await?;
     let watched = job.clone();
     let report = tokio::task::spawn_blocking(move || backtest(&data, request.origin, &watched));
     let report = report.await.map_err(Error::from)??;
+    checkpoint::forget(&worker.context, id).await;
     Ok(Outcome { answer: json!(report), next: vec![] })
 }
 

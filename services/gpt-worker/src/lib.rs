@@ -8,6 +8,7 @@
 
 mod backtest;
 mod calibrate;
+mod checkpoint;
 mod error;
 mod kinds;
 mod metrics;

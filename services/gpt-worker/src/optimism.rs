@@ -16,7 +16,7 @@ use statistics::calibrators::sigmoid;
 
 use crate::kinds::{Lesson, learn};
 use crate::training_data::{TrainingData, at_least, sample};
-use crate::{Error, Worker};
+use crate::{Error, Worker, checkpoint};
 
 /// The job kind that makes an optimism report.
 pub const OPTIMISM_JOB: &str = "optimism-report";
@@ -43,9 +43,10 @@ struct Report {
 /// Handles one job.
 pub(crate) async fn handle(worker: Worker, job: Job) -> Result<Outcome, Failure> {
     let request: Optimism = job.payload()?;
-    let data =
-        TrainingData::load(&worker, &request.project, &request.model, request.training_set, false).await?;
+    let (id, set) = (job.leased.id, request.training_set);
+    let data = TrainingData::load(&worker, id, &request.project, &request.model, set, false).await?;
     let report = tokio::task::spawn_blocking(move || report(&data)).await.map_err(Error::from)??;
+    checkpoint::forget(&worker.context, id).await;
     Ok(Outcome { answer: json!(report), next: vec![] })
 }
 
@@ -80,7 +81,9 @@ fn judge(
 ) -> Result<Scores, Error> {
     let train = data.rows(sample(train, data.model.max_train_rows, data.model.seed));
     let (validation, test) = (data.rows(validation), data.rows(test));
-    let lesson = Lesson::new(&data.model, data.stream(), &train, &validation)?.on(&data.device);
+    let lesson = Lesson::new(&data.model, data.stream(), &train, &validation)?
+        .on(&data.device)
+        .kept_in(&data.checkpoints);
     let learned = learn(&lesson, &mut |_| std::ops::ControlFlow::Continue(()))?;
     let odds = learned.log_odds(test.asked())?;
     let probabilities: Vec<f64> = odds.into_iter().map(|odds| sigmoid(odds - lesson.prior_shift())).collect();

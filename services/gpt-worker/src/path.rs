@@ -46,7 +46,8 @@ pub(crate) fn walk(
     windows: &Windows,
     on_step: &mut dyn FnMut(&Step) -> ControlFlow<()>,
 ) -> Result<Walked, Error> {
-    let lesson = Lesson::new(&data.model, data.stream(), &windows.train, &windows.fitting)?.on(&data.device);
+    let lesson = Lesson::new(&data.model, data.stream(), &windows.train, &windows.fitting)?;
+    let lesson = lesson.on(&data.device).kept_in(&data.checkpoints);
     let mut curve = Vec::new();
     let learned = learn(&lesson, &mut |step| {
         let go_on = on_step(&step);

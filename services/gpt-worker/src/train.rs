@@ -22,7 +22,7 @@ use crate::path::{Walked, walk};
 use crate::reading::Read;
 use crate::record::Run;
 use crate::training_data::{Rows, TrainingData, sample};
-use crate::{Error, Worker};
+use crate::{Error, Worker, checkpoint};
 
 /// The job kind that trains a model.
 pub const TRAIN_JOB: &str = "train";
@@ -64,10 +64,10 @@ pub(crate) async fn handle(worker: Worker, job: Job) -> Result<Outcome, Failure>
         return Ok(done);
     }
     let began = Instant::now();
+    let (id, set) = (job.leased.id, request.training_set);
     let data =
-        TrainingData::load(&worker, &request.project, &request.model, request.training_set, request.promote)
-            .await?;
-    let run = Run::begin(&worker.context, &request, &data, job.leased.id).await?;
+        TrainingData::load(&worker, id, &request.project, &request.model, set, request.promote).await?;
+    let run = Run::begin(&worker.context, &request, &data, id).await?;
     let model = data.model.clone();
     let folder = run.model_folder().to_owned();
     let relative = run.relative_model_folder().to_owned();
@@ -89,6 +89,7 @@ pub(crate) async fn handle(worker: Worker, job: Job) -> Result<Outcome, Failure>
     let seconds = began.elapsed().as_secs_f64();
     worker.metrics.training_seconds.with_label_values(&[&model.name]).observe(seconds);
     run.finish(&worker.context, &trained.evaluation, &trained.curve, trained.train_rows, seconds).await?;
+    checkpoint::forget(&worker.context, id).await;
     let next =
         if request.promote { vec![run.promotion(&worker.context, &request, &model).await?] } else { vec![] };
     let auc = trained.evaluation.overall.auc.map_or(f64::NAN, |auc| auc.value);
@@ -115,8 +116,11 @@ pub(crate) async fn handle(worker: Worker, job: Job) -> Result<Outcome, Failure>
 
 /// Reports steps to the job, and ends when it is cancelled.
 fn progress(job: &Job) -> impl FnMut(&Step) -> ControlFlow<()> + use<> {
-    let job = job.clone();
+    let (job, mut begun) = (job.clone(), false);
     move |step: &Step| {
+        if !std::mem::replace(&mut begun, true) && step.step > 1 {
+            job.say(format!("goes on from a checkpoint after {} of {} steps", step.step - 1, step.steps));
+        }
         job.report(json!(step));
         if job.cancelled.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }

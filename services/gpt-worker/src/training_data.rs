@@ -1,13 +1,14 @@
 //! A training set in memory, cut by time.
 
 use domain::definitions::{Dataset, Definitions, EventStream, Model, Split};
-use domain::ids::TrainingSetId;
+use domain::ids::{JobId, TrainingSetId};
 use domain::split::Window;
 use domain::tabular::{History, Table};
 use domain::{Cutoff, LabelTime};
 use frames::training_set::{Manifest, TrainingSet};
 use statistics::Generator;
 
+use crate::checkpoint::Checkpoints;
 use crate::path::Windows;
 use crate::{Error, Worker};
 
@@ -21,6 +22,7 @@ pub(crate) struct TrainingData {
     pub(crate) set: TrainingSet,
     pub(crate) split: Split,
     pub(crate) device: gpt::Device,
+    pub(crate) checkpoints: Checkpoints,
 }
 
 /// Which rows are for what.
@@ -70,9 +72,10 @@ impl Rows {
 }
 
 impl TrainingData {
-    /// Reads the set and the definitions. With `rolling`, the split counts back from the set's moment of knowledge.
+    /// Reads the set and the definitions for a job. With `rolling`, the split counts back from the set's moment of knowledge.
     pub(crate) async fn load(
         worker: &Worker,
+        job: JobId,
         project: &str,
         model: &str,
         id: TrainingSetId,
@@ -112,8 +115,8 @@ impl TrainingData {
             frames::training_set::read(&path, &row.sha256, history, &wanted)
         })
         .await??;
-        let device = worker.device.clone();
-        Ok(Self { id, definitions, model, dataset, manifest, set, split, device })
+        let (device, checkpoints) = (worker.device.clone(), Checkpoints::of(context, job));
+        Ok(Self { id, definitions, model, dataset, manifest, set, split, device, checkpoints })
     }
 
     /// How histories become tokens, if the dataset has any.

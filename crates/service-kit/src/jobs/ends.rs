@@ -8,15 +8,15 @@ use domain::ids::JobId;
 use domain::{Fault, Remedy};
 use serde_json::Value;
 use storage::jobs::{Cause, Leased, caused_by};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::{Failure, Outcome};
 use crate::Context;
 use crate::metrics::Metrics;
 use crate::problem::causes;
 
-/// So many ends are stored at once.
-const AT_ONCE: usize = 256;
+/// So many ends are stored at once, and so many may wait for it: past that, hands wait too.
+const AT_ONCE: usize = 64;
 /// How long to wait before the database is asked again.
 const AGAIN: std::time::Duration = std::time::Duration::from_millis(250);
 
@@ -27,7 +27,6 @@ struct End {
     job: Leased,
     how: Result<Outcome, Failure>,
     cause: Cause,
-    stored: oneshot::Sender<()>,
 }
 
 impl Ends {
@@ -38,17 +37,18 @@ impl Ends {
         context.tasks.spawn(async move {
             let mut ends = Vec::new();
             while told.recv_many(&mut ends, AT_ONCE).await > 0 {
-                keeper.store(std::mem::take(&mut ends)).await;
+                keeper.store(&ends).await;
+                ends.clear();
             }
         });
         Self(tell)
     }
 
-    /// Stores how a job ended, and what follows from it under `cause`; comes back when that is done, or given up.
+    /// Has it stored how a job ended, and what follows from it under `cause`. The lease still holds for that long, so the hand
+    /// that did the job need not wait.
     pub(super) async fn tell(&self, job: Leased, how: Result<Outcome, Failure>, cause: Cause) {
-        let (stored, until_stored) = oneshot::channel();
-        if self.0.send(End { job, how, cause, stored }).await.is_ok() {
-            let _ = until_stored.await; // an end that was given up is told of in the log
+        if self.0.send(End { job, how, cause }).await.is_err() {
+            tracing::error!("nobody stores the ends of jobs any more: their leases will run out");
         }
     }
 }
@@ -58,19 +58,16 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn store(&self, ends: Vec<End>) {
-        match self.write(&ends).await {
-            Ok(held) => self.note(&ends, &held),
+    async fn store(&self, ends: &[End]) {
+        match self.write(ends).await {
+            Ok(held) => self.note(ends, &held),
             Err(_) => {
                 // one of them may be at fault, or the database is away: each on its own, as long as its lease may last
                 let began = Instant::now();
-                for end in &ends {
+                for end in ends {
                     self.store_one(end, began).await;
                 }
             }
-        }
-        for end in ends {
-            let _ = end.stored.send(()); // whoever waited may be gone
         }
     }
 

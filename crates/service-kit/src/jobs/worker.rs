@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use storage::jobs::{Cause, Leased, caused_by};
 use tokio::task::{JoinHandle, JoinSet};
@@ -11,6 +12,9 @@ use super::ends::Ends;
 use super::{ByKind, Failure, Job, Outcome};
 use crate::problem::causes;
 use crate::{Context, traces};
+
+/// Hands that come free within so long are filled together.
+const TOGETHER: Duration = Duration::from_millis(1);
 
 pub(super) struct Worker {
     context: Context,
@@ -42,7 +46,7 @@ impl Worker {
             let free = worker.hands - busy.len();
             if free == 0 {
                 tokio::select! {
-                    _ = busy.join_next() => {}
+                    _ = busy.join_next() => worker.gather().await,
                     () = worker.context.stop.cancelled() => {}
                 }
                 continue;
@@ -65,6 +69,13 @@ impl Worker {
             }
         }
         busy.join_all().await;
+    }
+
+    /// Gives the other hands a moment to come free too: they are filled by one claim, which costs the disk as much as one's.
+    async fn gather(&self) {
+        if self.hands > 1 {
+            tokio::time::sleep(TOGETHER).await;
+        }
     }
 
     async fn claim(&self, most: usize) -> Vec<Leased> {

@@ -18,8 +18,8 @@ use sqlx::PgConnection;
 
 pub use cause::{Cause, caused_by};
 pub use people::{
-    JobRow, LogLine, Wanted, cancel, counts, get, latest, list, logs, of_chain, of_model, retry, say,
-    worked_on,
+    JobRow, LogLine, Wanted, cancel, counts, get, latest, list, live_of, logs, of_chain, of_model, retry,
+    say, worked_on,
 };
 
 use crate::Error;

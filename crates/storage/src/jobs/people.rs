@@ -1,5 +1,7 @@
 //! Jobs as people see them: what is queued, what became of it, what it said; ending one, and trying one again.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::ids::JobId;
 use serde_json::Value;
@@ -51,7 +53,7 @@ pub struct JobRow {
 /// Asks that a job end. A queued one is cancelled at once; a running one learns of it at its next heartbeat.
 ///
 /// # Errors
-/// [`Error::NotFound`] if no live job has that id.
+/// [`Error::Conflict`] if it has ended already; [`Error::NotFound`].
 pub async fn cancel(conn: &mut PgConnection, id: JobId) -> Result<(), Error> {
     let done = sqlx::query!(
         r#"
@@ -67,10 +69,13 @@ pub async fn cancel(conn: &mut PgConnection, id: JobId) -> Result<(), Error> {
         "#,
         id as JobId,
     )
-    .execute(conn)
+    .execute(&mut *conn)
     .await?;
     if done.rows_affected() == 0 {
-        return Err(Error::not_found(format!("a queued or running job {id}")));
+        let state = get(conn, id).await?.state;
+        return Err(Error::Conflict {
+            what: format!("job {id} is {state}; only a queued or running job can be asked to end"),
+        });
     }
     Ok(())
 }
@@ -145,6 +150,21 @@ pub async fn list(conn: &mut PgConnection, project: &str, wanted: &Wanted) -> Re
     )
     .fetch_all(conn)
     .await?)
+}
+
+/// Which of these jobs may still be worked on.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn live_of(conn: &mut PgConnection, ids: &[JobId]) -> Result<HashSet<JobId>, Error> {
+    let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
+    let live = sqlx::query_scalar!(
+        r#"select job_id as "id: JobId" from jobs where job_id = any($1) and state in ('queued', 'running')"#,
+        &ids,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(live.into_iter().collect())
 }
 
 /// How many jobs of each kind are in each state: `(kind, state, jobs)`.

@@ -5,12 +5,12 @@ use domain::tabular::History;
 use gpt::tokenizer::CalendarPart;
 use gpt::{
     Activation, Backbone, EventField, EventSpec, EventTokenizer, FieldKind, Gpt, GptConfig, NormKind,
-    Positions, PretrainRecipe, Pretraining,
+    Positions, PretrainRecipe,
 };
 use serde::Deserialize;
 
 use super::{Lesson, OnStep, Step};
-use crate::Error;
+use crate::{Error, checkpoint};
 
 /// The size of the GPT; its vocabulary follows from the tokenizer.
 #[derive(Clone, Debug, Deserialize)]
@@ -76,8 +76,9 @@ impl Reading {
             return Err(Error::EmptyHistories { stream: histories.stream.name.clone() });
         }
         let recipe = PretrainRecipe { seed, ..self.pretrain.clone() };
-        let mut run = Pretraining::new(Gpt::new(config, seed, &lesson.device)?, recipe)?;
-        let finished = run.run(&sequences, None, &mut |now| {
+        let gpt = Gpt::new(config, seed, &lesson.device)?;
+        let kept = (lesson.checkpoints, &lesson.device);
+        let gpt = checkpoint::pretrain(gpt, recipe, &sequences, kept, &mut |now| {
             on_step(Step {
                 stage: "pretrain".to_owned(),
                 step: now.step,
@@ -86,7 +87,7 @@ impl Reading {
                 validation_loss: now.validation_loss,
             })
         })?;
-        if finished { Ok(Backbone { gpt: run.into_gpt(), tokenizer }) } else { Err(Error::Cancelled) }
+        Ok(Backbone { gpt, tokenizer })
     }
 }
 

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::Error;
+use crate::checkpoint::Checkpoints;
 use crate::training_data::Rows;
 
 /// What a model learns from. Rows of both outcomes are in it.
@@ -24,6 +25,8 @@ pub(crate) struct Lesson<'a> {
     pub(crate) class_weights: [f64; 2],
     /// What computes.
     pub(crate) device: Device,
+    /// Where it is kept how far learning is.
+    pub(crate) checkpoints: Option<&'a Checkpoints>,
 }
 
 /// Histories to learn from and to stop by, and how they become tokens.
@@ -47,12 +50,17 @@ impl<'a> Lesson<'a> {
         let counts = both_outcomes("training", &train.labels)?;
         both_outcomes("validation", &validation.labels)?;
         let class_weights = model.class_weights.map_or([1.0; 2], |weights| weights.of(counts));
-        Ok(Self { model, stream, train, validation, class_weights, device: Device::Cpu })
+        Ok(Self { model, stream, train, validation, class_weights, device: Device::Cpu, checkpoints: None })
     }
 
     /// The same lesson, on a device.
     pub(crate) fn on(self, device: &Device) -> Self {
         Self { device: device.clone(), ..self }
+    }
+
+    /// The same lesson, which another try goes on with.
+    pub(crate) fn kept_in(self, checkpoints: &'a Checkpoints) -> Self {
+        Self { checkpoints: Some(checkpoints), ..self }
     }
 
     /// By how much the weights move the log-odds of what is learned: ln(w₁/w₀).

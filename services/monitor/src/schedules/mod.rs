@@ -175,7 +175,7 @@ impl Turn<'_> {
             Overlap::CancelRunning => {
                 for job in at_work {
                     match storage::jobs::cancel(tx, *job).await {
-                        Err(storage::Error::NotFound { .. }) => {} // it has just ended
+                        Err(storage::Error::Conflict { .. }) => {} // it has just ended
                         asked => asked?,
                     }
                 }
