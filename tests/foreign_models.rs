@@ -248,6 +248,6 @@ async fn a_version_trained_elsewhere_has_no_reference_and_no_gpt_to_ask_and_says
     let (status, run) = platform.call("POST", "/v1/monitors/returns/run", Some(json!({}))).await;
     assert_eq!(status, 202, "{run}");
     platform.run_jobs().await;
-    let (_, job) = platform.call("GET", &format!("/v1/jobs/{}", run["job"].as_str().unwrap()), None).await;
+    let (_, job) = platform.call("GET", &format!("/v1/jobs/{}", run["job_id"].as_str().unwrap()), None).await;
     assert_eq!((&job["state"], &job["outcome"]["windows"]), (&json!("succeeded"), &json!(0)), "{job}");
 }
