@@ -219,3 +219,35 @@ async fn its_lineage_goes_down_to_the_parts_and_every_file_behind_it_is_verified
     let altered = report["files"].as_array().unwrap().iter().find(|file| file["state"] == "altered");
     assert_eq!(altered.unwrap()["what"], "evaluation", "{report}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_trained_elsewhere_has_no_reference_and_no_gpt_to_ask_and_says_so() {
+    let (platform, set, last) = platform().await;
+    let risk = last.numbers("quotes__risk").unwrap().to_vec();
+    let made = version(&platform).await;
+    for judged in [false, true] {
+        if judged {
+            let body = foretold(&last, |row| risk[row]);
+            assert_eq!(platform.call("POST", &evidence(made, &set, THROUGH), Some(body)).await.0, 201);
+            assert_eq!(promote(&platform, made).await.0, 200);
+        }
+        for path in [format!("/v1/references/returns/{made}"), format!("/v1/profiles/returns/{made}")] {
+            let (status, said) = platform.call("GET", &path, None).await;
+            assert_eq!((status, &said["type"]), (422, &json!("/problems/no-reference")), "{path}: {said}");
+        }
+        let history = json!([{ "event_time": NOW, "kind": "A" }]);
+        let asked =
+            json!({ "model": "returns", "version": made, "rows": [{ "order": 1, "history": history }] });
+        for path in ["/v1/embeddings", "/v1/predict"] {
+            let (status, said) = platform.call("POST", path, Some(asked.clone())).await;
+            assert!((400..500).contains(&status) && said["detail"].is_string(), "{path}: {status} {said}");
+        }
+    }
+    let monitor = "[[monitor]]\nname = \"returns\"\nmodel = \"returns\"\ncolumns = [\"gpt.surprise\"]\n";
+    platform.apply(&format!("{DEFINITIONS}{monitor}")).await;
+    let (status, run) = platform.call("POST", "/v1/monitors/returns/run", Some(json!({}))).await;
+    assert_eq!(status, 202, "{run}");
+    platform.run_jobs().await;
+    let (_, job) = platform.call("GET", &format!("/v1/jobs/{}", run["job_id"].as_str().unwrap()), None).await;
+    assert_eq!((&job["state"], &job["outcome"]["windows"]), (&json!("succeeded"), &json!(0)), "{job}");
+}

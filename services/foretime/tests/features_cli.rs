@@ -41,15 +41,15 @@ views = ["latest"]
 split = { train_until = "2013-10-20T00:00:00Z", validation_until = "2013-10-25T00:00:00Z" }
 "#;
 
-/// A terminal beside a feature store that runs.
-struct Terminal {
-    process: Process,
-    ground: Ground,
+/// A terminal beside a service that runs.
+pub(crate) struct Terminal {
+    pub(crate) process: Process,
+    pub(crate) ground: Ground,
 }
 
 impl Terminal {
     /// Runs a command; answers whether it succeeded, and what it printed on both outputs.
-    fn told(&self, arguments: &[&str], input: &str) -> (bool, String) {
+    pub(crate) fn told(&self, arguments: &[&str], input: &str) -> (bool, String) {
         let address = self.process.url.trim_start_matches("http://");
         let mut child = foretime(arguments, self.ground.path())
             .env("FORETIME_HTTP__LISTEN", address)
@@ -64,13 +64,13 @@ impl Terminal {
         (output.status.success(), text(&output.stdout) + &text(&output.stderr))
     }
 
-    fn done(&self, arguments: &[&str]) -> String {
+    pub(crate) fn done(&self, arguments: &[&str]) -> String {
         let (succeeded, said) = self.told(arguments, "");
         assert!(succeeded, "{arguments:?}: {said}");
         said
     }
 
-    fn refused(&self, arguments: &[&str]) -> String {
+    pub(crate) fn refused(&self, arguments: &[&str]) -> String {
         let (succeeded, said) = self.told(arguments, "");
         assert!(!succeeded, "{arguments:?} succeeded: {said}");
         said

@@ -8,6 +8,7 @@ mod crashes;
 mod faults;
 mod features_cli;
 mod leading;
+mod monitor_cli;
 mod predictions;
 mod processes;
 mod secrets;

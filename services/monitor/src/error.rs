@@ -28,7 +28,7 @@ pub enum Error {
     },
     /// There is nothing to compare with.
     #[error(
-        "version {version} of `{model}` was registered without an evaluation, so there is no reference to compare with; register versions from training runs of this platform"
+        "version {version} of `{model}` was not trained by this platform, so no training rows are kept of it and there is no reference to compare with; register versions from training runs of this platform"
     )]
     NoReference {
         /// The registered model.

@@ -1,7 +1,7 @@
-//! What the verdicts say about two real months: every UTC day of November and December 2013 against training on January to
-//! August, as in the example of the repository.
+//! What the verdicts say about real months: every UTC day of November and December 2013 against training on January to August,
+//! as in the example of the repository; and the summer of 2023, ten years later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -26,8 +26,12 @@ fn at(text: &str) -> i64 {
 }
 
 fn flights() -> (Table, Vec<i64>) {
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/flights/data/flights_2013_lean.parquet");
+    flights_of(2013)
+}
+
+fn flights_of(year: i32) -> (Table, Vec<i64>) {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/flights/data");
+    let path = data.join(format!("flights_{year}_lean.parquet"));
     let rows = files::read_parquet(&path).unwrap();
     let departures = rows.times("sched_dep_ts").unwrap().to_vec();
     (assemble::table(&rows).unwrap(), departures)
@@ -45,19 +49,8 @@ fn window(rows: &Table, order: &[usize], references: &Profiles) -> BTreeMap<Stri
 #[test]
 fn carrier_origin_and_distance_stay_ok_on_every_day_of_november_and_december() {
     let (rows, departures) = flights();
-    let mut order: Vec<usize> = (0..rows.rows()).collect();
-    order.sort_by_key(|&row| departures[row]);
-    let training: Vec<usize> =
-        order.iter().copied().filter(|&row| departures[row] < at("2013-09-01T00:00:00Z")).collect();
-    let mut generator = Generator::from_seed(1);
-    let sampled: Vec<usize> = (0..20_000).map(|_| training[generator.below(training.len())]).collect();
-    let references: Profiles = COLUMNS
-        .iter()
-        .map(|name| {
-            let column = rows.column(name).unwrap();
-            ((*name).to_owned(), of_reference(&chosen(column, &sampled)).unwrap().unwrap())
-        })
-        .collect();
+    let order = by_departure(&departures);
+    let references = references(&rows, &departures);
     let yardsticks =
         references.iter().map(|(name, whole)| (name.clone(), Some(Yardstick::of(whole.clone())))).collect();
 
@@ -86,6 +79,22 @@ fn carrier_origin_and_distance_stay_ok_on_every_day_of_november_and_december() {
             assert_eq!(finding.verdict, Verdict::Ok, "day {last}: {finding:?}");
         }
     }
+}
+
+fn by_departure(departures: &[i64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..departures.len()).collect();
+    order.sort_by_key(|&row| departures[row]);
+    order
+}
+
+/// The profiles of 20,000 flights of January to August.
+fn references(rows: &Table, departures: &[i64]) -> Profiles {
+    let mut training = by_departure(departures);
+    training.retain(|&row| departures[row] < at("2013-09-01T00:00:00Z"));
+    let mut generator = Generator::from_seed(1);
+    let sampled: Vec<usize> = (0..20_000).map(|_| training[generator.below(training.len())]).collect();
+    let profile = |name: &str| of_reference(&chosen(rows.column(name).unwrap(), &sampled)).unwrap().unwrap();
+    COLUMNS.iter().map(|name| ((*name).to_owned(), profile(name))).collect()
 }
 
 fn chosen(column: &Column, rows: &[usize]) -> Column {
@@ -148,4 +157,98 @@ fn the_calm_september_after_the_training_months_is_found() {
     let found = trailing_rates("2013-09-01T00:00:00Z", 30);
     let twentieth = &found[19];
     assert!(twentieth.verdict == Verdict::Drift && twentieth.effect.unwrap() < 0.0, "{twentieth:?}");
+}
+
+#[test]
+fn ten_years_later_the_carriers_are_others_and_airports_and_distances_moved_by_less_than_a_tenth() {
+    let (rows, departures) = flights();
+    let references = references(&rows, &departures);
+    let yardsticks =
+        references.iter().map(|(name, whole)| (name.clone(), Some(Yardstick::of(whole.clone())))).collect();
+    let (rows, departures) = flights_of(2023);
+    let order = by_departure(&departures);
+    for day in ["2023-03-08", "2023-05-17", "2023-07-12", "2023-08-16", "2023-09-06"] {
+        let begin = at(&format!("{day}T00:00:00Z"));
+        let of_day: Vec<usize> = order
+            .iter()
+            .copied()
+            .filter(|&row| (begin..begin + 86_400_000_000).contains(&departures[row]))
+            .collect();
+        let columns = window(&rows, &of_day, &references);
+        let window = Window { columns: &columns, trailing: &Profiles::new(), slot: 0 };
+        for finding in judge(&yardsticks, &window, None, SETTINGS).unwrap() {
+            let expected = if finding.column == "carrier" { Verdict::Drift } else { Verdict::Ok };
+            assert_eq!(finding.verdict, expected, "{day}: {finding:?}");
+        }
+    }
+}
+
+/// How often flights of January to August 2013 were late, by airport and hour (UTC), each beside 200 that were as all are.
+struct Rates {
+    all: f64,
+    by_hour: HashMap<(String, i64), (f64, f64)>,
+}
+
+impl Rates {
+    fn hour(rows: &Table, departure: i64, row: usize) -> (String, i64) {
+        let origin = rows.column("origin").unwrap().category(row).unwrap().to_owned();
+        (origin, departure.div_euclid(3_600_000_000).rem_euclid(24))
+    }
+
+    fn learned() -> Self {
+        let (rows, departures) = flights();
+        let Some(Column::Number(delays)) = rows.column("arr_delay") else { panic!("delays are numbers") };
+        let mut learned = Self { all: 0.0, by_hour: HashMap::new() };
+        let mut count = 0.0;
+        for row in (0..rows.rows()).filter(|&row| !delays[row].is_nan()) {
+            if departures[row] < at("2013-09-01T00:00:00Z") {
+                let late = f64::from(u8::from(delays[row] > 15.0));
+                let own = learned.by_hour.entry(Self::hour(&rows, departures[row], row)).or_default();
+                (own.0, own.1) = (own.0 + late, own.1 + 1.0);
+                (learned.all, count) = (learned.all + late, count + 1.0);
+            }
+        }
+        learned.all /= count;
+        learned
+    }
+
+    fn of(&self, hour: &(String, i64)) -> f64 {
+        let (late, count) = self.by_hour.get(hour).copied().unwrap_or_default();
+        (late + 200.0 * self.all) / (count + 200.0)
+    }
+}
+
+#[test]
+fn rates_of_2013_promise_too_little_in_july_2023_and_too_much_at_the_end_of_august() {
+    let rates = Rates::learned();
+    let (rows, departures) = flights_of(2023);
+    let Some(Column::Number(delays)) = rows.column("arr_delay") else { panic!("delays are numbers") };
+    let mut flown = by_departure(&departures);
+    flown.retain(|&row| !delays[row].is_nan());
+    let scored = |from: i64, until: i64| -> Vec<Scored> {
+        let inside = flown.iter().filter(|&&row| (from..until).contains(&departures[row]));
+        let score = |&row: &usize| Scored {
+            prediction: domain::ids::PredictionId::new(),
+            cutoff: DateTime::from_timestamp_micros(departures[row]).unwrap(),
+            probability: rates.of(&Rates::hour(&rows, departures[row], row)),
+            outcome: delays[row] > 15.0,
+        };
+        inside.map(score).collect()
+    };
+    let day = 86_400_000_000;
+    let promised_less_rate = |date: &str| {
+        let end = at(&format!("{date}T00:00:00Z")) + day;
+        let (window, trailing) = (scored(end - day, end), scored(end - 14 * day, end));
+        let expected = Expected { rate: rates.all, auc: None };
+        let findings = outcomes::judge(&window, &trailing, &[], expected, RATE_BOUNDS).unwrap();
+        findings.into_iter().find(|found| found.measure == "probability_less_rate_14_windows").unwrap()
+    };
+    let (july, middle, end) = (
+        promised_less_rate("2023-07-20"),
+        promised_less_rate("2023-08-14"),
+        promised_less_rate("2023-08-31"),
+    );
+    assert!(july.verdict == Verdict::Drift && july.effect.unwrap() < -0.1, "{july:?}");
+    assert_eq!(middle.verdict, Verdict::Ok, "{middle:?}");
+    assert!(end.verdict == Verdict::Drift && end.effect.unwrap() > 0.05, "{end:?}");
 }

@@ -171,7 +171,9 @@ pub(crate) async fn evaluation(
     let found =
         storage::models::find_version(conn, project, model, version).await?.filter(|found| found.made_by_run);
     let run = found.and_then(|found| found.run_id).ok_or_else(none)?;
-    storage::model_evidence::find(conn, project, &run).await?.ok_or_else(none)
+    let found = storage::model_evidence::find(conn, project, &run).await?;
+    // What was trained elsewhere is judged here by what it foretold, and brings no rows.
+    found.filter(|evaluation| !evaluation.reference_path.is_empty()).ok_or_else(none)
 }
 
 /// The columns that the monitor names, or all but the ignored ones; and the score.

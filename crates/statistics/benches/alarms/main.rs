@@ -1,7 +1,8 @@
 //! The alarm ledger: what the rule of `statistics::rule` calls drift in worlds whose truth is known. Deterministic.
 //!
 //! `cargo bench -p statistics --bench alarms -- [--quick] [--out FILE]`: writes the ledger as Markdown; some twenty minutes. `--months
-//! ROWS MONTHS` prints what becomes of so many quiet months with so many rows an hour.
+//! ROWS MONTHS [FIRST]` prints what becomes of so many quiet months with so many rows an hour: the ledger's, which are the first
+//! ones, or those from another on, which the rule may be mended by.
 
 mod alike;
 mod coverage;
@@ -45,16 +46,20 @@ const QUICK: Effort = Effort {
 fn main() -> std::io::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     if let Some(months) = arguments.iter().position(|argument| argument == "--months") {
-        let [mean, months] =
-            [1, 2].map(|next| arguments[months + next].parse().expect("`--months ROWS MONTHS`"));
-        println!("{}", report::months(&[(mean, months as usize)]));
+        let asked = arguments[months + 1..].iter().map_while(|asked| asked.parse().ok());
+        let (mean, months, first) = match asked.collect::<Vec<u64>>()[..] {
+            [mean, months] => (mean, months, 0),
+            [mean, months, first] => (mean, months, first),
+            _ => panic!("`--months ROWS MONTHS [FIRST]`"),
+        };
+        println!("{}", report::months(&[(mean, months as usize)], first));
         return Ok(());
     }
     let effort = if arguments.iter().any(|argument| argument == "--quick") { QUICK } else { WHOLE };
     let mut ledger = String::from(report::HEAD);
     std::thread::scope(|scope| {
         let parts = [
-            scope.spawn(|| report::months(&effort.months)),
+            scope.spawn(|| report::months(&effort.months, 0)),
             scope.spawn(|| {
                 [report::power(&effort), report::episodes(&effort), report::coverage(&effort)].concat()
             }),

@@ -19,9 +19,9 @@ pub(crate) struct Quiet {
     pub(crate) hours: u64,
 }
 
-pub(crate) fn quiet(mean: u64, months: usize) -> Quiet {
+pub(crate) fn quiet(mean: u64, months: usize, first: u64) -> Quiet {
     let mut sum = Quiet { months, ..Quiet::default() };
-    for seed in 0..months as u64 {
+    for seed in first..first + months as u64 {
         let mut dice = Dice::new(mean * 1_000_003 + seed);
         let mut all = columns(mean, &mut dice);
         let month = watch(&mut all, MONTH, mean, &|_, _| Shift::default(), &mut Rule::default(), &mut dice);

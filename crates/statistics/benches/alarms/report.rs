@@ -24,7 +24,7 @@ fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
-pub(crate) fn months(months: &[(u64, usize)]) -> String {
+pub(crate) fn months(months: &[(u64, usize)], first: u64) -> String {
     let mut text = String::from(
         "\n## Quiet months\n\nAsked: at most 0.2 false incidents a model-month.\n\n\
          | rows an hour | model-months | false incidents | a month | months with one | days with a message | column-windows called drifted |\n\
@@ -35,7 +35,7 @@ pub(crate) fn months(months: &[(u64, usize)]) -> String {
         if months == 0 {
             continue;
         }
-        let found = quiet::quiet(mean, months);
+        let found = quiet::quiet(mean, months, first);
         let windows = found.hours * found.drifted.len() as u64;
         writeln!(
             text,

@@ -120,8 +120,7 @@ pub fn ks_binned(edges: &[f64], reference: &[u64], current: &[u64]) -> Result<Ks
     check::no_nan(edges, "edges")?;
     let (all_reference, all_current) = (super::sum(reference), super::sum(current));
     let (m, n) = (all_reference as f64, all_current as f64);
-    let bin = widest_bin(reference, current, all_reference, all_current);
-    let (i, j) = (super::sum(&reference[..=bin]), super::sum(&current[..=bin]));
+    let (bin, i, j) = widest_bin(reference, current, all_reference, all_current);
     let (below_reference, below_current) = (i as f64 / m, j as f64 / n);
     Ok(Ks {
         distance: (below_reference - below_current).abs(),
@@ -133,36 +132,26 @@ pub fn ks_binned(edges: &[f64], reference: &[u64], current: &[u64]) -> Result<Ks
     })
 }
 
-/// The D of [`ks_binned`] alone, of bins whose edges are known to be some; 0 if a sum is 0.
-pub(crate) fn distance_binned(reference: &[u64], current: &[u64]) -> f64 {
-    let (all_reference, all_current) = (super::sum(reference), super::sum(current));
-    if all_reference == 0 || all_current == 0 {
+/// The D of [`ks_binned`] alone, of bins whose edges are known to be some and whose sums are known; 0 if a sum is 0.
+pub(crate) fn distance_binned((reference, m): (&[u64], u64), (current, n): (&[u64], u64)) -> f64 {
+    if m == 0 || n == 0 {
         return 0.0;
     }
-    let bin = widest_bin(reference, current, all_reference, all_current);
-    let (i, j) = (super::sum(&reference[..=bin]), super::sum(&current[..=bin]));
-    (i as f64 / all_reference as f64 - j as f64 / all_current as f64).abs()
+    let (_, i, j) = widest_bin(reference, current, m, n);
+    (i as f64 / m as f64 - j as f64 / n as f64).abs()
 }
 
-/// The first bin after which |i/m − j/n| is widest: where |i·n − j·m| is, which needs no division.
-fn widest_bin(reference: &[u64], current: &[u64], m: u64, n: u64) -> usize {
+/// The first bin after which |i/m − j/n| is widest, with i and j there: where |i·n − j·m| is, which needs no division.
+fn widest_bin(reference: &[u64], current: &[u64], m: u64, n: u64) -> (usize, u64, u64) {
     match (i64::try_from(m), i64::try_from(n)) {
         (Ok(m), Ok(n)) if m.checked_mul(n).is_some_and(|most| most < EXACT) => {
-            // whole numbers: no product is rounded, and the gap of a bin is that of the one before and one step
-            let mut gap = 0_i64;
-            let steps = reference.iter().zip(current).map(|(&r, &c)| {
-                gap += r.cast_signed() * n - c.cast_signed() * m;
-                gap.abs()
-            });
-            first_widest(steps, -1)
+            // whole numbers: no product is rounded
+            let gap = |i: u64, j: u64| (i.cast_signed() * n - j.cast_signed() * m).abs();
+            first_widest(reference, current, -1, gap)
         }
         _ => {
-            let (m, n, mut i, mut j) = (m as f64, n as f64, 0_u64, 0_u64);
-            let steps = reference.iter().zip(current).map(|(&r, &c)| {
-                (i, j) = (i.saturating_add(r), j.saturating_add(c));
-                (i as f64 * n - j as f64 * m).abs()
-            });
-            first_widest(steps, -1.0)
+            let (m, n) = (m as f64, n as f64);
+            first_widest(reference, current, -1.0, |i, j| (i as f64 * n - j as f64 * m).abs())
         }
     }
 }
@@ -170,14 +159,22 @@ fn widest_bin(reference: &[u64], current: &[u64], m: u64, n: u64) -> usize {
 /// 2⁵³: below it, whole numbers and floating ones say the same.
 const EXACT: i64 = 1 << 53;
 
-fn first_widest<T: PartialOrd>(gaps: impl Iterator<Item = T>, least: T) -> usize {
-    let (mut widest, mut bin) = (least, 0);
-    for (place, gap) in gaps.enumerate() {
+fn first_widest<T: PartialOrd>(
+    reference: &[u64],
+    current: &[u64],
+    least: T,
+    gap: impl Fn(u64, u64) -> T,
+) -> (usize, u64, u64) {
+    let (mut widest, mut found) = (least, (0, 0, 0));
+    let (mut i, mut j) = (0_u64, 0_u64);
+    for (bin, (&r, &c)) in reference.iter().zip(current).enumerate() {
+        (i, j) = (i.saturating_add(r), j.saturating_add(c));
+        let gap = gap(i, j);
         if gap > widest {
-            (widest, bin) = (gap, place);
+            (widest, found) = (gap, (bin, i, j));
         }
     }
-    bin
+    found
 }
 
 /// The step (value, how many of each sample are at or below) with the widest gap.
@@ -215,14 +212,15 @@ mod tests {
             let (one, other) = (counts(), counts());
             let edges: Vec<f64> = (0..49).map(f64::from).collect();
             let whole = ks_binned(&edges, &one, &other).unwrap();
-            assert_eq!(distance_binned(&one, &other), whole.distance);
+            let summed = |counts: &[u64]| counts.iter().sum::<u64>();
+            assert_eq!(distance_binned((&one, summed(&one)), (&other, summed(&other))), whole.distance);
             let shares = |counts: &[u64], bins: usize| {
                 counts[..bins].iter().sum::<u64>() as f64 / counts.iter().sum::<u64>() as f64
             };
             let slow = (1..=50).map(|bins| (shares(&one, bins) - shares(&other, bins)).abs());
             assert!((slow.fold(0.0, f64::max) - whole.distance).abs() < 1e-12, "{times}");
         }
-        assert_eq!(distance_binned(&[0, 0], &[1, 2]), 0.0);
+        assert_eq!(distance_binned((&[0, 0], 0), (&[1, 2], 3)), 0.0);
     }
 
     fn uniform(generator: &mut Generator, n: usize, shift: f64) -> Vec<f64> {

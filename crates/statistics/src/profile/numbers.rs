@@ -1,5 +1,6 @@
 //! Numbers in bins between the quantiles of a reference.
 
+use std::hint::select_unpredictable;
 use std::sync::Arc;
 
 use super::bytes::{Reader, Writer, checksum};
@@ -13,9 +14,16 @@ pub const MOST_BINS: usize = 512;
 ///
 /// The first edge is below the least and the last is the greatest value of the reference, so that the outer two bins hold
 /// what lies beyond it.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(into = "Vec<f64>", try_from = "Vec<f64>")]
 pub struct Edges(Arc<[f64]>);
+
+/// Profiles of one reference share its edges: they need not be looked at one by one.
+impl PartialEq for Edges {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
 
 impl From<Edges> for Vec<f64> {
     fn from(edges: Edges) -> Self {
@@ -29,6 +37,13 @@ impl TryFrom<Vec<f64>> for Edges {
     fn try_from(edges: Vec<f64>) -> Result<Self, Error> {
         check::at_least(1, edges.len(), "edges")?;
         check::finite(&edges, "edges")?;
+        if edges.len() >= MOST_BINS {
+            return Err(Error::OutOfDomain {
+                what: "the number of edges",
+                value: edges.len() as f64,
+                domain: "below the most bins of a profile",
+            });
+        }
         match edges.windows(2).find(|pair| pair[0] >= pair[1]) {
             Some(pair) => Err(Error::OutOfDomain { what: "edges", value: pair[1], domain: "rising" }),
             None => Ok(Self(edges.into())),
@@ -78,18 +93,37 @@ impl Edges {
         &self.0
     }
 
-    /// The bin of a value: how many edges lie below it. A search without branches, for it runs once a cell.
-    fn bin(&self, value: f64) -> usize {
+    /// The bins of values: how many edges lie below each. Searches go side by side, so that none waits for another's memory.
+    fn bins_of(&self, values: &[f64], bins: &mut [u16]) {
+        let (blocks, rest) = values.as_chunks::<LANES>();
+        let (bins, bins_of_rest) = bins.split_at_mut(blocks.len() * LANES);
+        for (block, bins) in blocks.iter().zip(bins.as_chunks_mut::<LANES>().0) {
+            *bins = self.search(block);
+        }
+        for (value, bin) in rest.iter().zip(bins_of_rest) {
+            [*bin] = self.search(&[*value]);
+        }
+    }
+
+    /// A binary search without branches, for it runs once a cell.
+    fn search<const N: usize>(&self, values: &[f64; N]) -> [u16; N] {
         let edges = &self.0[..];
-        let (mut base, mut size) = (0, edges.len());
+        let (mut base, mut size) = ([0; N], edges.len());
         while size > 1 {
             let half = size / 2;
-            base += usize::from(edges[base + half - 1] < value) * half;
+            for (base, value) in base.iter_mut().zip(values) {
+                *base += select_unpredictable(edges[*base + half - 1] < *value, half, 0);
+            }
             size -= half;
         }
-        base + usize::from(edges[base] < value)
+        std::array::from_fn(|lane| (base[lane] + usize::from(edges[base[lane]] < values[lane])) as u16)
     }
 }
+
+/// Values whose bins are searched for side by side.
+const LANES: usize = 4;
+/// Values that are taken at a time: a power of two, so that a division by it loses nothing.
+const BLOCK: usize = 64;
 
 /// The next number below, of −MAX itself.
 fn below(value: f64) -> f64 {
@@ -130,16 +164,21 @@ struct Lag {
 }
 
 impl Lag {
-    fn note(&mut self, bin: usize) {
-        let bin = bin as u64;
-        self.values += 1;
-        self.sum += bin;
-        self.squares += bin * bin;
+    /// Takes the bins of at most [`BLOCK`] values.
+    fn note(&mut self, bins: &[u16]) {
+        let (Some(first), Some(last)) = (bins.first(), bins.last()) else { return };
+        let product = |one: u16, other: u16| u32::from(one) * u32::from(other);
+        self.values += bins.len() as u64;
+        self.sum += u64::from(bins.iter().map(|bin| u32::from(*bin)).sum::<u32>());
+        self.squares += u64::from(bins.iter().map(|bin| product(*bin, *bin)).sum::<u32>());
+        self.products +=
+            u64::from(bins.iter().zip(&bins[1..]).map(|(one, next)| product(*one, *next)).sum::<u32>());
+        self.pairs += bins.len() as u64 - 1;
         if let Some(previous) = self.previous {
             self.pairs += 1;
-            self.products += u64::from(previous) * bin;
+            self.products += u64::from(previous) * u64::from(*first);
         }
-        self.previous = Some(bin as u32);
+        self.previous = Some(u32::from(*last));
     }
 
     fn merge(&mut self, later: &Self) {
@@ -161,6 +200,38 @@ impl Lag {
         let covariance = self.products as f64 / self.pairs as f64 - mean * mean;
         if variance > 1e-9 { (covariance / variance).clamp(0.0, 0.999) } else { 0.0 }
     }
+}
+
+/// How many finite values there are, their mean, the sum of squares about it, the least and the greatest.
+#[derive(Clone, Copy, Debug, Default)]
+struct Moments {
+    finite: u64,
+    mean: f64,
+    squares: f64,
+    range: Option<(f64, f64)>,
+}
+
+impl Moments {
+    /// Of at most [`BLOCK`] finite values, by two passes: the mean from the first value on, a constant's being exact.
+    fn of(values: &[f64]) -> Self {
+        let Some(&first) = values.first() else { return Self::default() };
+        let part = 1.0 / BLOCK as f64; // a sum of parts exceeds no number that its values do not
+        let mean = first + sum(values, |value| (value - first) * part) * (BLOCK as f64 / values.len() as f64);
+        let squares = sum(values, |value| (value - mean) * (value - mean));
+        let least = values.iter().fold(first, |least, &value| if value < least { value } else { least });
+        let greatest = values.iter().fold(first, |most, &value| if value > most { value } else { most });
+        Self { finite: values.len() as u64, mean, squares, range: Some((least, greatest)) }
+    }
+}
+
+/// A sum in four, so that no addition waits for the one before.
+fn sum(values: &[f64], of: impl Fn(f64) -> f64) -> f64 {
+    let (fours, rest) = values.as_chunks::<4>();
+    let mut sums = [0.0; 4];
+    for four in fours {
+        sums.iter_mut().zip(four).for_each(|(sum, value)| *sum += of(*value));
+    }
+    sums.into_iter().sum::<f64>() + rest.iter().map(|value| of(*value)).sum::<f64>()
 }
 
 impl NumberProfile {
@@ -198,29 +269,56 @@ impl NumberProfile {
 
     /// Takes values in the order of time; NaN counts as such.
     pub fn observe(&mut self, values: &[f64]) {
-        for &value in values {
-            if value.is_nan() {
-                self.nans += 1;
+        let mut numbers = Vec::new();
+        for block in values.chunks(BLOCK) {
+            let nans = block.iter().filter(|value| value.is_nan()).count();
+            if nans == 0 {
+                self.take(block);
                 continue;
             }
-            let bin = self.edges.bin(value);
-            self.counts[bin] += 1;
-            self.lag.note(bin);
-            if value.is_finite() {
-                self.moments(value);
-            } else {
-                self.infinities += 1;
-            }
+            self.nans += nans as u64;
+            numbers.clear();
+            numbers.extend(block.iter().copied().filter(|value| !value.is_nan()));
+            self.take(&numbers);
         }
     }
 
-    fn moments(&mut self, value: f64) {
-        self.finite += 1;
-        let before = value - self.mean;
-        self.mean += before / self.finite as f64;
-        self.squares += before * (value - self.mean);
-        let (least, greatest) = self.range.unwrap_or((value, value));
-        self.range = Some((least.min(value), greatest.max(value)));
+    /// Takes at most [`BLOCK`] numbers.
+    fn take(&mut self, numbers: &[f64]) {
+        let mut bins = [0; BLOCK];
+        let bins = &mut bins[..numbers.len()];
+        self.edges.bins_of(numbers, bins);
+        bins.iter().for_each(|bin| self.counts[usize::from(*bin)] += 1);
+        self.lag.note(bins);
+        let infinities = numbers.iter().filter(|number| number.is_infinite()).count();
+        if infinities == 0 {
+            self.add_moments(&Moments::of(numbers));
+        } else {
+            self.infinities += infinities as u64;
+            let finite: Vec<f64> = numbers.iter().copied().filter(|number| number.is_finite()).collect();
+            self.add_moments(&Moments::of(&finite));
+        }
+    }
+
+    /// # Source
+    /// Chan, Golub & LeVeque (1983), "Algorithms for computing the sample variance".
+    fn add_moments(&mut self, later: &Moments) {
+        let (n, m) = (self.finite as f64, later.finite as f64);
+        if later.finite == 0 {
+            return;
+        }
+        self.range = match (self.range, later.range) {
+            (Some(own), Some(new)) => Some((own.0.min(new.0), own.1.max(new.1))),
+            (own, new) => own.or(new),
+        };
+        self.finite += later.finite;
+        if n == 0.0 {
+            (self.mean, self.squares) = (later.mean, later.squares);
+            return;
+        }
+        let (gap, weight) = (later.mean - self.mean, m / (n + m));
+        self.mean += gap * weight;
+        self.squares += later.squares + gap * gap * n * weight;
     }
 
     /// Takes rows without a value.
@@ -240,17 +338,12 @@ impl NumberProfile {
         self.nulls += later.nulls;
         self.nans += later.nans;
         self.infinities += later.infinities;
-        if later.finite > 0 {
-            let (n, m) = (self.finite as f64, later.finite as f64);
-            let gap = later.mean - self.mean;
-            self.mean += gap * m / (n + m);
-            self.squares += later.squares + gap * gap * n * m / (n + m);
-            self.finite += later.finite;
-            self.range = match (self.range, later.range) {
-                (Some(own), Some(new)) => Some((own.0.min(new.0), own.1.max(new.1))),
-                (own, new) => own.or(new),
-            };
-        }
+        self.add_moments(&Moments {
+            finite: later.finite,
+            mean: later.mean,
+            squares: later.squares,
+            range: later.range,
+        });
         self.lag.merge(&later.lag);
         Ok(())
     }
@@ -450,6 +543,32 @@ mod tests {
     }
 
     #[test]
+    fn many_values_at_once_make_the_profile_that_they_make_one_by_one() {
+        let values = uniform(1, 1_000, 0.0);
+        let edges = Edges::of(&values, 50).unwrap();
+        let mut mixed: Vec<f64> = uniform(2, 500, 0.3);
+        (mixed[7], mixed[70], mixed[300], mixed[301]) =
+            (f64::NAN, f64::INFINITY, f64::NAN, f64::NEG_INFINITY);
+        let whole = profile(&edges, &mixed);
+        let mut single = NumberProfile::new(edges);
+        mixed.iter().for_each(|value| single.observe(&[*value]));
+        assert_eq!((whole.counts(), whole.lag, whole.range()), (single.counts(), single.lag, single.range()));
+        assert_eq!((whole.nans, whole.infinities, whole.values()), (2, 2, 498));
+        assert!((whole.mean().unwrap() - single.mean().unwrap()).abs() < 1e-12);
+        assert!((whole.deviation().unwrap() - single.deviation().unwrap()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn moments_of_constants_are_exact_and_those_of_the_greatest_numbers_are_finite() {
+        let edges = Edges::of(&[0.1, f64::MAX], 2).unwrap();
+        let constant = profile(&edges, &[0.1; 100]);
+        assert_eq!((constant.mean(), constant.deviation()), (Some(0.1), Some(0.0)));
+        let mut greatest = profile(&edges, &[f64::MAX; 100]);
+        greatest.merge(&profile(&edges, &[f64::MAX; 10])).unwrap();
+        assert_eq!((greatest.mean(), greatest.deviation()), (Some(f64::MAX), Some(0.0)));
+    }
+
+    #[test]
     fn values_that_follow_each_other_are_worth_less() {
         let slow: Vec<f64> = (0..1_000).map(|row| f64::from(row / 20)).collect();
         let edges = Edges::of(&slow, 50).unwrap();
@@ -474,6 +593,8 @@ mod tests {
         assert_eq!(profile.values(), 4);
         assert_eq!(profile.counts().iter().sum::<u64>(), 4);
         assert!(Edges::of(&[f64::NAN], 3).is_err() && Edges::of(&[f64::INFINITY], 3).is_err());
+        let edges = |count: u32| Edges::try_from((0..count).map(f64::from).collect::<Vec<_>>());
+        assert!(edges(511).is_ok() && edges(512).is_err());
     }
 
     #[test]

@@ -45,7 +45,7 @@ fn location(look: &Look<'_>, z: f64) -> Effect {
     };
     let value = match (look.seasonal, &look.yardstick.whole, look.window) {
         (false, ColumnProfile::Numbers(reference), ColumnProfile::Numbers(window)) => {
-            distance_binned(reference.counts(), window.counts())
+            distance_binned((reference.counts(), reference.values()), (window.counts(), window.values()))
         }
         _ => gap,
     };

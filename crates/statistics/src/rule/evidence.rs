@@ -131,13 +131,25 @@ fn settle(log_wealth: &mut [f32], wins: Option<[f64; STAKES.len()]>, share: f64,
     }
 }
 
+/// Of as many logs as there are bets on some questions: in eights, which are computed at once.
 fn log_mean_exp(logs: &[f32]) -> f64 {
-    let greatest = logs.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let (eights, _) = logs.as_chunks::<BETS>();
+    let mut greatest = [f32::NEG_INFINITY; BETS];
+    for eight in eights {
+        greatest
+            .iter_mut()
+            .zip(eight)
+            .for_each(|(most, log)| *most = if *log > *most { *log } else { *most });
+    }
+    let greatest = greatest.into_iter().fold(f32::NEG_INFINITY, f32::max);
     if greatest == f32::NEG_INFINITY {
         return 0.0;
     }
-    let sum: f32 = logs.iter().map(|log| exp(log - greatest)).sum();
-    f64::from(greatest) + (f64::from(sum) / logs.len() as f64).ln()
+    let mut sums = [0.0_f32; BETS];
+    for eight in eights {
+        sums.iter_mut().zip(eight).for_each(|(sum, log)| *sum += exp(log - greatest));
+    }
+    f64::from(greatest) + (f64::from(sums.into_iter().sum::<f32>()) / logs.len() as f64).ln()
 }
 
 /// 1.5·2²³: added to a number of less than 2²², it pushes all that is behind the point out.

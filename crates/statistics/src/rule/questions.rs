@@ -152,6 +152,31 @@ impl Questions {
         yes
     }
 
+    /// What becomes of each share when all numbers move: the greatest change if the logit of every cumulative share moves by at
+    /// most `by`. None for questions about something else than the spread or the shape of numbers.
+    pub(super) fn moved_along(&self, shares: &[f64], by: f64) -> Vec<f64> {
+        let groups =
+            self.all.iter().zip(shares).filter(|(question, _)| matches!(question.part, Part::Group(_)));
+        let mut below = vec![0.0]; // below[g]: the share of the first g groups
+        below.extend(groups.scan(0.0_f64, |sum, (_, share)| {
+            *sum = (*sum + share).min(1.0);
+            Some(*sum)
+        }));
+        let moved = |share: f64, by: f64| share / (share + (1.0 - share) * (-by).exp());
+        let change =
+            |begin: f64, end: f64, by: f64| (moved(end, by) - moved(begin, by) - (end - begin)).abs();
+        let of_groups = |begin: usize, end: usize| {
+            let (begin, end) = (below[begin], below[end]);
+            change(begin, end, by).max(change(begin, end, -by))
+        };
+        let of = |question: &Question| match question.part {
+            Part::Outside(from, until) => of_groups(from, until),
+            Part::Group(group) => of_groups(group, group + 1),
+            _ => 0.0,
+        };
+        self.all.iter().map(of).collect()
+    }
+
     /// What the values are that a question asks about, in words.
     pub(super) fn in_words(&self, question: usize, reference: &ColumnProfile) -> String {
         let edge = |group: usize| match reference {

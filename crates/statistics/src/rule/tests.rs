@@ -1,7 +1,7 @@
 use super::evidence::Bets;
 use super::*;
 use crate::Generator;
-use crate::distributions::normal_quantile;
+use crate::distributions::{normal_cdf, normal_quantile};
 use crate::profile::{ColumnProfile, Edges, LevelProfile, NumberProfile};
 
 fn normal(generator: &mut Generator) -> f64 {
@@ -158,6 +158,65 @@ fn days_that_differ_among_themselves_widen_what_is_no_drift() {
     };
     assert_eq!((verdict(&learned, 0.3), verdict(&Yardstick::of(whole), 0.3)), (Verdict::Ok, Verdict::Drift));
     assert_eq!(verdict(&learned, 1.5), Verdict::Drift);
+}
+
+/// An hour's values of a normal law about `level`: counts as the law has them, without chance.
+fn expected_numbers(edges: &Edges, rows: f64, level: f64) -> ColumnProfile {
+    let below = edges.as_slice().iter().map(|edge| normal_cdf(edge - level)).chain([1.0]);
+    let before = [0.0].into_iter().chain(below.clone());
+    let counts = below.zip(before).map(|(end, begin)| ((end - begin) * rows).round() as u64).collect();
+    ColumnProfile::Numbers(NumberProfile::of_counts(edges.clone(), counts, 0).unwrap())
+}
+
+#[test]
+fn days_that_lie_elsewhere_are_no_drift_of_the_spread_at_any_hour_though_none_of_it_is_left_over_the_day() {
+    let wave = |hour: usize| 0.4 * (hour as f64 * std::f64::consts::TAU / 24.0).sin();
+    let days = |day: usize| 0.05 * normal_quantile((day * 11 % 28) as f64 / 28.0 + 1.0 / 56.0);
+    let edges = Edges::try_from((-40..=40).map(|edge| f64::from(edge) / 10.0).collect::<Vec<_>>()).unwrap();
+    let windows: Vec<ColumnProfile> = (0..24 * 28)
+        .map(|hour| expected_numbers(&edges, 50_000.0, wave(hour % 24) + days(hour / 24)))
+        .collect();
+    let mut whole = windows[0].clone();
+    windows[1..].iter().for_each(|window| whole.merge(window).unwrap());
+    let placed = windows.iter().enumerate().map(|(hour, window)| ((hour / 24) as i64, hour % 24, window));
+    let yardstick = Yardstick::with_season(whole, Season { slots: 24 }, placed);
+    let drifted = |hour: usize, level: f64, deviation: f64| {
+        let values = values(hour as u64, 50_000, |x| wave(hour) + level + deviation * x);
+        let window = numbers(&edges, &values, 0);
+        yardstick.look(&window, hour, Settings::default()).unwrap().judge().unwrap().verdict == Verdict::Drift
+    };
+    let hours = |level: f64, deviation: f64| (0..24).filter(|hour| drifted(*hour, level, deviation)).count();
+    assert_eq!((hours(0.12, 1.0), hours(-0.12, 1.0)), (0, 0));
+    assert_eq!((hours(1.0, 1.0), hours(0.0, 1.5)), (24, 24));
+}
+
+#[test]
+fn levels_without_a_name_have_their_seasons() {
+    let names: Vec<String> = (0..400).map(|level| format!("L{level}")).collect();
+    // At night one in ten values is of the 300 rare levels, by day one in five.
+    let counts = |day: bool| {
+        let rare = if day { 20 } else { 10 };
+        names
+            .iter()
+            .enumerate()
+            .map(move |(place, name)| (name.as_str(), if place < 100 { 300 - rare * 3 } else { rare }))
+    };
+    let both = counts(false).zip(counts(true)).map(|((name, night), (_, day))| (name, 28 * (night + day)));
+    let whole = LevelProfile::of_reference(both, 0);
+    let window = |day: bool, new: u64| {
+        let mut window = LevelProfile::like(&whole);
+        counts(day).for_each(|(name, count)| window.add(name, count));
+        window.add("new", new);
+        ColumnProfile::Levels(window)
+    };
+    let windows: Vec<ColumnProfile> = (0..56).map(|half| window(half % 2 == 1, 0)).collect();
+    let placed = windows.iter().enumerate().map(|(half, window)| ((half / 2) as i64, half % 2, window));
+    let yardstick = Yardstick::with_season(ColumnProfile::Levels(whole.clone()), Season { slots: 2 }, placed);
+    let verdict = |slot: usize, window: &ColumnProfile| {
+        yardstick.look(window, slot, Settings::default()).unwrap().judge().unwrap().verdict
+    };
+    assert_eq!((verdict(0, &window(false, 0)), verdict(1, &window(true, 0))), (Verdict::Ok, Verdict::Ok));
+    assert_eq!(verdict(0, &window(false, 1_500)), Verdict::Drift);
 }
 
 #[test]

@@ -167,12 +167,27 @@ impl Yardstick {
 
     fn slot(&self, sum: &Answers) -> Slot {
         let shares = self.questions.all.iter().enumerate().map(|(place, question)| match question.cause {
-            // These are about the whole reference: a season has few rows to know its range and its levels by.
-            Cause::Range | Cause::Unseen => self.whole_slot.shares[place],
+            // This is about the whole reference: a season has few rows to know its range by.
+            Cause::Range => self.whole_slot.shares[place],
+            // Levels that have no name have their seasons, too; those that nobody ever saw have none.
+            Cause::Unseen => (share(sum.yes[place], sum.values) + self.never_seen()).min(1.0),
             cause => share(sum.yes[place], sum.trials(cause)),
         });
         let (values, rows) = (sum.values as f64 * self.worth, sum.rows as f64);
         Slot { shares: shares.collect(), values, rows, terms: OnceLock::new() }
+    }
+
+    /// Good and Turing's share of levels that the reference never saw.
+    fn never_seen(&self) -> f64 {
+        match &self.whole {
+            ColumnProfile::Levels(levels) => levels.singletons() as f64 / levels.values().max(1) as f64,
+            ColumnProfile::Numbers(_) => 0.0,
+        }
+    }
+
+    /// Whether the reference held levels that have no name.
+    fn has_unnamed(&self) -> bool {
+        matches!(&self.whole, ColumnProfile::Levels(levels) if levels.other > 0)
     }
 
     /// A new day's share is foretold from the reference's days: t·s·√(1 + 1/k), s their standard deviation beyond what
@@ -270,6 +285,13 @@ impl Yardstick {
 }
 
 impl Yardstick {
+    /// How far days' numbers may lie elsewhere, in the logit of cumulative shares.
+    fn days_apart(&self) -> f64 {
+        let asked = self.questions.all.iter().zip(&self.days);
+        let location = asked.filter(|(question, _)| question.cause == Cause::Location);
+        location.map(|(_, days)| *days).fold(0.0, f64::max)
+    }
+
     fn terms(&self, slot: &Slot, settings: Settings) -> Arc<[Term]> {
         let (of, terms) = slot.terms.get_or_init(|| (settings, self.terms_of(slot, settings)));
         if *of == settings { Arc::clone(terms) } else { self.terms_of(slot, settings) }
@@ -277,16 +299,22 @@ impl Yardstick {
 
     fn terms_of(&self, slot: &Slot, settings: Settings) -> Arc<[Term]> {
         let z = -normal_quantile(settings.alpha.clamp(1e-12, 1.0) / 2.0);
+        // Days that lie elsewhere move what is in the middle one way at noon and the other way at midnight: on average over
+        // the day that is nothing, and so nothing is learned of it; it follows from how far they lie apart.
+        let along = self.questions.moved_along(&slot.shares, self.days_apart());
         let term = |(place, question): (usize, &Question)| {
             let (cause, expected) = (question.cause, slot.shares[place]);
             let (values, all) = match cause {
                 Cause::Missing => (slot.rows, self.whole_slot.rows),
-                Cause::Range | Cause::Unseen => (self.whole_slot.values, self.whole_slot.values),
+                Cause::Range => (self.whole_slot.values, self.whole_slot.values),
+                // Without a level that has no name every season says the same of new ones.
+                Cause::Unseen if !self.has_unnamed() => (self.whole_slot.values, self.whole_slot.values),
                 cause => (slot.size(cause), self.whole_slot.size(cause)),
             };
             // What the whole reference leaves open is shared by all windows, and so is no evidence.
             let open = if all > 0.0 { z * (expected * (1.0 - expected) / all).max(0.0).sqrt() } else { 1.0 };
-            let bound = cause.least(settings) + open + self.days[place] * expected * (1.0 - expected);
+            let of_days = (self.days[place] * expected * (1.0 - expected)).max(along[place]);
+            let bound = cause.least(settings) + open + of_days;
             Term { cause, expected, values, bound, bets: Bets::on(expected, bound) }
         };
         self.questions.all.iter().enumerate().map(term).collect()

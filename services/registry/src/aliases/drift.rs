@@ -33,6 +33,9 @@ pub(super) async fn since(
     ask: &Ask<'_>,
     evaluation: &Evaluation,
 ) -> Result<Drift, Error> {
+    if evaluation.reference_path.is_empty() {
+        return Ok(Drift::Unknown { rows: 0, needed: NEEDED_ROWS }); // trained elsewhere, on rows that nobody kept here
+    }
     let from = evaluation.evaluated_through.0;
     let logs = predictions::newest_logs(conn, ask.project, ask.model, from, MOST_FILES).await?;
     let reference = context.data_dir.join(&evaluation.reference_path);
