@@ -151,16 +151,23 @@ async fn answer(context: &Context, conn: &mut Option<PoolConnection<Postgres>>, 
     }
 }
 
+/// Asks by the connection in hand. One that broke while nothing was asked of it is replaced: reading twice changes nothing.
 async fn fetch(
     context: &Context,
     conn: &mut Option<PoolConnection<Postgres>>,
     asks: &[Ask],
 ) -> Result<Fetched, storage::Error> {
-    let conn = match conn {
-        Some(conn) => conn,
-        None => conn.insert(context.db.acquire().await?),
-    };
-    storage::online::fetch(conn, &context.config.project, asks).await
+    let project = &context.config.project;
+    if let Some(mut held) = conn.take() {
+        match storage::online::fetch(&mut held, project, asks).await {
+            Err(error) if error.remedy() == Remedy::RetryLater => drop(held.detach()),
+            fetched => {
+                *conn = Some(held);
+                return fetched;
+            }
+        }
+    }
+    storage::online::fetch(conn.insert(context.db.acquire().await?), project, asks).await
 }
 
 /// The questions of all requests, one a view version, in a fixed order so that the statement is one that is known.
