@@ -223,7 +223,7 @@ pub struct Plan {
     /// Floating-point operations per token and training step.
     pub flops_per_token: f64,
     /// Bytes of weights, the two moments of AdamW, and gradients of each run of parts that learns beside others; and of the
-    /// weights packed for both ways, if a batch has several parts.
+    /// blocks' matrices packed for both ways, if a batch has several parts: 8·layers·width·(4·width + 2·inside of the MLP).
     pub weights_bytes: usize,
     /// Bytes of the activations of one step, about, of the tokens that go through the layers at once: 4·tokens·layers·(6·width
     /// + the inside of the MLP), and what the way back through a layer needs; 4·tokens·layers·(14·width + 3 insides) for models
@@ -317,9 +317,9 @@ fn held_bytes(config: &GptConfig, sequences: usize) -> (usize, Held) {
     let part = TOKENS.max(config.context);
     let parts = whole.div_ceil(part);
     let lanes = config.lanes().min(parts);
-    let packed = if parts > 1 { 8 } else { 0 };
+    let packed = if parts > 1 { 8 * config.layers * width * (4 * width + 2 * inner) } else { 0 };
     let at_once = whole.min(lanes.min(rayon::current_num_threads()) * part);
-    let weights = (12 + 4 * lanes + packed) * config.parameters();
+    let weights = (12 + 4 * lanes) * config.parameters() + packed;
     (weights, held(at_once, 6 * width + inner, 3 * width + 2 * inner))
 }
 
