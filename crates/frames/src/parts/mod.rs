@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::view::ViewSchema;
 
-pub use read::{Part, Selection, read, widest};
+pub use read::{Part, Selection, read, read_keys, widest};
 pub use rewrite::{Kept, cut, drop_old, read_cut};
 pub use write::{WrittenPart, write};
 

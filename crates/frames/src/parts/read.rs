@@ -1,5 +1,7 @@
 //! Reading parts: the rows of one bucket, within some times, up to a seq, and of the columns only what the view has.
 
+use std::collections::HashSet;
+
 use arrow::array::RecordBatch;
 use domain::expression::{Binary, Bound, Constant};
 
@@ -121,9 +123,33 @@ pub fn read(
     parts: &[Part],
     wanted: &Selection,
 ) -> Result<ViewRows, Error> {
+    read_of(store, schema, parts, wanted, None)
+}
+
+/// As [`read`], of these keys only. In memory are their rows and what is read at a time.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_keys(
+    store: &Store,
+    schema: &ViewSchema,
+    parts: &[Part],
+    wanted: &Selection,
+    of_keys: &HashSet<Vec<u8>>,
+) -> Result<ViewRows, Error> {
+    read_of(store, schema, parts, wanted, Some(of_keys))
+}
+
+fn read_of(
+    store: &Store,
+    schema: &ViewSchema,
+    parts: &[Part],
+    wanted: &Selection,
+    of_keys: Option<&HashSet<Vec<u8>>>,
+) -> Result<ViewRows, Error> {
     let mut all = ViewRows::empty(schema);
     for part in parts.iter().filter(|part| wanted.wants(part)) {
-        read_part(store, schema, part, wanted, &mut all).map_err(Error::in_file(&part.path))?;
+        read_part(store, schema, part, (wanted, of_keys), &mut all).map_err(Error::in_file(&part.path))?;
     }
     Ok(all)
 }
@@ -132,7 +158,7 @@ fn read_part(
     store: &Store,
     schema: &ViewSchema,
     part: &Part,
-    wanted: &Selection,
+    (wanted, of_keys): (&Selection, Option<&HashSet<Vec<u8>>>),
     all: &mut ViewRows,
 ) -> Result<(), Error> {
     let scan = Scan::of(&part.path, store.open(&part.path)?)?;
@@ -142,21 +168,20 @@ fn read_part(
     let known = |name: &str| there.field_with_name(name).is_ok();
     columns.extend(schema.keys.iter().map(|(name, _)| name.as_str()));
     columns.extend(schema.values.iter().map(|(name, _)| name.as_str()).filter(|name| known(name)));
-    let keys = (!part.bucket.within(wanted.bucket)).then(|| schema.key_names());
+    let some_keys = of_keys.is_some() || !part.bucket.within(wanted.bucket);
+    let keys = some_keys.then(|| schema.key_names());
     scan.read_within(&columns, &wanted.bounds(), |rows| {
         let frame = from_batch_as(&rows.batch, &schema.values)?;
         let rows = as_rows(schema, &frame)?;
-        let in_bucket = match &keys {
-            Some(names) => Some(Keys::of(&frame, names)?),
-            None => None,
-        };
+        let keys = keys.as_ref().map(|names| Keys::of(&frame, names)).transpose()?;
         let keep = |row: usize| {
             rows.seq[row] <= wanted.max_seq
                 && rows.known_time[row] <= wanted.max_known
                 && (wanted.events.0..=wanted.events.1).contains(&rows.event_time[row])
-                && in_bucket
-                    .as_ref()
-                    .is_none_or(|keys| keys.bucket(row, wanted.bucket.of) == wanted.bucket.number)
+                && keys.as_ref().is_none_or(|keys| {
+                    keys.bucket(row, wanted.bucket.of) == wanted.bucket.number
+                        && of_keys.is_none_or(|of| keys.get(row).is_some_and(|key| of.contains(key)))
+                })
         };
         let kept: Vec<u32> = (0..rows.rows()).filter(|&row| keep(row)).map(|row| row as u32).collect();
         if kept.len() == rows.rows() { all.append(&rows) } else { all.append(&rows.take(&kept)) }

@@ -1,9 +1,12 @@
 //! Parts hold what was written, cut or whole, and say what they are.
 
+use std::collections::HashSet;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::frame::{Frame, NO_INTEGER, Values};
+use crate::keys::Keys;
 use crate::store::Store;
 use crate::view::ViewRows;
 
@@ -66,6 +69,7 @@ proptest! {
         max_known in 0i64..70,
         max_seq in 0i64..6,
         asked_of in prop::sample::select(vec![1u32, 16]),
+        asked_keys in prop::collection::hash_set(0i64..8, 0..4),
     ) {
         let (_folder, store) = folder();
         let schema = schema();
@@ -75,20 +79,31 @@ proptest! {
             let path = format!("features/p/v/{}.parquet", bucket.number);
             parts.push(listed(&path, bucket, &write(&store, &path, &schema, &rows).unwrap()));
         }
-        let mut found = Vec::new();
+        let encoded: HashSet<Vec<u8>> = {
+            let frame = Frame::new(asked_keys.len(), vec![("k".into(), Values::Integer(asked_keys.iter().copied().collect()))]);
+            Keys::of(&frame, &["k"]).unwrap().distinct().into_iter().collect()
+        };
+        let (mut found, mut of_keys) = (Vec::new(), Vec::new());
         for number in 0..asked_of {
             let wanted = Selection { bucket: Bucket { number, of: asked_of }, max_seq, events, max_known };
             found.extend(told(&read(&store, &schema, &parts, &wanted).unwrap()));
+            of_keys.extend(told(&read_keys(&store, &schema, &parts, &wanted, &encoded).unwrap()));
         }
         found.sort();
+        of_keys.sort();
         let keep = |row: &usize| {
             let (_, event, known, seq) = given[*row];
             seq <= max_seq && known <= max_known && (events.0..=events.1).contains(&event)
         };
         let kept: Vec<u32> = (0..given.len()).filter(keep).map(|row| row as u32).collect();
-        let mut expected = told(&all.take(&kept));
-        expected.sort();
-        prop_assert_eq!(found, expected);
+        let expected = |kept: &[u32]| {
+            let mut expected = told(&all.take(kept));
+            expected.sort();
+            expected
+        };
+        prop_assert_eq!(found, expected(&kept));
+        let kept: Vec<u32> = kept.into_iter().filter(|row| asked_keys.contains(&given[*row as usize].0)).collect();
+        prop_assert_eq!(of_keys, expected(&kept));
     }
 }
 
