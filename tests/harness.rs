@@ -217,8 +217,8 @@ fn server() -> &'static str {
             return url;
         }
         let folder = folder().keep();
-        let postgres =
-            PrivatePostgres::start(&folder.join("postgres")).expect("a private Postgres can be started");
+        let postgres = PrivatePostgres::start_throwaway(&folder.join("postgres"))
+            .expect("a private Postgres can be started");
         let url = postgres.url("postgres");
         at_exit::stop_and_remove(postgres, folder);
         url

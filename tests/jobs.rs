@@ -184,6 +184,67 @@ async fn a_job_that_is_asked_to_end_ends_and_one_that_will_not_is_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_process_stops_is_for_the_next_one_to_do_and_has_lost_no_try() {
+    let platform = Platform::configured(|config| config.jobs.cancel_grace_seconds = 1).await;
+    let mut conn = platform.context.db.acquire().await.unwrap();
+    let mut ids = Vec::new();
+    for kind in ["obliging", "stubborn", "doomed", "unwanted"] {
+        ids.push(storage::jobs::enqueue(&mut conn, &job(kind)).await.unwrap());
+    }
+    let mut first = platform.context.clone();
+    (first.stop, first.tasks) = Default::default();
+    let at_work = Arc::new(tokio::sync::Barrier::new(5));
+    let waits = |barrier: &Arc<tokio::sync::Barrier>, failure: fn() -> Failure| {
+        let barrier = Arc::clone(barrier);
+        move |job: service_kit::jobs::Job| {
+            let barrier = Arc::clone(&barrier);
+            async move {
+                barrier.wait().await;
+                job.cancelled.cancelled().await;
+                Err(failure())
+            }
+        }
+    };
+    let barrier = Arc::clone(&at_work);
+    let goes_on = move |_| {
+        let barrier = Arc::clone(&barrier);
+        async move {
+            barrier.wait().await;
+            std::future::pending().await
+        }
+    };
+    let handlers = Handlers::default()
+        .on("obliging", waits(&at_work, || Failure::passing("stopped half-way")))
+        .on("doomed", waits(&at_work, || Failure::last("there are no rows")))
+        .on("unwanted", waits(&at_work, || Failure::passing("stopped half-way")))
+        .on("stubborn", goes_on);
+    service_kit::jobs::start(&first, handlers);
+    at_work.wait().await;
+    sqlx::query("update jobs set cancel_requested = true where kind = 'unwanted'")
+        .execute(&platform.context.db)
+        .await
+        .unwrap();
+    first.stop.cancel();
+    first.tasks.close();
+    first.tasks.wait().await;
+    for (id, expected) in ids.iter().zip([("queued", 0), ("queued", 0), ("dead", 1), ("cancelled", 0)]) {
+        let (state, attempts) = state(&platform, *id).await;
+        assert_eq!((state.as_str(), attempts), expected);
+    }
+    let said = log(&platform, ids[0]).await;
+    assert_eq!(said.last().unwrap(), "stopped half-way; its process stops, and the job is queued");
+
+    let done = |_| async { Ok(Outcome::default()) };
+    service_kit::jobs::start(
+        &platform.context,
+        Handlers::default().on("obliging", done).on("stubborn", done),
+    );
+    for id in &ids[..2] {
+        assert_eq!(until_done(&platform, *id).await, ("succeeded".into(), 1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_more_urgent_job_goes_first_and_equals_go_in_their_order() {
     let platform = Platform::configured(|config| config.jobs.hands = 1.try_into().unwrap()).await;
     let mut conn = platform.context.db.acquire().await.unwrap();

@@ -98,3 +98,31 @@ async fn a_body_that_is_too_large_is_refused_with_413() {
     let (status, problem) = platform.call("POST", "/v1/labels", Some(Value::from("x".repeat(2_000)))).await;
     assert_eq!((status, &problem["type"]), (413, &Value::from("/problems/body-too-large")), "{problem}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn methods_and_paths_that_anybody_makes_up_leave_no_series_behind() {
+    let platform = Platform::start().await;
+    let series = async || {
+        let (_, metrics) = platform.call("GET", "/metrics", None).await;
+        metrics
+            .as_str()
+            .unwrap()
+            .lines()
+            .filter(|line| line.contains("request_duration_seconds_count"))
+            .count()
+    };
+    let ask = async |round: usize| {
+        for method in ["GET".to_owned(), format!("MADE-UP-{round}")] {
+            for path in [format!("/v1/nothing/{round}"), "/v1/jobs".to_owned(), "/healthz".to_owned()] {
+                platform.call(&method, &path, None).await;
+            }
+        }
+    };
+    ask(0).await;
+    series().await; // is counted itself from now on
+    let before = series().await;
+    for round in 1..50 {
+        ask(round).await;
+    }
+    assert_eq!(series().await, before);
+}

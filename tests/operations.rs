@@ -9,7 +9,8 @@ use foretime::up::{Platform as Running, Service};
 use journeys::{Platform, folder};
 use service_kit::Config;
 use service_kit::config::RetentionConfig;
-use sqlx::ConnectOptions;
+use sqlx::{ConnectOptions, Connection, PgConnection};
+use storage::private_postgres::{PostgresError, PrivatePostgres};
 
 /// The same database and files, served as `foretime up` does.
 async fn running(platform: &Platform) -> Running {
@@ -146,4 +147,28 @@ async fn what_is_over_for_longer_than_it_is_kept_goes_and_a_dry_run_says_what_wo
         sqlx::query_scalar("select kind from jobs order by 1").fetch_all(db).await.unwrap();
     assert_eq!(left, ["began", "goes-on", "new", "waits"], "a chain that goes on keeps its beginning");
     assert_eq!(collect(db, data_dir, &kept, &SystemClock).await.unwrap(), Collected::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_which_nothing_is_kept_waits_for_no_disk_and_one_whose_data_is_kept_does() {
+    type Start = fn(&Path) -> Result<PrivatePostgres, PostgresError>;
+    let both: [(Start, &str, &str); 2] =
+        [(PrivatePostgres::start, "on", "fast"), (PrivatePostgres::start_throwaway, "off", "immediate")];
+    for (start, durable, ending) in both {
+        let folder = folder();
+        let root = folder.path().join("postgres");
+        let postgres = start(&root).unwrap();
+        let mut conn = PgConnection::connect(&postgres.url("postgres")).await.unwrap();
+        for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
+            let told: String = sqlx::query_scalar("select current_setting($1)")
+                .bind(setting)
+                .fetch_one(&mut conn)
+                .await
+                .unwrap();
+            assert_eq!(told, durable, "{setting}");
+        }
+        postgres.stop().unwrap();
+        let log = std::fs::read_to_string(root.join("postgres.log")).unwrap();
+        assert!(log.contains(&format!("received {ending} shutdown request")), "{log}");
+    }
 }

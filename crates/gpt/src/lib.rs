@@ -35,7 +35,7 @@ pub mod tokenizer;
 
 pub use bpe::Bpe;
 pub use candle_core::Device;
-pub use classifier::{ClassifierData, ClassifierRecipe, GptClassifier, Pooling};
+pub use classifier::{ClassifierData, ClassifierRecipe, ClassifierTraining, GptClassifier, Pooling};
 pub use error::Error;
 pub use fusion::{Backbone, FusionData, FusionRecipe, JointFusion};
 pub use kernels::{Kernels, Precision};

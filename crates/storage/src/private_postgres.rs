@@ -1,7 +1,8 @@
 //! A Postgres of our own under a data directory: for `foretime up` without a database, and for tests.
 //!
 //! It listens on a unix socket only, runs as an unprivileged user when we are root, keeps its data between starts, shuts down
-//! cleanly when [`PrivatePostgres::stop`] is called or it is dropped, and also when our process is killed.
+//! cleanly when [`PrivatePostgres::stop`] is called or it is dropped, and also when our process is killed. One that is thrown
+//! away, with everything in it, waits for no disk and ends at once.
 
 use std::ffi::CStr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -65,10 +66,37 @@ impl Fault for PostgresError {
     }
 }
 
+/// What becomes of a server's data when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Data {
+    /// The next start finds everything that was committed.
+    Kept,
+    /// Nobody asks for it again.
+    ThrownAway,
+}
+
+impl Data {
+    /// The signal that ends the server: "fast" rolls back, writes everything and exits; "immediate" only exits.
+    fn ending(self) -> i32 {
+        match self {
+            Self::Kept => libc::SIGINT,
+            Self::ThrownAway => libc::SIGQUIT,
+        }
+    }
+
+    fn settings(self) -> &'static [&'static str] {
+        match self {
+            Self::Kept => &[],
+            Self::ThrownAway => &["fsync=off", "synchronous_commit=off", "full_page_writes=off"],
+        }
+    }
+}
+
 /// A running server.
 #[derive(Debug)]
 pub struct PrivatePostgres {
     child: Option<Child>,
+    data: Data,
     socket_dir: PathBuf,
     // Dropped last: the thread that spawned the server lives as long as this, because the parent-death signal is sent
     // when the spawning *thread* ends.
@@ -81,6 +109,19 @@ impl PrivatePostgres {
     /// # Errors
     /// [`PostgresError`] says what is missing or what the server said.
     pub fn start(root: &Path) -> Result<Self, PostgresError> {
+        Self::start_with(root, Data::Kept)
+    }
+
+    /// As [`PrivatePostgres::start`], for data that nobody needs once it has ended, such as that of tests: it does not wait for the
+    /// disk, and stops without writing anything. `root` is then of no further use.
+    ///
+    /// # Errors
+    /// [`PostgresError`] says what is missing or what the server said.
+    pub fn start_throwaway(root: &Path) -> Result<Self, PostgresError> {
+        Self::start_with(root, Data::ThrownAway)
+    }
+
+    fn start_with(root: &Path, data: Data) -> Result<Self, PostgresError> {
         let user = unprivileged_user()?;
         let bin = bin_dir()?;
         let cluster = Cluster::prepare(root, user)?;
@@ -92,11 +133,11 @@ impl PrivatePostgres {
         let (report, started) = mpsc::channel();
         let socket_dir = cluster.socket_dir.clone();
         std::thread::spawn(move || {
-            let _ = report.send(cluster.serve(&bin));
+            let _ = report.send(cluster.serve(&bin, data));
             let _ = until_dropped.recv(); // ends when the keeper is dropped
         });
         let child = started.recv().expect("the thread always reports before it waits")?;
-        Ok(Self { child: Some(child), socket_dir, _keeper: keeper })
+        Ok(Self { child: Some(child), data, socket_dir, _keeper: keeper })
     }
 
     /// The address of a database of the server of `root` that another process runs; none if nobody does.
@@ -119,7 +160,7 @@ impl PrivatePostgres {
         self.child.as_ref().map(Child::id)
     }
 
-    /// Shuts the server down: open transactions are rolled back, everything is written.
+    /// Shuts the server down: open transactions are rolled back, and everything is written that is not thrown away.
     ///
     /// # Errors
     /// If the process cannot be waited for.
@@ -129,7 +170,7 @@ impl PrivatePostgres {
 
     fn stop_now(&mut self) -> io::Result<()> {
         if let Some(mut child) = self.child.take() {
-            signal(child.id(), libc::SIGINT); // "fast": roll back, checkpoint, exit
+            signal(child.id(), self.data.ending());
             child.wait()?;
         }
         Ok(())
@@ -282,12 +323,12 @@ impl Cluster {
             .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
     }
 
-    fn serve(&self, bin: &Path) -> Result<Child, PostgresError> {
+    fn serve(&self, bin: &Path, data: Data) -> Result<Child, PostgresError> {
         let in_directory = |cause| PostgresError::Directory { path: self.log.clone(), cause };
         let log = fs::OpenOptions::new().create(true).append(true).open(&self.log).map_err(in_directory)?;
         let mut command = self.command(&bin.join("postgres"));
         command.arg("-D").arg(&self.data).arg("-k").arg(&self.socket_dir);
-        for setting in SETTINGS {
+        for setting in SETTINGS.iter().chain(data.settings()) {
             command.arg("-c").arg(setting);
         }
         command.stdout(log.try_clone().map_err(in_directory)?).stderr(log);
@@ -297,7 +338,7 @@ impl Cluster {
             reason = "between fork and exec only prctl is called, which is async-signal-safe"
         )]
         unsafe {
-            command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGINT) {
+            command.pre_exec(move || match libc::prctl(libc::PR_SET_PDEATHSIG, data.ending()) {
                 0 => Ok(()),
                 _ => Err(io::Error::last_os_error()),
             });

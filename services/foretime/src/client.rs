@@ -284,6 +284,11 @@ impl Answer {
     }
 }
 
+/// A name as one part of a path, or as a value of its query.
+pub(crate) fn part(name: &str) -> String {
+    percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
 /// The definition files of a folder, by name.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::Failure;
-use crate::client::Client;
+use crate::client::{Client, part};
 
 /// How often a log that is followed is asked for.
 const EVERY: Duration = Duration::from_secs(1);
@@ -96,7 +96,7 @@ async fn list(
     let wanted = [("state", state), ("kind", kind)];
     let wanted: String = wanted
         .into_iter()
-        .filter_map(|(name, value)| value.map(|value| format!("&{name}={value}")))
+        .filter_map(|(name, value)| value.map(|value| format!("&{name}={}", part(&value))))
         .collect();
     let jobs = client.json(Method::GET, &format!("/v1/jobs?limit={limit}{wanted}"), None).await?;
     println!("{:<36}  {:<16} {:<10} {:<27} {:>5}  LAST WORD", "JOB", "KIND", "STATE", "CREATED", "TRIES");

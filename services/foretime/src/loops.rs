@@ -1,18 +1,24 @@
 //! `foretime loop show`: each model's way from training set to champion in one place.
 
+use std::collections::BTreeSet;
+
 use clap::Subcommand;
+use domain::words::did_you_mean;
 use reqwest::Method;
 use serde_json::Value;
 
 use crate::Failure;
-use crate::client::Client;
+use crate::client::{Client, part};
 
 /// The closed loop.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Loop {
     /// Show what serves, what is being made to take its place, and what that waits for.
     Show {
+        /// A model definition, a registered model, or the project; all models, unless said.
+        name: Option<String>,
         /// The project; the one that is served, unless said.
+        #[arg(long)]
         project: Option<String>,
         /// Print the whole answer as JSON.
         #[arg(long)]
@@ -22,9 +28,13 @@ pub(crate) enum Loop {
 
 /// Does what was asked.
 pub(crate) async fn run(client: &Client, asked: Loop) -> Result<(), Failure> {
-    let Loop::Show { project, json } = asked;
-    let path = project.map_or_else(|| "/v1/loop".to_owned(), |project| format!("/v1/loop?project={project}"));
-    let loops = client.json(Method::GET, &path, None).await?;
+    let Loop::Show { name, project, json } = asked;
+    let path = project
+        .map_or_else(|| "/v1/loop".to_owned(), |project| format!("/v1/loop?project={}", part(&project)));
+    let mut loops = client.json(Method::GET, &path, None).await?;
+    if let Some(name) = name {
+        keep_only(&mut loops, &name)?;
+    }
     if json {
         println!("{}", serde_json::to_string_pretty(&loops).unwrap_or_else(|_| loops.to_string()));
         return Ok(());
@@ -33,10 +43,30 @@ pub(crate) async fn run(client: &Client, asked: Loop) -> Result<(), Failure> {
     if list(&loops["models"]).next().is_none() {
         println!("no model is defined in it: `foretime apply` brings definitions");
     }
-    for one in loops["models"].as_array().into_iter().flatten() {
+    for one in list(&loops["models"]) {
         show(one);
     }
     Ok(())
+}
+
+/// Leaves the loops of the models that are defined or registered under a name; all of them, if it is the project's and no model's.
+///
+/// # Errors
+/// If nothing has that name: what there is.
+fn keep_only(loops: &mut Value, name: &str) -> Result<(), Failure> {
+    let goes_by = |one: &Value| one["model"] == name || one["registered_model"] == name;
+    if list(&loops["models"]).any(goes_by) {
+        loops["models"].as_array_mut().into_iter().for_each(|models| models.retain(goes_by));
+        return Ok(());
+    }
+    if loops["project"] == name {
+        return Ok(());
+    }
+    let project = text(&loops["project"]);
+    let models = list(&loops["models"]).flat_map(|one| [text(&one["model"]), text(&one["registered_model"])]);
+    let known: BTreeSet<String> = models.chain([project.clone()]).collect();
+    let hint = did_you_mean(name, known.iter().map(String::as_str));
+    Err(Failure(format!("`{name}` is no model, no registered model and not the project `{project}`{hint}")))
 }
 
 fn show(one: &Value) {
@@ -109,5 +139,38 @@ fn text(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Null => "unknown".to_owned(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The models whose loops are left when one asks for a name, or what is said then.
+    fn asked_for(name: &str) -> Result<Vec<String>, String> {
+        let model = |name: &str, registered: &str| json!({ "model": name, "registered_model": registered });
+        let models = [model("trees", "late"), model("fusion", "late"), model("default", "ahead")];
+        let mut loops = json!({ "project": "default", "models": models });
+        keep_only(&mut loops, name).map_err(|failure| failure.0)?;
+        Ok(list(&loops["models"]).map(|one| text(&one["model"])).collect())
+    }
+
+    #[test]
+    fn a_loop_is_asked_for_by_its_model_by_the_registered_model_or_by_the_project() {
+        assert_eq!(asked_for("trees").unwrap(), ["trees"]);
+        assert_eq!(asked_for("late").unwrap(), ["trees", "fusion"]);
+        assert_eq!(asked_for("default").unwrap(), ["default"], "a model goes before the project");
+        let mut alone = json!({ "project": "flights", "models": [{ "model": "a" }, { "model": "b" }] });
+        keep_only(&mut alone, "flights").unwrap();
+        assert_eq!(list(&alone["models"]).count(), 2);
+    }
+
+    #[test]
+    fn a_name_of_nothing_is_answered_with_what_there_is() {
+        assert!(asked_for("tree").unwrap_err().ends_with("did you mean `trees`?"));
+        let said = asked_for("flights").unwrap_err();
+        assert!(said.contains("`flights`") && said.contains("ahead, default, fusion, late, trees"), "{said}");
     }
 }

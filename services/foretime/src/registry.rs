@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use service_kit::Config;
 
 use crate::Failure;
-use crate::client::Client;
+use crate::client::{Client, part};
 use crate::dataset::training_set;
 
 /// Models, aliases and their history.
@@ -185,11 +185,6 @@ async fn judge(client: &Client, path: &str, predictions: &Path) -> Result<(), Fa
 
 fn behind(model: &str, version: i32, what: &str) -> String {
     format!("/v1/models/{}/versions/{version}/{what}", part(model))
-}
-
-/// A name as one part of a path.
-fn part(name: &str) -> String {
-    percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
 fn pretty(value: &Value) -> String {

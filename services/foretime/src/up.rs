@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use ::gpt::allocator;
 use axum::Router;
 use domain::Clock;
 use secrecy::ExposeSecret;
@@ -167,6 +169,7 @@ impl Platform {
         if let Some(clock) = clock {
             context = context.with_clock(clock);
         }
+        stay_small(&context);
         let listener = http::listen(&context).await?;
         let address = listener.local_addr().map_err(|error| Failure(error.to_string()))?;
         let added = services.iter().try_fold(Router::new(), |routes, service| service.add(&context, routes));
@@ -205,6 +208,21 @@ impl Platform {
         self.context.stop.cancel();
         self.run_until_stopped().await
     }
+}
+
+/// How often memory that is free between blocks in use is given back.
+const TIDY_EVERY: Duration = Duration::from_secs(30);
+
+/// Keeps the memory of a process that runs for long near what it uses.
+fn stay_small(context: &Context) {
+    allocator::be_frugal();
+    let stop = context.stop.clone();
+    context.tasks.spawn(async move {
+        let mut ticks = tokio::time::interval(TIDY_EVERY);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            let _ = tokio::task::spawn_blocking(allocator::give_back).await; // the next one tries again
+        }
+    });
 }
 
 async fn connect(url: &str, connections: u32) -> Result<sqlx::PgPool, Failure> {

@@ -7,7 +7,8 @@ use std::process::{Command, Output, Stdio};
 use frames::files::{read_parquet, write_parquet};
 use frames::{Frame, Values};
 
-use crate::support::{Process, folder, foretime};
+use crate::shop;
+use crate::support::{Ground, Process, folder, foretime};
 
 fn ran(mut command: Command) -> (Option<i32>, String) {
     let Output { status, stdout, stderr } = command.output().expect("the program starts");
@@ -160,6 +161,83 @@ fn the_doctor_is_content_with_a_foretime_that_runs() {
     let (code, said) = ran(foretime(&["--listen", address, "--data-dir", "data", "doctor"], folder.path()));
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("a Foretime answers at") && said.contains("current ("), "{said}");
+    assert!(process.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loop_is_shown_by_the_name_of_its_model_and_a_name_of_nothing_tells_what_there_is() {
+    let ground = Ground::migrated().await;
+    let process = ground.start(&mut ground.up());
+    shop::open(&process.client(), shop::BY_VISITS).await;
+    let address = process.url.strip_prefix("http://").expect("it says where");
+    let show = |more: &[&str]| {
+        let asked = [&["--listen", address, "loop", "show"], more].concat();
+        ran(foretime(&asked, ground.path()))
+    };
+    let (trees, gpt) = ("\nreturns → returns\n", "\nreturns_by_visits → returns-by-visits\n");
+    for (asked, shown) in [
+        (&[][..], [true, true]),
+        (&["default"], [true, true]),
+        (&["--project", "default"], [true, true]),
+        (&["returns"], [true, false]),
+        (&["returns-by-visits"], [false, true]),
+        (&["returns_by_visits", "--project", "default"], [false, true]),
+    ] {
+        let (code, said) = show(asked);
+        assert_eq!(code, Some(0), "{asked:?}: {said}");
+        assert_eq!([trees, gpt].map(|loops| said.contains(loops)), shown, "{asked:?}: {said}");
+    }
+    let (code, said) = show(&["returns_by_visits", "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&said).expect("it is JSON");
+    assert_eq!((code, shown["models"].as_array().map(Vec::len)), (Some(0), Some(1)), "{said}");
+
+    let (code, said) = show(&["flights"]);
+    assert!(
+        code == Some(1) && said.contains("default, returns, returns-by-visits, returns_by_visits"),
+        "{said}"
+    );
+    let (code, said) = show(&["return"]);
+    assert!(code == Some(1) && said.contains("did you mean `returns`?"), "{said}");
+    let (code, said) = show(&["returns", "--project", "other"]);
+    assert!(code == Some(1) && said.contains("this process serves `default`"), "{said}");
+    assert!(process.stop().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_found_shown_ended_and_tried_again_from_a_terminal() {
+    let ground = Ground::migrated().await;
+    let process = ground.start(&mut ground.service("registry"));
+    let job = storage::jobs::NewJob {
+        project: "default".to_owned(),
+        kind: "watch the sky".to_owned(), // nobody here does
+        payload: serde_json::json!({ "until": "dawn" }),
+        dedup_key: None,
+        priority: 0,
+        max_attempts: 3,
+    };
+    let mut conn = ground.pool().await.acquire().await.expect("it answers");
+    let id = storage::jobs::enqueue(&mut conn, &job).await.expect("it is new").to_string();
+    let id = id.as_str();
+    let address = process.url.strip_prefix("http://").expect("it says where");
+    let jobs =
+        |asked: &[&str]| ran(foretime(&[&["--listen", address, "jobs"], asked].concat(), ground.path()));
+    for (asked, expected) in [
+        (&["list", "--state", "queued", "--kind", "watch the sky"][..], [id, "0/3"]),
+        (&["show", id], ["\"until\": \"dawn\"", "\"state\": \"queued\""]),
+        (&["cancel", id], [id, "is cancelled"]),
+        (&["logs", id, "--follow"], ["asked to end", ""]),
+        (&["list", "--state", "cancelled"], [id, "watch the sky"]),
+        (&["retry", id], [id, "is queued"]),
+        (&["logs", id], ["asked to end", "queued again by request"]),
+    ] {
+        let (code, said) = jobs(asked);
+        assert_eq!(code, Some(0), "{asked:?}: {said}");
+        assert!(expected.iter().all(|word| said.contains(word)), "{asked:?}: {said}");
+    }
+    let (code, said) = jobs(&["retry", id]);
+    assert!(code == Some(1) && said.contains("only a dead or cancelled job is tried again"), "{said}");
+    let (code, said) = jobs(&["list", "--kind", "another&state=dead"]);
+    assert!(code == Some(0) && said.lines().count() == 1, "{said}");
     assert!(process.stop().success());
 }
 

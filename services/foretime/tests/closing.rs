@@ -61,14 +61,14 @@ struct Shop {
 }
 
 impl Shop {
-    async fn open(channel: &str) -> Self {
+    async fn open(channel: &str, by_visits: &str) -> Self {
         let ground = Ground::migrated().await;
         let mut shop = Self { processes: BTreeMap::new(), pool: ground.pool().await, ground };
         shop.bring_back().await;
         let more =
             format!("[[channel]]\nname = \"people\"\nwebhook = \"{channel}\"\nmessages_per_minute = 600\n");
         let store = shop.processes["feature-store"].client();
-        shop::open(&store, &(more + shop::BY_VISITS)).await;
+        shop::open(&store, &(more + by_visits)).await;
         shop::look_around(&store).await;
         shop
     }
@@ -183,7 +183,7 @@ impl Shop {
 async fn a_loop_that_is_killed_anywhere_goes_on_and_makes_everything_once() {
     let kills = std::env::var("FORETIME_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
     let (address, received) = receiver().await;
-    let mut shop = Shop::open(&address).await;
+    let mut shop = Shop::open(&address, shop::BY_VISITS).await;
     let mut durations = Vec::new();
     for (_, schedule) in LOOPS {
         let chain = shop::set_out(&shop.processes["monitor"], schedule).await;
@@ -272,12 +272,22 @@ async fn nothing_is_lost_or_doubled(shop: &Shop, rounds: i64) {
             );
         }
     }
-    let resumed = "select count(*) from job_logs where line like 'goes on from a checkpoint%'";
-    let resumed = count(pool, resumed).await;
-    println!("{resumed} trainings went on from a checkpoint");
-    assert!(resumed > 0, "a training that was killed began anew");
+    let resumed = [resumed(pool, "pretrain").await, resumed(pool, "classifier").await];
+    println!("{resumed:?} pretrainings and fine-tunings went on from a checkpoint");
+    assert!(resumed.iter().sum::<i64>() > 0, "a training that was killed began anew");
     let left = shop.ground.data_dir().join("checkpoints").read_dir().expect("trainings had some").count();
     assert_eq!(left, 0, "checkpoints of trainings that are over");
+}
+
+/// How many trainings went on from a checkpoint of a stage.
+async fn resumed(pool: &sqlx::PgPool, stage: &str) -> i64 {
+    sqlx::query_scalar(
+        "select count(*) from job_logs where line like 'goes on from a checkpoint %' and position($1 in line) > 0",
+    )
+    .bind(format!("`{stage}`"))
+    .fetch_one(pool)
+    .await
+    .expect("they can be counted")
 }
 
 async fn shows_its_whole_state(shop: &Shop) {
@@ -292,4 +302,29 @@ async fn shows_its_whole_state(shop: &Shop) {
     assert_eq!(last["steps"].as_array().map(Vec::len), Some(3), "{loops}");
     let outcome = last["outcome"].as_str().expect("there is one");
     assert!(outcome.contains("became champion") || outcome.contains("the gate refused"), "{outcome}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fine_tuning_that_is_killed_goes_on_from_its_checkpoint_and_comes_to_the_same_weights() {
+    let (address, _) = receiver().await;
+    let longer = shop::BY_VISITS.replace("rounds = 3", "rounds = 40, patience = 40");
+    let mut shop = Shop::open(&address, &longer).await;
+    for is_killed in [false, true] {
+        let chain = shop::set_out(&shop.processes["monitor"], "retrain_by_visits").await;
+        if is_killed {
+            let stage = "select progress ->> 'stage' from jobs where chain_id = $1 and kind = 'train'";
+            until("the GPT is made a classifier", PATIENCE, async || {
+                let stage: Result<Option<Option<String>>, _> =
+                    sqlx::query_scalar(stage).bind(chain).fetch_optional(&shop.pool).await;
+                stage.expect("it can be read").flatten().is_some_and(|stage| stage == "classifier")
+            })
+            .await;
+            shop.kill(&["gpt-worker"], false).await;
+        }
+        shop::at_rest(&shop.pool, chain).await;
+    }
+    assert_eq!(resumed(&shop.pool, "classifier").await, 1, "it began anew");
+    let weights = shop.weights("returns-by-visits").await;
+    assert_eq!(weights.len(), 2);
+    assert_eq!(weights[0], weights[1]);
 }

@@ -119,7 +119,8 @@ fn progress(job: &Job) -> impl FnMut(&Step) -> ControlFlow<()> + use<> {
     let (job, mut begun) = (job.clone(), false);
     move |step: &Step| {
         if !std::mem::replace(&mut begun, true) && step.step > 1 {
-            job.say(format!("goes on from a checkpoint after {} of {} steps", step.step - 1, step.steps));
+            let (done, steps, stage) = (step.step - 1, step.steps, &step.stage);
+            job.say(format!("goes on from a checkpoint after {done} of {steps} steps of `{stage}`"));
         }
         job.report(json!(step));
         if job.cancelled.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -3,6 +3,7 @@
 //! Belongs here: the model, its training with early stopping on a later window, prediction and its files. Not here:
 //! calibration and evaluation (`statistics`), and which sequences are later (the caller splits by time).
 
+mod checkpoint;
 mod recipe;
 mod storage;
 mod train;
@@ -10,7 +11,7 @@ mod train;
 use candle_core::{D, Device, Tensor};
 
 pub use recipe::{ClassifierRecipe, Pooling};
-pub use train::{ClassifierData, ClassifierProgress, ClassifierRound};
+pub use train::{ClassifierData, ClassifierProgress, ClassifierRound, ClassifierTraining};
 
 use crate::layers::{Linear, Noise, Parameters};
 use crate::{Batch, Error, Gpt, LoraGpt};

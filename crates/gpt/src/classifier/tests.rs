@@ -115,3 +115,89 @@ fn a_class_weight_of_0_makes_a_class_unlikely_and_impossible_data_is_refused() {
     let short = ClassifierRecipe { class_weights: Some(vec![1.0]), ..recipe() };
     assert!(refusal(3, &classes, short).contains("1 class weights for 3 classes"));
 }
+
+/// Trains to the end, and as one that is broken off after `killed_at` steps and resumed from its file; both models.
+fn straight_and_resumed(recipe: &ClassifierRecipe, killed_at: usize) -> [GptClassifier; 2] {
+    let gpt = || {
+        let config = GptConfig { dropout: 0.1, ..gpt().config().clone() };
+        Gpt::new(config, 3, &Device::Cpu).unwrap()
+    };
+    let ((sequences, classes), (later, later_classes)) = (data(384, 1), data(96, 2));
+    let data = (
+        ClassifierData { sequences: &sequences, classes: &classes },
+        ClassifierData { sequences: &later, classes: &later_classes },
+    );
+    let mut straight = ClassifierTraining::new(gpt(), 3, recipe.clone()).unwrap();
+    assert!(straight.run(data, &mut |_| ControlFlow::Continue(())).unwrap());
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("checkpoint.safetensors");
+    let mut killed = ClassifierTraining::new(gpt(), 3, recipe.clone()).unwrap();
+    let stop = |now: &ClassifierProgress| {
+        if now.step == killed_at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    assert!(!killed.run(data, &mut { stop }).unwrap());
+    killed.save(&path).unwrap();
+    let begun = gpt();
+    let mut resumed = ClassifierTraining::resume(&begun, &path).unwrap();
+    assert_eq!(resumed.step(), killed_at);
+    let mut told = Vec::new();
+    let finished = resumed.run(data, &mut |now| {
+        told.push(now.step);
+        ControlFlow::Continue(())
+    });
+    assert!(finished.unwrap() && told[0] == killed_at + 1, "{told:?}");
+    assert_eq!(straight.step(), resumed.step());
+    let other = (ClassifierData { sequences: &sequences[1..], classes: &classes[1..] }, data.1);
+    let refusal = resumed.run(other, &mut |_| ControlFlow::Break(())).unwrap_err().to_string();
+    assert!(refusal.contains("other data"), "{refusal}");
+    [straight.finish().unwrap(), resumed.finish().unwrap()]
+}
+
+/// The files of a model, by name.
+fn files(model: &GptClassifier) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let directory = tempfile::tempdir().unwrap();
+    model.save(directory.path()).unwrap();
+    let (mut folders, mut files) = (vec![directory.path().to_owned()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in folder.read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => files.push((
+                    path.strip_prefix(directory.path()).unwrap().to_owned(),
+                    std::fs::read(&path).unwrap(),
+                )),
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn a_training_killed_within_a_round_and_resumed_from_its_checkpoint_ends_in_the_same_bits() {
+    let lora = || LoraConfig { dropout: 0.1, ..LoraConfig::default() };
+    let few = |lora, patience, learning_rate| ClassifierRecipe {
+        rounds: 6,
+        lora,
+        patience,
+        learning_rate,
+        ..recipe()
+    };
+    // 12 steps a round: before the first has ended, at the end of one, and when weights have been kept
+    for killed_at in [5, 12, 31] {
+        for recipe in [few(None, 3, 4e-3), few(Some(lora()), 3, 1e-2)] {
+            let [straight, resumed] = straight_and_resumed(&recipe, killed_at);
+            assert_eq!(straight.curve(), resumed.curve());
+            assert!(files(&straight) == files(&resumed), "killed at {killed_at}: {recipe:?}");
+        }
+    }
+    // the best round lies before the kill, and patience runs out after it
+    let recipe = ClassifierRecipe { rounds: 60, ..few(None, 2, 5e-2) };
+    let [undisturbed, _] = straight_and_resumed(&recipe, 13);
+    let best = undisturbed.curve().iter().rfind(|round| round.best).unwrap().round;
+    let [straight, resumed] = straight_and_resumed(&recipe, 12 * best + 13);
+    assert_eq!(straight.curve(), resumed.curve());
+    assert!(files(&straight) == files(&resumed));
+}

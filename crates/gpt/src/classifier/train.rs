@@ -1,6 +1,8 @@
-//! Training a classifier, keeping the weights of the round that a later window likes best.
+//! Training a classifier, keeping the weights of the round that a later window likes best. It can be stopped, saved and resumed
+//! without changing a bit of the result.
+//!
+//! The batch and the dropout of a step are functions of (seed, step), so the step number is all the generator state there is.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use candle_core::{D, Tensor};
@@ -63,16 +65,13 @@ impl GptClassifier {
     pub fn train(
         gpt: Gpt,
         classes: usize,
-        (training, validation): (ClassifierData<'_>, ClassifierData<'_>),
+        data: (ClassifierData<'_>, ClassifierData<'_>),
         recipe: ClassifierRecipe,
         progress: &mut dyn FnMut(&ClassifierProgress) -> ControlFlow<()>,
     ) -> Result<Self, Error> {
-        let model = Self::untrained(gpt, recipe, classes)?;
-        training.check(classes)?;
-        validation.check(classes)?;
-        let mut trainer = Trainer { model, training, validation, best: None };
-        trainer.rounds(progress)?;
-        trainer.finish()
+        let mut run = ClassifierTraining::new(gpt, classes, recipe)?;
+        run.run(data, progress)?;
+        run.finish()
     }
 
     /// Σ wᵢ·(−log p(classᵢ)) / Σ wᵢ, with wᵢ the weight of the class; and Σ wᵢ.
@@ -109,6 +108,10 @@ impl GptClassifier {
 }
 
 impl ClassifierData<'_> {
+    fn shape(&self) -> DataShape {
+        DataShape { sequences: self.sequences.len(), tokens: self.sequences.iter().map(Vec::len).sum() }
+    }
+
     fn check(&self, classes: usize) -> Result<(), Error> {
         if self.sequences.is_empty() {
             return Err(Error::Empty { what: "a data set" });
@@ -121,27 +124,71 @@ impl ClassifierData<'_> {
     }
 }
 
+/// What must be equal for a resumed training to go on with the same data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DataShape {
+    sequences: usize,
+    tokens: usize,
+}
+
 /// The weights of the best round so far.
-struct Best {
-    loss: f64,
-    body: HashMap<String, Tensor>,
-    head: HashMap<String, Tensor>,
+#[derive(Debug)]
+pub(super) struct Best {
+    pub(super) body: Vec<(String, Tensor)>,
+    pub(super) head: Vec<(String, Tensor)>,
 }
 
-struct Trainer<'a> {
-    model: GptClassifier,
-    training: ClassifierData<'a>,
-    validation: ClassifierData<'a>,
-    best: Option<Best>,
+/// A training of a classifier: the model, the optimizer, and how far it is.
+#[derive(Debug)]
+pub struct ClassifierTraining {
+    pub(super) model: GptClassifier,
+    pub(super) optimizer: AdamW,
+    /// Steps done.
+    pub(super) step: usize,
+    /// Σ of the training losses of the round that is under way.
+    pub(super) sum: f64,
+    /// The weights of the last round of the curve that was the best.
+    pub(super) best: Option<Best>,
+    /// What it learns from, and what judges it, once it has begun.
+    pub(super) data: Option<[DataShape; 2]>,
 }
 
-impl Trainer<'_> {
-    fn rounds(
+impl ClassifierTraining {
+    /// A training that has not started.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if the recipe is impossible.
+    pub fn new(gpt: Gpt, classes: usize, recipe: ClassifierRecipe) -> Result<Self, Error> {
+        let model = GptClassifier::untrained(gpt, recipe, classes)?;
+        let ClassifierRecipe { weight_decay, clip, body_rate, .. } = model.recipe;
+        let config = AdamWConfig { decay: weight_decay, clip, ..AdamWConfig::default() };
+        let mut optimizer = AdamW::new(config, model.body.gpt().kernels());
+        optimizer.add("head.", model.head.parameters.entries(), 1.0)?;
+        optimizer.add("body.", model.body.parameters().entries(), body_rate)?;
+        Ok(Self { model, optimizer, step: 0, sum: 0.0, best: None, data: None })
+    }
+
+    /// Steps done.
+    pub fn step(&self) -> usize {
+        self.step
+    }
+
+    /// Trains on one window, judging each round on another, later one, until the end or until `progress` (called after each step)
+    /// breaks; calling again goes on.
+    ///
+    /// Returns whether the training is finished: its last round is done, or none has been better for too long.
+    ///
+    /// # Errors
+    /// [`Error::Rows`], [`Error::Empty`] or [`Error::Token`] if the data does not fit; [`Error::Recipe`] if a class is not below
+    /// `classes` or the training was started with other data; [`Error::NonFiniteLoss`] if it diverges.
+    pub fn run(
         &mut self,
+        (training, validation): (ClassifierData<'_>, ClassifierData<'_>),
         progress: &mut dyn FnMut(&ClassifierProgress) -> ControlFlow<()>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
+        self.check(training, validation)?;
         let recipe = self.model.recipe.clone();
-        let rows = self.training.sequences.len();
+        let rows = training.sequences.len();
         let per_round = rows.min(recipe.rows_per_round).div_ceil(recipe.batch);
         let steps = recipe.rounds * per_round;
         let schedule = Schedule {
@@ -150,74 +197,90 @@ impl Trainer<'_> {
             steps,
             ..Schedule::default()
         };
-        let (mut optimizer, mut order) = (self.optimizer()?, Order::new(recipe.seed, rows));
-        let (mut sum, mut stale) = (0.0, 0);
-        for step in 1..=steps {
-            let chosen = order.batch(step - 1, recipe.batch.min(rows));
-            let loss = self.step(step, &chosen, &mut optimizer, schedule.rate(step))?;
-            sum += loss;
-            let mut now = ClassifierProgress { step, steps, loss, round: None };
-            if step % per_round == 0 {
-                let point = self.end_round(step, step / per_round, sum / per_round as f64)?;
-                (sum, stale) = (0.0, if point.best { 0 } else { stale + 1 });
-                now.round = Some(point);
+        let mut order = Order::new(recipe.seed, rows);
+        while self.step < steps && self.stale() < recipe.patience {
+            let chosen = order.batch(self.step, recipe.batch.min(rows));
+            let loss = self.train_on(training, &chosen, schedule.rate(self.step + 1))?;
+            self.sum += loss;
+            let mut now = ClassifierProgress { step: self.step, steps, loss, round: None };
+            if self.step.is_multiple_of(per_round) {
+                let mean = std::mem::take(&mut self.sum) / per_round as f64;
+                now.round = Some(self.end_round(validation, self.step / per_round, mean)?);
             }
-            if progress(&now).is_break() || stale >= recipe.patience {
+            if progress(&now).is_break() {
                 break;
             }
         }
+        Ok(self.step >= steps || self.stale() >= recipe.patience)
+    }
+
+    fn check(&mut self, training: ClassifierData<'_>, validation: ClassifierData<'_>) -> Result<(), Error> {
+        training.check(self.model.classes)?;
+        validation.check(self.model.classes)?;
+        let shapes = [training.shape(), validation.shape()];
+        if self.data.is_some_and(|before| before != shapes) {
+            return Err(Error::Recipe { reason: "the training was started with other data".into() });
+        }
+        self.data = Some(shapes);
         Ok(())
     }
 
-    fn optimizer(&self) -> Result<AdamW, Error> {
-        let ClassifierRecipe { weight_decay, clip, body_rate, .. } = self.model.recipe;
-        let config = AdamWConfig { decay: weight_decay, clip, ..AdamWConfig::default() };
-        let mut optimizer = AdamW::new(config, self.model.body.gpt().kernels());
-        optimizer.add("head.", self.model.head.parameters.entries(), 1.0)?;
-        optimizer.add("body.", self.model.body.parameters().entries(), body_rate)?;
-        Ok(optimizer)
+    /// Rounds since the best.
+    fn stale(&self) -> usize {
+        self.model.curve.iter().rev().take_while(|round| !round.best).count()
     }
 
-    fn step(&self, step: usize, chosen: &[usize], optimizer: &mut AdamW, rate: f64) -> Result<f64, Error> {
+    fn train_on(&mut self, data: ClassifierData<'_>, chosen: &[usize], rate: f64) -> Result<f64, Error> {
+        let step = self.step + 1;
         let mut noise = Noise::of_step(self.model.recipe.seed, step);
-        let (loss, _) = self.model.loss(self.training, chosen, &mut noise)?;
+        let (loss, _) = self.model.loss(data, chosen, &mut noise)?;
         let value = f64::from(loss.to_scalar::<f32>()?);
         if !value.is_finite() {
             return Err(Error::NonFiniteLoss { step });
         }
-        optimizer.step(&loss.backward()?, rate)?;
+        self.optimizer.step(&loss.backward()?, rate)?;
+        self.step = step;
         Ok(value)
     }
 
-    fn end_round(&mut self, step: usize, round: usize, training_loss: f64) -> Result<ClassifierRound, Error> {
-        let validation_loss = self.judge()?;
-        let best = self.best.as_ref().is_none_or(|best| validation_loss < best.loss);
+    fn end_round(
+        &mut self,
+        validation: ClassifierData<'_>,
+        round: usize,
+        training_loss: f64,
+    ) -> Result<ClassifierRound, Error> {
+        let validation_loss = self.judge(validation)?;
+        let before = self.model.curve.iter().rfind(|round| round.best);
+        let best = before.is_none_or(|before| validation_loss < before.validation_loss);
         if best {
-            let body = self.model.body.parameters().snapshot()?.into_iter().collect();
-            let head = self.model.head.parameters.snapshot()?.into_iter().collect();
-            self.best = Some(Best { loss: validation_loss, body, head });
+            let body = self.model.body.parameters().snapshot()?;
+            self.best = Some(Best { body, head: self.model.head.parameters.snapshot()? });
         }
-        let point = ClassifierRound { round, step, training_loss, validation_loss, best };
+        let point = ClassifierRound { round, step: self.step, training_loss, validation_loss, best };
         self.model.curve.push(point);
         Ok(point)
     }
 
     /// The loss on all validation sequences.
-    fn judge(&self) -> Result<f64, Error> {
-        let rows: Vec<usize> = (0..self.validation.sequences.len()).collect();
+    fn judge(&self, validation: ClassifierData<'_>) -> Result<f64, Error> {
+        let rows: Vec<usize> = (0..validation.sequences.len()).collect();
         let (mut total, mut mass) = (0.0, 0.0);
         for rows in rows.chunks(self.model.recipe.batch) {
-            let (loss, weight) = self.model.read_loss(self.validation, rows)?;
+            let (loss, weight) = self.model.read_loss(validation, rows)?;
             total += f64::from(loss.to_scalar::<f32>()?) * weight;
             mass += weight;
         }
         Ok(total / f64::max(mass, 1e-12))
     }
 
-    fn finish(self) -> Result<GptClassifier, Error> {
-        let Some(best) = &self.best else { return Err(Error::Stopped { step: 0 }) };
-        self.model.body.parameters().load(&best.body)?;
-        self.model.head.parameters.load(&best.head)?;
+    /// The model, with the weights of the best round so far.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if no round has ended.
+    pub fn finish(self) -> Result<GptClassifier, Error> {
+        let Some(Best { body, head }) = self.best else { return Err(Error::Stopped { step: self.step }) };
+        self.model.body.parameters().load(&body.into_iter().collect())?;
+        self.model.head.parameters.load(&head.into_iter().collect())?;
         Ok(self.model)
     }
 }

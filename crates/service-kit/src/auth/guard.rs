@@ -94,7 +94,7 @@ impl Guard {
         if !opens || !token.is_good(self.clock.now()) {
             return None;
         }
-        let right = self.remembered.is_right(&id.to_string(), secret, &token.hash).await;
+        let right = self.remembered.is_right(&id.to_string(), secret, Some(&token.hash)).await;
         let role = Role::named(&token.role)?;
         right.then_some(Principal { name: Some(token.name), role })
     }
@@ -114,10 +114,11 @@ impl Guard {
     async fn user(&self, authorization: &str) -> Option<Principal> {
         let (name, password) = basic(authorization)?;
         let mut conn = self.db.acquire().await.ok()?;
-        let user = storage::users::find(&mut conn, &name).await.ok()??;
+        let user = storage::users::find(&mut conn, &name).await.ok()?;
         drop(conn);
-        let right = self.remembered.is_right(&name, &password, &user.password_hash).await;
-        let role = if user.is_admin { Role::Admin } else { Role::Writer };
+        let stored = user.as_ref().map(|user| user.password_hash.as_str());
+        let right = self.remembered.is_right(&name, &password, stored).await;
+        let role = if user?.is_admin { Role::Admin } else { Role::Writer };
         right.then_some(Principal { name: Some(name), role })
     }
 

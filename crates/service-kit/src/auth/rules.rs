@@ -4,23 +4,27 @@ use axum::http::Method;
 
 use super::Role;
 
-/// Requests by POST that only look.
-const LOOKS: [&str; 10] = [
+/// Requests by POST that only look. Whole paths: what people name may end in any word.
+const LOOKS: [&str; 6] = [
     "/get-online-features",
     "/v1/features/online",
     "/v1/predict",
     "/v1/embeddings",
     "/v1/generate",
     "/invocations",
-    "/search",
-    "/search-datasets",
-    "/get-latest-versions",
-    "/verify",
+];
+/// Those of them that are MLflow's, below `/api/2.0/` and its like.
+const MLFLOW_LOOKS: [&str; 5] = [
+    "mlflow/experiments/search",
+    "mlflow/experiments/search-datasets",
+    "mlflow/runs/search",
+    "mlflow/logged-models/search",
+    "mlflow/registered-models/get-latest-versions",
 ];
 /// What only administrators may see and change. MLflow's users are not among it: their routes refuse in MLflow's own words.
 const ADMINISTRATION: [&str; 2] = ["/v1/tokens", "/v1/audit"];
-/// Data that comes and goes all the time: who sent it is not written down for each request.
-const DATA: [&str; 12] = [
+/// The beginnings of paths of data that comes and goes all the time: who sent it is not written down for each request.
+const DATA: [&str; 8] = [
     "/v1/sources/",
     "/v1/labels",
     "/v1/prediction-log",
@@ -29,11 +33,10 @@ const DATA: [&str; 12] = [
     "/push",
     "/write-to-online-store",
     "/materialize",
-    "/mlflow/runs/",
-    "/mlflow/experiments/",
-    "/mlflow/logged-models",
-    "/mlflow-artifacts/",
 ];
+/// Those of them that are MLflow's, below `/api/2.0/` and its like.
+const MLFLOW_DATA: [&str; 4] =
+    ["mlflow/runs/", "mlflow/experiments/", "mlflow/logged-models", "mlflow-artifacts/"];
 
 /// Whether a role may send such a request at all; handlers may ask for more.
 pub(super) fn may(role: Role, method: &Method, path: &str) -> bool {
@@ -45,16 +48,37 @@ pub(super) fn may(role: Role, method: &Method, path: &str) -> bool {
 
 /// Whether a request is to be written down.
 pub(super) fn is_audited(method: &Method, path: &str) -> bool {
-    !only_looks(method, path) && !DATA.iter().any(|part| path.contains(part))
+    let is_data = match of_mlflow(path) {
+        Some(path) => MLFLOW_DATA.iter().any(|start| path.starts_with(start)),
+        None => DATA.iter().any(|start| path.starts_with(start)),
+    };
+    !only_looks(method, path) && !is_data
 }
 
 fn only_looks(method: &Method, path: &str) -> bool {
-    let asks = || {
-        LOOKS.iter().any(|end| path.ends_with(end))
-            || (path.starts_with("/v1/datasets/") && path.ends_with("/online"))
-            || path.starts_with("/v2/")
-    };
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) || (*method == Method::POST && asks())
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) || (*method == Method::POST && asks(path))
+}
+
+/// Whether what is posted there is a question.
+fn asks(path: &str) -> bool {
+    if let Some(path) = of_mlflow(path) {
+        return MLFLOW_LOOKS.contains(&path);
+    }
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    LOOKS.contains(&path)
+        || matches!(
+            segments[..],
+            ["v1", "datasets", _, "online"]
+                | ["v1", "models", _, "versions", _, "verify"]
+                | ["v2", "models", _, "infer"]
+                | ["v2", "models", _, "versions", _, "infer"]
+        )
+}
+
+/// What follows the version in the path of one of MLflow's routes; some of its clients leave a slash out.
+fn of_mlflow(path: &str) -> Option<&str> {
+    let versioned = path.strip_prefix("/api/").or_else(|| path.strip_prefix("/ajax-api/"))?;
+    Some(versioned.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').trim_start_matches('/'))
 }
 
 #[cfg(test)]
@@ -73,9 +97,35 @@ mod tests {
             (Method::DELETE, "/v1/silences/1", false),
             (Method::POST, "/api/2.0/mlflow/runs/create", false),
             (Method::POST, "/push", false),
+            (Method::POST, "/invocations", true),
+            (Method::POST, "/v1/models/late/versions/3/verify", true),
+            (Method::POST, "/v2/models/late/infer", true),
+            (Method::POST, "/v2/models/late/versions/3/infer", true),
+            (Method::POST, "/ajax-api/2.0/mlflow/logged-models/search", true),
+            (Method::POST, "/api/2.0mlflow/experiments/search-datasets", true),
+            (Method::POST, "/api/2.0/mlflow/registered-models/get-latest-versions", true),
         ] {
             assert_eq!(may(Role::Reader, &method, path), may_reader, "{method} {path}");
             assert!(may(Role::Writer, &method, path), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_sounds_like_a_question_lets_nobody_change_what_bears_it_nor_hides_who_did() {
+        for path in [
+            "/v1/models/late/aliases/search",
+            "/v1/models/late/aliases/verify",
+            "/v1/models/late/aliases/invocations",
+            "/v1/models/push-late/aliases/champion",
+            "/v1/models/materialize/aliases/online",
+            "/v1/entities/v1/sources/erase",
+        ] {
+            assert!(!may(Role::Reader, &Method::POST, path) && is_audited(&Method::POST, path), "{path}");
+        }
+        for path in
+            ["/api/2.0/mlflow-artifacts/mpu/create/1/run/artifacts/search", "/api/2.0/mlflow/runs/delete"]
+        {
+            assert!(!may(Role::Reader, &Method::POST, path), "{path}");
         }
     }
 

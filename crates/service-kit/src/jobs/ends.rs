@@ -27,6 +27,8 @@ struct End {
     job: Leased,
     how: Result<Outcome, Failure>,
     cause: Cause,
+    /// Whether it ended because its process stops, and is for another one to do.
+    given_back: bool,
 }
 
 impl Ends {
@@ -45,9 +47,16 @@ impl Ends {
     }
 
     /// Has it stored how a job ended, and what follows from it under `cause`. The lease still holds for that long, so the hand
-    /// that did the job need not wait.
-    pub(super) async fn tell(&self, job: Leased, how: Result<Outcome, Failure>, cause: Cause) {
-        if self.0.send(End { job, how, cause }).await.is_err() {
+    /// that did the job need not wait. One that fails in a way that may pass while its process is `stopping` is given back.
+    pub(super) async fn tell(
+        &self,
+        job: Leased,
+        how: Result<Outcome, Failure>,
+        cause: Cause,
+        stopping: bool,
+    ) {
+        let given_back = stopping && how.as_ref().is_err_and(|failure| failure.retry);
+        if self.0.send(End { job, how, cause, given_back }).await.is_err() {
             tracing::error!("nobody stores the ends of jobs any more: their leases will run out");
         }
     }
@@ -98,6 +107,11 @@ impl Keeper {
             match &end.how {
                 Ok(outcome) if held.contains(&end.job.id) => follow(&mut tx, &end.cause, outcome).await?,
                 Ok(_) => {}
+                Err(failure) if end.given_back => {
+                    if storage::jobs::give_back(&mut tx, &end.job, &failure.message).await? {
+                        held.insert(end.job.id);
+                    }
+                }
                 Err(failure) => {
                     let retry_in = failure.retry.then(|| backoff(end.job.attempts));
                     if storage::jobs::fail(&mut tx, &end.job, &failure.message, retry_in).await? {
@@ -112,9 +126,13 @@ impl Keeper {
 
     fn note(&self, ends: &[End], held: &HashSet<JobId>) {
         let metrics = Metrics::of(&self.context);
-        for End { job, how, .. } in ends {
+        for End { job, how, given_back, .. } in ends {
             if !held.contains(&job.id) {
                 tracing::warn!(job.id = %job.id, "the lease had been lost; another worker has the job");
+                continue;
+            }
+            if *given_back {
+                tracing::info!(job.id = %job.id, "given back, for another process to do");
                 continue;
             }
             if let Err(failure) = how {

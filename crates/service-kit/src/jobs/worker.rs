@@ -96,7 +96,7 @@ impl Worker {
             let lost =
                 Failure::last("every try ended without a word: the process was killed or lost its lease");
             traces::failed();
-            return self.ends.tell(leased, Err(lost), cause).await;
+            return self.ends.tell(leased, Err(lost), cause, false).await;
         }
         let job = Job { leased, cancelled: self.context.stop.child_token(), said: Arc::default() };
         let handler = &self.handlers[&job.leased.kind];
@@ -107,7 +107,7 @@ impl Worker {
             traces::failed();
         }
         self.last_word(&job).await;
-        self.ends.tell(job.leased, ended, cause).await;
+        self.ends.tell(job.leased, ended, cause, self.context.stop.is_cancelled()).await;
     }
 
     /// Keeps the lease while a handler works. One that was asked to end and does not is ended after a while.
@@ -138,7 +138,8 @@ impl Worker {
             Err(match ended_by_us {
                 true => {
                     let seconds = grace.as_secs();
-                    Failure::last(format!("it was asked to end and went on for {seconds} s, so it was ended"))
+                    let message = format!("it was asked to end and went on for {seconds} s, so it was ended");
+                    Failure { message, retry: self.context.stop.is_cancelled() }
                 }
                 false => Failure::passing(format!("the handler panicked: {error}")),
             })

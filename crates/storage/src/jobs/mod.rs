@@ -279,6 +279,39 @@ pub async fn fail(
     Ok(done.rows_affected() == 1)
 }
 
+/// Gives a job back whose process stops: it is queued again at once, wakes who waits for work, and this try of it does not count.
+/// `false` if the lease had been lost.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn give_back(conn: &mut PgConnection, job: &Leased, why: &str) -> Result<bool, Error> {
+    let given = sqlx::query_scalar!(
+        r#"
+        with given as (
+            update jobs
+            set state = case when cancel_requested then 'cancelled' else 'queued' end,
+                attempts = attempts - 1, failure = $3,
+                finished_at = case when cancel_requested then clock_timestamp() end,
+                lease_token = null, lease_holder = null, lease_expires_at = null
+            where job_id = $1 and lease_token = $2
+            returning job_id, kind, state
+        ),
+        said as (
+            insert into job_logs (job_id, logged_at, line)
+            select job_id, clock_timestamp(), format('%s; its process stops, and the job is %s', $3::text, state) from given
+        )
+        select pg_notify($4, kind)::text from given
+        "#,
+        job.id as JobId,
+        job.token as LeaseToken,
+        why,
+        WAKE_CHANNEL,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(given.is_some())
+}
+
 pub(crate) fn interval(span: TimeDelta) -> sqlx::postgres::types::PgInterval {
     let microseconds = span.num_microseconds().unwrap_or(i64::MAX);
     sqlx::postgres::types::PgInterval { months: 0, days: 0, microseconds }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::history::{GptSettings, Reading};
 use super::{Asked, Learned, Lesson, OnStep, Step, read_text};
-use crate::Error;
+use crate::{Error, checkpoint};
 
 const FOLDER: &str = "classifier";
 const TOKENIZER: &str = "events.json";
@@ -52,7 +52,8 @@ impl Classifier {
         );
         let class_weights = Some(lesson.class_weights.to_vec());
         let recipe = ClassifierRecipe { seed: lesson.model.seed, class_weights, ..classifier };
-        let model = GptClassifier::train(backbone.gpt, 2, data, recipe, &mut |now| on_step(step(now)))?;
+        let told = &mut |now: &ClassifierProgress| on_step(step(now));
+        let model = checkpoint::fine_tune(backbone.gpt, (2, recipe), data, lesson.checkpoints, told)?;
         Ok(Self { model, tokenizer: backbone.tokenizer })
     }
 

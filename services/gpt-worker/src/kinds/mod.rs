@@ -84,7 +84,20 @@ pub(crate) trait Learned: std::fmt::Debug + Send + Sync {
 }
 
 /// Learns as the model definition says.
+///
+/// # Errors
+/// [`Error::Cancelled`] if `on_step` breaks: what has learned a part of its lesson is no model. What is wrong with the lesson.
 pub(crate) fn learn(lesson: &Lesson<'_>, on_step: OnStep<'_>) -> Result<Box<dyn Learned>, Error> {
+    let mut ended = false;
+    let learned = learn_kind(lesson, &mut |step| {
+        let go_on = on_step(step);
+        ended |= go_on.is_break();
+        go_on
+    });
+    if ended { Err(Error::Cancelled) } else { learned }
+}
+
+fn learn_kind(lesson: &Lesson<'_>, on_step: OnStep<'_>) -> Result<Box<dyn Learned>, Error> {
     Ok(match lesson.model.kind {
         ModelKind::Logistic => Box::new(logistic::Logistic::learn(lesson)?),
         ModelKind::Boosting => Box::new(trees::Trees::learn(lesson)?),

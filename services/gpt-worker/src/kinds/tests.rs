@@ -99,6 +99,26 @@ impl World {
     }
 }
 
+#[test]
+fn what_has_learned_a_part_of_its_lesson_is_no_model() {
+    let (world, stream) = (World::planted(), stream());
+    for (name, model, _) in table() {
+        let lesson = Lesson::new(&model, Some(&stream), &world.train, &world.validation).unwrap();
+        let mut steps = 0;
+        let learned = learn(&lesson, &mut |step| {
+            steps += 1;
+            // a round has ended by then: there are weights that were the best so far
+            let ended = step.stage != "pretrain" && step.validation_loss.is_some();
+            if ended { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        let broken_off = !matches!(name, "logistic" | "boosting" | "boosting, LightGBM")
+            && !name.starts_with("late, b")
+            && !name.starts_with("late, L");
+        assert_eq!(matches!(learned, Err(crate::Error::Cancelled)), broken_off, "{name} after {steps} steps");
+        assert_eq!(learned.is_ok(), !broken_off, "{name}");
+    }
+}
+
 fn asked(rows: &Rows) -> Asked<'_> {
     Asked { table: &rows.table, history: rows.history.as_ref(), cutoffs: &rows.cutoffs }
 }
