@@ -82,6 +82,50 @@ async fn an_override_moves_past_the_gate_with_a_reason_that_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_decision_of_a_gate_is_written_down_once_however_often_its_job_is_tried() {
+    let platform = Platform::start().await;
+    guard(&platform, json!({})).await;
+    for (auc, promoted) in [(0.55, false), (0.95, true)] {
+        let made = version(&platform, Some(&evaluation("2013-09-30", "2013-10-01", auc))).await;
+        let job = storage::jobs::NewJob {
+            project: "default".into(),
+            kind: "promote".into(),
+            payload: json!({ "project": "default", "registered_model": "late-arrival", "version": made }),
+            dedup_key: None,
+            priority: 0,
+            max_attempts: 1,
+        };
+        let mut conn = platform.context.db.acquire().await.unwrap();
+        let id = storage::jobs::enqueue(&mut conn, &job).await.unwrap();
+        platform.run_jobs().await;
+        let answer: Value = sqlx::query_scalar("select outcome from jobs where job_id = $1")
+            .bind(id.0)
+            .fetch_one(&mut *conn)
+            .await
+            .unwrap();
+        assert_eq!(
+            (&answer["promoted"], &answer["verdict"]["gate"]),
+            (&json!(promoted), &json!("late")),
+            "{answer}"
+        );
+        // as if its worker had been killed between the decision and the end of the job
+        let again = "update jobs set state = 'queued', attempts = 0, outcome = null, finished_at = null where job_id = $1";
+        sqlx::query(again).bind(id.0).execute(&mut *conn).await.unwrap();
+        platform.run_jobs().await;
+        let told: Value = sqlx::query_scalar("select outcome from jobs where job_id = $1")
+            .bind(id.0)
+            .fetch_one(&mut *conn)
+            .await
+            .unwrap();
+        assert_eq!(told, answer);
+    }
+    let (_, history) = platform.call("GET", "/v1/models/late-arrival/history", None).await;
+    let outcomes: Vec<&str> =
+        history["history"].as_array().unwrap().iter().filter_map(|entry| entry["outcome"].as_str()).collect();
+    assert_eq!(outcomes, ["refused", "moved"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn stepping_back_returns_to_what_served_before_and_twice_goes_two_back() {
     let platform = Platform::start().await;
     let mut versions = vec![];

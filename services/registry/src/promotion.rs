@@ -3,12 +3,12 @@
 use domain::Fault;
 use domain::gate::Verdict;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use service_kit::Context;
 use service_kit::jobs::{Failure, Job, Outcome};
 
 use crate::Error;
-use crate::aliases::{self, Ask, Manner};
+use crate::aliases::{self, Ask, Manner, unguarded};
 
 /// Names the job; never renamed.
 pub const JOB_KIND: &str = "promote";
@@ -51,14 +51,31 @@ pub struct PromoteJob {
     pub reason: Option<String>,
 }
 
-/// Works on a `promote` job. A refusal ends it well: the gate did its work, and its verdict is the answer.
+/// Works on a `promote` job. A refusal ends it well: the gate did its work, and its verdict is the answer. A try that was killed
+/// after the gate's decision is not asked again: the decision stands in the history, and is answered.
 pub(crate) async fn work(context: Context, job: Job) -> Result<Outcome, Failure> {
     let wanted: PromoteJob = job.payload()?;
     let version = version_of(&context, &wanted).await?;
     let actor = format!("job {}", job.leased.id);
+    let (promoted, verdict) = match decided_before(&context, &wanted, version, &actor).await? {
+        Some(decided) => decided,
+        None => decide(&context, &wanted, version, &actor).await?,
+    };
+    let model = &wanted.registered_model;
+    let answer = json!({ "model": model, "version": version, "promoted": promoted, "verdict": verdict });
+    Ok(Outcome { answer, next: vec![] })
+}
+
+/// Whether the version was promoted, and what the gate said.
+async fn decide(
+    context: &Context,
+    wanted: &PromoteJob,
+    version: i32,
+    actor: &str,
+) -> Result<(bool, Value), Failure> {
     let (project, model) = (&wanted.project, &wanted.registered_model);
     let (promoted, verdict) =
-        match promote(&context, project, model, version, &actor, wanted.reason.as_deref()).await {
+        match promote(context, project, model, version, actor, wanted.reason.as_deref()).await {
             Ok(verdict) => (true, verdict),
             Err(Error::Refused(refused)) => {
                 tracing::info!(code = refused.code(), "{refused}");
@@ -66,8 +83,21 @@ pub(crate) async fn work(context: Context, job: Job) -> Result<Outcome, Failure>
             }
             Err(error) => return Err(error.into()),
         };
-    let answer = json!({ "model": model, "version": version, "promoted": promoted, "verdict": verdict });
-    Ok(Outcome { answer, next: vec![] })
+    Ok((promoted, json!(verdict)))
+}
+
+/// The same, of an earlier try.
+async fn decided_before(
+    context: &Context,
+    wanted: &PromoteJob,
+    version: i32,
+    actor: &str,
+) -> Result<Option<(bool, Value)>, Failure> {
+    let mut conn = context.db.acquire().await.map_err(storage::Error::from)?;
+    let (project, model) = (&wanted.project, &wanted.registered_model);
+    let found =
+        storage::models::history::decision_for(&mut conn, project, model, (CHAMPION, version), actor).await?;
+    Ok(found.map(|entry| (entry.outcome == "moved", entry.verdict.unwrap_or_else(|| json!(unguarded())))))
 }
 
 async fn version_of(context: &Context, wanted: &PromoteJob) -> Result<i32, Failure> {

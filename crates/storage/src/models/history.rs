@@ -139,6 +139,36 @@ pub async fn decided_by(
     .await?)
 }
 
+/// What was decided when this actor asked that the alias point at `version`; `None` if nothing was.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn decision_for(
+    conn: &mut PgConnection,
+    project: &str,
+    model: &str,
+    (alias, version): (&str, i32),
+    actor: &str,
+) -> Result<Option<Entry>, Error> {
+    Ok(sqlx::query_as!(
+        Entry,
+        r#"
+        select sequence, alias, outcome, from_version, to_version, actor, reason, verdict, at, previous_hash, hash
+        from alias_history
+        where project = $1 and model = $2 and alias = $3 and to_version = $4 and actor = $5
+            and outcome in ('moved', 'refused')
+        order by sequence desc limit 1
+        "#,
+        project,
+        model,
+        alias,
+        version,
+        actor,
+    )
+    .fetch_optional(conn)
+    .await?)
+}
+
 /// Where an alias pointed before the last move that brought it to `version`; steps back are no such moves.
 ///
 /// # Errors
