@@ -18,7 +18,7 @@ pub struct Effect {
 }
 
 /// Φ⁻¹(0.975), which every window asks for.
-const Z_OF_95: f64 = 1.959_963_984_540_054;
+const Z_OF_95: f64 = 1.959_963_984_540_053_6;
 
 /// The distance of a window, with the interval at `level`.
 ///
