@@ -13,8 +13,15 @@ fn example() -> PathBuf {
 async fn the_quick_demo_runs_through_every_room_and_reports_what_it_found() {
     let folder = journeys::folder();
     let out = folder.path().join("out");
-    let options =
-        DemoOptions { quick: true, decade: false, keep: false, out: out.clone(), example: example() };
+    let options = DemoOptions {
+        quick: true,
+        decade: false,
+        from: None,
+        until: None,
+        keep: false,
+        out: out.clone(),
+        example: example(),
+    };
     let look = async |url: &str, database: &sqlx::PgPool| {
         crate::dashboards::every_query_answers(url, database).await;
     };

@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::ids::TrainingSetId;
 use crate::time::{Cutoff, LabelTime};
 
+/// The Arrow file beside the judged rows that holds some of them with the model's inputs: `cutoff`, `label`, `probability` and a
+/// column an input. A version from before there was one, or from elsewhere, has none.
+pub const TESTED_FILE: &str = "tested.arrow";
+
 /// A number with its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {

@@ -28,6 +28,8 @@ pub mod rule;
 pub mod scoring;
 pub mod segments;
 pub mod sequential;
+pub mod shift;
+pub mod spans;
 mod venn_abers;
 
 pub use error::Error;

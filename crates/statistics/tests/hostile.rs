@@ -34,7 +34,22 @@ fn ten_million_levels_and_levels_of_a_megabyte_are_counted_in_a_profile_of_bound
     assert!(window.to_bytes().len() <= 32 << 10, "{}", window.to_bytes().len());
     assert!(peak() - before < 16 << 20, "{} bytes more than before", peak() - before);
 
+    // Hours with few rows keep their new levels by name; a span of a thousand such hours does not keep them all.
     let reference = LevelProfile::of_reference([("AA", 900), ("UA", 100)], 0);
+    let before = peak();
+    let mut span = LevelProfile::like(&reference);
+    for hour in 0..1_000 {
+        let mut few = LevelProfile::like(&reference);
+        (0..200).for_each(|level| few.observe(&format!("{hour} {level} {}", "ä".repeat(1 << 10))));
+        let hour = ColumnProfile::Levels(few.clone());
+        assert!(hour.to_bytes().len() <= 32 << 10, "{}", hour.to_bytes().len());
+        span.merge(&few);
+    }
+    assert_eq!((span.values(), span.levels().len()), (200_000, MOST_LEVELS));
+    let span = ColumnProfile::Levels(span);
+    assert!(span.to_bytes().len() <= 32 << 10, "{}", span.to_bytes().len());
+    assert!(peak() - before < 4 << 20, "{} bytes more than before", peak() - before);
+
     let yardstick = Yardstick::of(ColumnProfile::Levels(reference));
     let look = yardstick.look(&window, 0, Settings::default()).expect("both are levels");
     let found = look.judge().expect("the settings are some");

@@ -88,6 +88,10 @@ pub(crate) struct Backtest {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     min_effect: Option<f64>,
+    /// Fewer rows than this in a window give `insufficient data`.
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_rows: Option<u64>,
     /// The smallest change of the label rate worth an incident.
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]

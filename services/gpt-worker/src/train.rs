@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use domain::evaluation::{CalibratorChoice, Evaluation};
+use domain::evaluation::{CalibratorChoice, Evaluation, TESTED_FILE};
 use domain::ids::TrainingSetId;
 use domain::{Cutoff, LabelTime};
 use frames::Values;
@@ -48,6 +48,9 @@ pub struct Train {
     #[serde(default)]
     pub promote: bool,
 }
+
+/// Judged rows that are kept with the model's inputs, at most: enough to learn what probabilities are worth on another mix of rows.
+const TESTED_ROWS: usize = 4_000;
 
 /// Everything a finished training has to say.
 struct Trained {
@@ -193,6 +196,7 @@ fn judge(
         probabilities: probabilities.clone(),
     };
     let written = judged.write(&folder.join(JUDGED_FILE))?;
+    write_tested(data, servable, test, folder)?;
     let at = |micros: Option<&i64>| micros.copied().and_then(Cutoff::from_micros).unwrap_or_default();
     Ok(Evaluation {
         training_set: data.id,
@@ -210,6 +214,23 @@ fn judge(
         reference_path: format!("{relative}/{REFERENCE_FILE}"),
         reference_rate: reference.rate,
     })
+}
+
+/// Some of the judged rows, with what the model was given.
+fn write_tested(
+    data: &TrainingData,
+    servable: &Servable,
+    test: &Rows,
+    folder: &std::path::Path,
+) -> Result<(), Error> {
+    let rows = data.rows(sample(test.places.clone(), Some(TESTED_ROWS), data.model.seed));
+    let probabilities = servable.probabilities(rows.asked())?;
+    let mut frame = frame_of(&rows.table);
+    frame.set("probability", Values::Number(probabilities));
+    frame.set("label", Values::Boolean(rows.labels.into_iter().map(Some).collect()));
+    frame.set("cutoff", Values::Time(rows.cutoffs));
+    frames::files::write_arrow(&folder.join(TESTED_FILE), &frame)?;
+    Ok(())
 }
 
 /// The job that asks the registry's gate.

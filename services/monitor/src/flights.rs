@@ -134,8 +134,8 @@ fn trailing_rates(from: &str, count: usize) -> Vec<Finding> {
     let mut found = Vec::new();
     for (last, day) in days.iter().enumerate() {
         let trailing: Vec<Scored> = days[last.saturating_sub(13)..=last].concat();
-        let expected = Expected { rate, auc: None };
-        let findings = outcomes::judge(day, &trailing, &steps, expected, RATE_BOUNDS).unwrap();
+        let expected = Expected { rate, auc: None, test: None };
+        let findings = outcomes::judge(day, &trailing, &steps, &expected, RATE_BOUNDS).unwrap();
         steps.push(Step { rate: findings[0].current.unwrap(), n_eff: findings[0].n_eff.unwrap() });
         found.push(findings[1].clone());
     }
@@ -242,8 +242,8 @@ fn rates_of_2013_promise_too_little_in_july_2023_and_too_much_at_the_end_of_augu
     let promised_less_rate = |date: &str| {
         let end = at(&format!("{date}T00:00:00Z")) + day;
         let (window, trailing) = (scored(end - day, end), scored(end - 14 * day, end));
-        let expected = Expected { rate: rates.all, auc: None };
-        let findings = outcomes::judge(&window, &trailing, &[], expected, RATE_BOUNDS).unwrap();
+        let expected = Expected { rate: rates.all, auc: None, test: None };
+        let findings = outcomes::judge(&window, &trailing, &[], &expected, RATE_BOUNDS).unwrap();
         findings.into_iter().find(|found| found.measure == "probability_less_rate_14_windows").unwrap()
     };
     let (july, middle, end) = (

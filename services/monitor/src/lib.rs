@@ -9,6 +9,8 @@
 mod backtest;
 mod channels;
 pub mod compare;
+#[cfg(test)]
+mod decade;
 mod delivery;
 mod drift;
 mod embedding;
@@ -24,11 +26,13 @@ mod metrics;
 mod outcomes;
 mod picture;
 mod profiles;
+mod ranking;
 mod reference;
 mod reports;
 mod run;
 mod schedules;
 mod segments;
+mod shifted;
 mod silences;
 mod telling;
 

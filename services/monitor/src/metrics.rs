@@ -23,6 +23,10 @@ pub(crate) struct Metrics {
     pub(crate) missing: GaugeVec,
     /// The latest area under the ROC curve that is expected of the answers alone, with its band.
     pub(crate) estimated_auc: GaugeVec,
+    /// The same with the test's rows weighted to the latest window's mix of inputs.
+    pub(crate) estimated_auc_weighted: GaugeVec,
+    /// By how much the area came out above what was expected before the labels.
+    pub(crate) estimate_error: GaugeVec,
     /// The latest area under the ROC curve over the trailing windows, by labels.
     pub(crate) realised_auc: GaugeVec,
     /// The share of predictions of ended windows that have labels.
@@ -92,6 +96,16 @@ impl Metrics {
                 "foretime_estimated_auc_ratio",
                 "Area under the ROC curve that the latest window's answers alone let expect.",
                 &["monitor", "bound"],
+            ),
+            estimated_auc_weighted: metering.real_gauge(
+                "foretime_estimated_auc_weighted_ratio",
+                "Area under the ROC curve that the latest window's answers let expect, by the test's rows weighted to its mix of inputs.",
+                &["monitor", "bound"],
+            ),
+            estimate_error: metering.real_gauge(
+                "foretime_estimated_auc_error",
+                "Area under the ROC curve of the latest matured window, less what was expected before its labels came.",
+                &["monitor", "estimate"],
             ),
             realised_auc: metering.real_gauge(
                 "foretime_realized_auc_ratio",

@@ -9,6 +9,8 @@
 //! labels leaves nothing stale behind. The effective number of rows knows how an hour resembles the next, not how a day
 //! does: a calm month is a changed rate here, which is what a model of that month has to cope with.
 
+use std::sync::Arc;
+
 use domain::incident::Verdict;
 use statistics::Generator;
 use statistics::calibration::{Binning, ece, ece_null_band};
@@ -19,8 +21,8 @@ use statistics::sequential::{Direction, ECusum};
 use storage::monitors::Finding;
 use storage::predictions::Scored;
 
-use crate::Error;
 use crate::drift::{TRAILING, share_interval};
+use crate::{Error, ranking};
 
 /// The bins of the expected calibration error.
 const BINS: Binning = Binning::EqualWidth(15);
@@ -32,19 +34,21 @@ const REPETITIONS: usize = 200;
 pub(crate) struct Bounds {
     /// The false-alarm level.
     pub(crate) alpha: f64,
-    /// The smallest change of the label rate, and the smallest calibration error, worth an incident.
+    /// The smallest change of the label rate, calibration error and loss of AUC worth an incident.
     pub(crate) min_rate_change: f64,
     /// Fewer rows give no verdict.
     pub(crate) min_rows: u64,
 }
 
 /// What the version showed when it was registered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Expected {
     /// The share of training rows whose outcome came true.
     pub(crate) rate: f64,
     /// Its area under the ROC curve on later data: the estimate and the lower end of its interval.
     pub(crate) auc: Option<(f64, f64)>,
+    /// The rows of that test, if they are at hand.
+    pub(crate) test: Option<Arc<ranking::Test>>,
 }
 
 /// A window as the e-CUSUMs take it.
@@ -105,9 +109,10 @@ pub(crate) fn judge(
     window: &[Scored],
     trailing: &[Scored],
     earlier: &[Step],
-    expected: Expected,
+    expected: &Expected,
     bounds: Bounds,
 ) -> Result<Vec<Finding>, Error> {
+    let scored = trailing;
     let (window, trailing) = (Rows::of(window), Rows::of(trailing));
     if window.len() == 0 {
         return Ok(vec![blank("label", "rate_change", &window)]);
@@ -120,6 +125,8 @@ pub(crate) fn judge(
     if evidence < 1.0 / bounds.alpha && long_rate.verdict == Verdict::Drift {
         long_rate.verdict = Verdict::Ok;
     }
+    let blank = |measure: &str| blank("performance", &format!("{measure}{suffix}"), &trailing);
+    let [area, beside_estimate] = ranking::judge(scored, expected, bounds, blank)?;
     Ok(vec![
         rate(&window, "", expected, bounds)?,
         long_rate,
@@ -127,7 +134,8 @@ pub(crate) fn judge(
         gap(&trailing, &suffix, bounds)?,
         error(&window, "", bounds)?,
         error(&trailing, &suffix, bounds)?,
-        ranking(&trailing, &suffix, expected, bounds)?,
+        area,
+        beside_estimate,
         against_estimate(&window, bounds)?,
     ])
 }
@@ -135,17 +143,20 @@ pub(crate) fn judge(
 /// How well the model ranks if its probabilities mean what they say: what can be said of a window before its labels come.
 ///
 /// Confidence-based: with a band where 95 % of outcomes would put the area. Blind to a change of P(outcome | inputs).
-pub(crate) fn estimated(probabilities: &[f64], expected: Expected, bounds: Bounds) -> Finding {
+pub(crate) fn estimated(probabilities: &[f64], expected: &Expected, bounds: Bounds) -> Finding {
     let rows =
         Rows { probabilities: probabilities.to_vec(), outcomes: vec![], n_eff: probabilities.len() as f64 };
     let finding =
         Finding { rows: probabilities.len() as u64, ..blank("performance", "auc_estimated", &rows) };
     let seed = probabilities.len() as u64;
     let estimate = estimate(Metric::Auc, probabilities, None, &mut Generator::from_seed(seed));
-    let (Ok(found), Some((promised, promised_low))) = (estimate, expected.auc) else { return finding };
+    let least = expected.least_of_a_window(bounds);
+    let (Ok(found), Some((promised, _)), Some(least)) = (estimate, expected.auc, least) else {
+        return finding;
+    };
     let verdict = match () {
         () if finding.rows < bounds.min_rows => Verdict::InsufficientData,
-        () if found.band.high < promised_low => Verdict::Drift,
+        () if found.band.high < least => Verdict::Drift,
         () => Verdict::Ok,
     };
     Finding {
@@ -217,7 +228,7 @@ fn one_sided<'a>(
 }
 
 /// The label rate less the reference rate.
-fn rate(rows: &Rows, suffix: &str, expected: Expected, bounds: Bounds) -> Result<Finding, Error> {
+fn rate(rows: &Rows, suffix: &str, expected: &Expected, bounds: Bounds) -> Result<Finding, Error> {
     let interval = share_interval(bounds.alpha, rows.rate(), rows.n_eff)?;
     let (low, high) = (interval.low - expected.rate, interval.high - expected.rate);
     Ok(Finding {
@@ -262,32 +273,6 @@ fn error(rows: &Rows, suffix: &str, bounds: Bounds) -> Result<Finding, Error> {
     })
 }
 
-/// The area under the ROC curve against what the version showed when it was registered.
-fn ranking(rows: &Rows, suffix: &str, expected: Expected, bounds: Bounds) -> Result<Finding, Error> {
-    let finding = blank("performance", &format!("auc{suffix}"), rows);
-    let (Ok(found), Some((promised, promised_low))) =
-        (auc(&rows.probabilities, &rows.outcomes), expected.auc)
-    else {
-        return Ok(finding); // one class, or nothing to compare with
-    };
-    let verdict = if rows.len() < bounds.min_rows {
-        Verdict::InsufficientData
-    } else if found.interval.high < promised_low {
-        Verdict::Drift
-    } else {
-        Verdict::Ok
-    };
-    Ok(Finding {
-        effect: Some(found.value - promised),
-        low: Some(found.interval.low - promised),
-        high: Some(found.interval.high - promised),
-        current: Some(found.value),
-        reference: Some(promised),
-        verdict,
-        ..finding
-    })
-}
-
 fn beyond(rows: &Rows, low: f64, high: f64, bounds: Bounds) -> Verdict {
     if rows.len() < bounds.min_rows {
         Verdict::InsufficientData
@@ -296,6 +281,11 @@ fn beyond(rows: &Rows, low: f64, high: f64, bounds: Bounds) -> Verdict {
     } else {
         Verdict::Ok
     }
+}
+
+/// Nothing is known yet of a measure of ranking.
+pub(crate) fn unranked(measure: &str) -> Finding {
+    blank("performance", measure, &Rows::of(&[]))
 }
 
 fn blank(kind: &'static str, measure: &str, rows: &Rows) -> Finding {
@@ -323,7 +313,7 @@ mod tests {
     use super::*;
 
     const BOUNDS: Bounds = Bounds { alpha: 0.001, min_rate_change: 0.03, min_rows: 200 };
-    const EXPECTED: Expected = Expected { rate: 0.25, auc: None };
+    const EXPECTED: &Expected = &Expected { rate: 0.25, auc: None, test: None };
 
     /// `rows` predictions of `promised` whose outcomes come true with probability `rate`.
     fn day(seed: u64, rows: usize, promised: f64, rate: f64) -> Vec<Scored> {
@@ -394,12 +384,12 @@ mod tests {
     fn performance_is_estimated_without_labels_and_the_labels_say_how_wrong_that_was() {
         let mut generator = Generator::from_seed(3);
         let probabilities: Vec<f64> = (0..3_000).map(|_| generator.uniform()).collect();
-        let promised = |auc: f64| Expected { rate: 0.5, auc: Some((auc, auc - 0.02)) };
-        let fair = estimated(&probabilities, promised(0.83), BOUNDS);
+        let promised = |auc: f64| Expected { rate: 0.5, auc: Some((auc, auc - 0.02)), test: None };
+        let fair = estimated(&probabilities, &promised(0.83), BOUNDS);
         assert_eq!(fair.verdict, Verdict::Ok, "uniform probabilities rank at 5/6: {fair:?}");
         assert!((fair.current.unwrap() - 5.0 / 6.0).abs() < 0.01, "{fair:?}");
-        assert_eq!(estimated(&probabilities, promised(0.95), BOUNDS).verdict, Verdict::Drift);
-        assert_eq!(estimated(&[], promised(0.9), BOUNDS).verdict, Verdict::InsufficientData);
+        assert_eq!(estimated(&probabilities, &promised(0.95), BOUNDS).verdict, Verdict::Drift);
+        assert_eq!(estimated(&[], &promised(0.9), BOUNDS).verdict, Verdict::InsufficientData);
 
         let start: DateTime<Utc> = "2013-11-01T00:00:00Z".parse().unwrap();
         let mut scored = |knows: bool| -> Vec<Scored> {

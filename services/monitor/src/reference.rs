@@ -2,7 +2,7 @@
 //! it showed when registered.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -13,6 +13,7 @@ use domain::tabular::Table;
 use frames::Frame;
 use frames::assemble::table;
 use frames::files::read_arrow;
+use frames::judged::Judged;
 use service_kit::Context;
 use sqlx::PgConnection;
 use statistics::profile::ColumnProfile;
@@ -22,6 +23,8 @@ use storage::profiles::{ReferenceProfiles, Version};
 
 use crate::outcomes::Expected;
 use crate::profiles::{self, Profiles};
+use crate::ranking::Test;
+use crate::shifted::Tested;
 use crate::{Error, SCORE};
 
 /// Columns of a reference or a log that say which row it is, and are not inputs.
@@ -38,6 +41,8 @@ pub(crate) struct Reference {
     pub(crate) season: Season,
     /// What outcomes are compared with.
     pub(crate) expected: Expected,
+    /// Rows of the version's test with their inputs, if they were kept.
+    pub(crate) tested: Option<Tested>,
 }
 
 /// The reference of a version.
@@ -54,13 +59,20 @@ pub(crate) async fn load(
     let profiles = kept(context, &of, &evaluation.reference_path).await?;
     let watched = watched_columns(profiles.keys(), monitor, version)?;
     let path = context.data_dir.join(&evaluation.reference_path);
-    let (wanted, monitor) = (profiles.clone(), monitor.clone());
-    let make = move || yardsticks(&path, &wanted, &watched, &monitor);
-    let (season, yardsticks) = tokio::task::spawn_blocking(make).await??;
+    let (wanted, monitor) = (profiles, monitor.clone());
     let auc = evaluation.overall.auc.map(|auc| (auc.value, auc.low));
-    let expected = Expected { rate: evaluation.reference_rate, auc };
-    let profiles = profiles.into_iter().filter_map(|(name, profile)| Some((name, profile?))).collect();
-    Ok(Arc::new(Reference { profiles, yardsticks, season, expected }))
+    let judged = (context.data_dir.join(&evaluation.predictions_path), evaluation.predictions_sha256);
+    let rate = evaluation.reference_rate;
+    let make = move || {
+        let (season, yardsticks) = yardsticks(&path, &wanted, &watched, &monitor)?;
+        let expected = Expected { rate, auc, test: test(&judged, monitor.window.delta())? };
+        let profiles: Profiles =
+            wanted.into_iter().filter_map(|(name, profile)| Some((name, profile?))).collect();
+        let inputs = watched.iter().filter(|name| *name != SCORE && !reading::is_reading(name));
+        let tested = Tested::read(&judged.0, inputs, &profiles)?;
+        Ok(Arc::new(Reference { profiles, yardsticks, season, expected, tested }))
+    };
+    tokio::task::spawn_blocking(make).await?
 }
 
 /// The profiles of a reference's columns, `None` of those without a value: as they were kept, or made of its rows and kept.
@@ -105,6 +117,14 @@ fn frames_of(file: &Path) -> Result<Vec<Frame>, Error> {
         frames.push(read_arrow(&read)?);
     }
     Ok(frames)
+}
+
+/// The rows that a version was judged on, by their file and its hash; `None` if the file is gone, or ranks nothing.
+fn test((path, sha256): &(PathBuf, String), window: TimeDelta) -> Result<Option<Arc<Test>>, Error> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    Ok(Test::of(&Judged::read(path, sha256)?, window).map(Arc::new))
 }
 
 type Yardsticks = BTreeMap<String, Option<Yardstick>>;

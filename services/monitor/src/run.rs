@@ -13,7 +13,7 @@ use domain::reading;
 use serde::Serialize;
 use service_kit::Context;
 use sqlx::PgConnection;
-use storage::monitors::{Finding, JudgedWindow, WindowKey};
+use storage::monitors::{Finding, JudgedWindow, WindowKey, WindowRow};
 use storage::predictions::ServedWindow;
 use storage::profiles::Version;
 
@@ -26,11 +26,14 @@ use crate::outcomes::{self, Step};
 use crate::profiles::{self, Hours};
 use crate::reference::{self, Reference};
 use crate::segments;
+use crate::shifted;
 use crate::telling::Teller;
 
 /// Labels are judged once this share of a window's predictions has one, or once the window is this old.
 const MATURE_SHARE: f64 = 0.95;
 const MATURE_AGE: TimeDelta = TimeDelta::days(2);
+/// The shortest time there is here.
+const MOMENT: TimeDelta = TimeDelta::microseconds(1);
 /// Windows whose rows are held at once, besides the trailing span before them.
 const BATCH: usize = 31;
 
@@ -208,6 +211,10 @@ impl Run<'_> {
         let (project, model, end) = (&of.project, &of.registered_model, start + self.monitor.window.delta());
         let answered =
             storage::predictions::probabilities(&mut conn, project, model, of.version, start, end).await?;
+        let logs = match &reference.tested {
+            Some(_) => storage::predictions::logs(&mut conn, project, model, of.version, start, end).await?,
+            None => Vec::new(),
+        };
         drop(conn);
         // What adds up over windows takes each once, in their order.
         let is_next = won.iter().all(|(_, through, _)| *through <= start);
@@ -216,9 +223,15 @@ impl Run<'_> {
         let mut evidence: Option<Evidences> = is_next.then(|| known.collect());
         let (reference, hours) = (Arc::clone(reference), Arc::clone(hours));
         let (monitor, bounds) = (self.monitor.clone(), self.outcome_bounds());
+        let (data_dir, span) =
+            (self.context.data_dir.clone(), start.timestamp_micros()..end.timestamp_micros());
         let judge = move || {
             let mut findings = drift::judge_hours(&reference, &hours, start, &monitor, evidence.as_mut())?;
-            findings.push(outcomes::estimated(&answered, reference.expected, bounds));
+            let expected = &reference.expected;
+            findings.push(outcomes::estimated(&answered, expected, bounds));
+            if let Some(tested) = &reference.tested {
+                findings.push(shifted::estimated(tested, &data_dir, &logs, span, expected, bounds)?);
+            }
             Ok::<_, Error>((findings, evidence))
         };
         let (findings, evidence) = tokio::task::spawn_blocking(judge).await??;
@@ -254,6 +267,9 @@ impl Run<'_> {
         let rates =
             storage::monitors::label_rates(&mut conn, project, &self.monitor.name, model, version, start)
                 .await?;
+        let found =
+            storage::monitors::windows(&mut conn, project, &self.monitor.name, start, start + MOMENT).await?;
+        let estimated: Vec<WindowRow> = found.into_iter().filter(|row| row.version == version).collect();
         let parted = self.segments(reference);
         let logs = match parted.is_nothing() {
             true => Vec::new(),
@@ -266,7 +282,8 @@ impl Run<'_> {
         let judge = move || {
             let own = trailing.partition_point(|row| row.cutoff < start);
             let mut findings =
-                outcomes::judge(&trailing[own..], &trailing, &earlier, reference.expected, bounds)?;
+                outcomes::judge(&trailing[own..], &trailing, &earlier, &reference.expected, bounds)?;
+            findings.extend(shifted::against_estimate(&trailing[own..], &estimated, bounds));
             if !parted.is_nothing() {
                 let worth = outcomes::worth_of_a_row(&trailing);
                 let span = segments::Span { scored: &trailing, start, worth };
@@ -363,16 +380,25 @@ impl Run<'_> {
                 set(metrics.missing.with_label_values(&[monitor, column]), finding.current);
             }
             "rate_change" => set(metrics.label_rate.with_label_values(&[monitor]), finding.current),
-            "auc_estimated" => {
+            "auc_estimated" | "auc_estimated_weighted" => {
+                let gauges = match finding.measure.as_str() {
+                    "auc_estimated" => &metrics.estimated_auc,
+                    _ => &metrics.estimated_auc_weighted,
+                };
                 let promised = finding.reference.unwrap_or_default();
                 for (bound, gap) in
                     [("low", finding.low), ("estimate", finding.effect), ("high", finding.high)]
                 {
-                    let gauge = metrics.estimated_auc.with_label_values(&[monitor, bound]);
-                    set(gauge, gap.map(|gap| promised + gap));
+                    set(gauges.with_label_values(&[monitor, bound]), gap.map(|gap| promised + gap));
                 }
             }
-            measure if measure.starts_with("auc_") && measure.ends_with("_windows") => {
+            "auc_less_estimate" => {
+                set(metrics.estimate_error.with_label_values(&[monitor, "plain"]), finding.effect);
+            }
+            "auc_less_estimate_weighted" => {
+                set(metrics.estimate_error.with_label_values(&[monitor, "weighted"]), finding.effect);
+            }
+            "auc_14_windows" => {
                 set(metrics.realised_auc.with_label_values(&[monitor]), finding.current);
             }
             measure if measure.starts_with("ece") && measure.ends_with("_windows") => {

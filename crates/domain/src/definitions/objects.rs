@@ -509,7 +509,7 @@ pub struct Monitor {
     /// The false-alarm level.
     #[serde(default = "alpha")]
     pub alpha: f64,
-    /// The smallest change of the label rate worth an incident.
+    /// The smallest change of the label rate, calibration error or loss of AUC worth an incident.
     #[serde(default = "min_rate_change")]
     pub min_rate_change: f64,
     /// Fewer rows than this in a window give `insufficient data`.

@@ -6,10 +6,12 @@ mod cramer;
 mod gamma;
 mod kolmogorov;
 mod quantile;
+mod student;
 
 pub use cramer::cramer_von_mises_sf;
 pub use gamma::chi_square_sf;
 pub use kolmogorov::{kolmogorov_finite_sf, kolmogorov_sf, kolmogorov_two_sample_sf};
+pub use student::{student_cdf, student_quantile};
 
 /// P(Z > z) for a standard normal Z; NaN gives 1.
 ///

@@ -22,8 +22,8 @@ pub use categories::{
 };
 pub use domain::domain_classifier;
 pub use features::{FeatureMmd, FourierFeatures, Moments, median_distance, mmd_by_features};
-pub(crate) use ks::distance_binned;
 pub use ks::{Ks, ks, ks_binned};
+pub(crate) use ks::{cumulated, distance_binned};
 pub use multivariate::{Mmd, Reconstruction, mmd, mmd_linear};
 pub use ranks::{Test, anderson_darling, cramer_von_mises, mann_whitney};
 pub use shape::{energy_distance, epps_singleton};

@@ -130,10 +130,12 @@ impl LevelProfile {
         self.nulls += rows;
     }
 
-    /// Adds a profile of later rows.
+    /// Adds a profile of later rows. Where there is not room for all of its levels, the first by name get it.
     pub fn merge(&mut self, later: &Self) {
-        for (level, &count) in &later.counts {
-            self.add_named(level, count);
+        if self.open && self.counts.len() + later.counts.len() > MOST_LEVELS {
+            later.levels().into_iter().for_each(|(level, count)| self.add_named(level, count));
+        } else {
+            later.counts.iter().for_each(|(level, count)| self.add_named(level, *count));
         }
         self.other += later.other;
         self.nulls += later.nulls;

@@ -17,12 +17,15 @@ pub struct Effect {
     pub interval: Interval,
 }
 
+/// Φ⁻¹(0.975), which every window asks for.
+const Z_OF_95: f64 = 1.959_963_984_540_053_6;
+
 /// The distance of a window, with the interval at `level`.
 ///
 /// # Errors
 /// [`Error`] unless 0 < level < 1 and both sides hold a value.
 pub fn effect(look: &Look<'_>, level: f64) -> Result<Effect, Error> {
-    let z = two_sided_z(level)?;
+    let z = if level == 0.95 { Z_OF_95 } else { two_sided_z(level)? };
     match &look.yardstick.whole {
         ColumnProfile::Numbers(_) => Ok(location(look, z)),
         ColumnProfile::Levels(_) => Ok(variation(look, z)),
@@ -32,12 +35,15 @@ pub fn effect(look: &Look<'_>, level: f64) -> Result<Effect, Error> {
 /// D by all bins if the reference has them for the season, else by the deciles; its interval by the deciles: the widest of
 /// few gaps is not much wider than chance makes it, while that of five hundred is.
 fn location(look: &Look<'_>, z: f64) -> Effect {
-    let asked = || look.claims.iter().filter(|claim| claim.cause == Cause::Location);
-    let widest = |rising: bool| {
-        let gaps = asked().filter(|claim| (claim.share > claim.expected) == rising);
-        gaps.max_by(|one, other| one.gap().total_cmp(&other.gap()))
-    };
-    let (gap, other, error) = match (widest(true), widest(false)) {
+    // The widest gaps upwards and downwards; of equal ones the last.
+    let (mut up, mut down): (Option<&Claim>, Option<&Claim>) = (None, None);
+    for claim in look.claims.iter().take_while(|claim| claim.cause == Cause::Location) {
+        let widest = if claim.share > claim.expected { &mut up } else { &mut down };
+        if widest.is_none_or(|widest| claim.gap() >= widest.gap()) {
+            *widest = Some(claim);
+        }
+    }
+    let (gap, other, error) = match (up, down) {
         (Some(up), Some(down)) if up.gap() > down.gap() => (up.gap(), down.gap(), up.standard_error()),
         (up, Some(down)) => (down.gap(), up.map_or(-1.0, Claim::gap), down.standard_error()),
         (Some(up), None) => (up.gap(), -1.0, up.standard_error()),
@@ -45,7 +51,7 @@ fn location(look: &Look<'_>, z: f64) -> Effect {
     };
     let value = match (look.seasonal, &look.yardstick.whole, look.window) {
         (false, ColumnProfile::Numbers(reference), ColumnProfile::Numbers(window)) => {
-            distance_binned((reference.counts(), reference.values()), (window.counts(), window.values()))
+            distance_binned((&look.yardstick.below, reference.values()), (window.counts(), window.values()))
         }
         _ => gap,
     };
@@ -101,5 +107,15 @@ impl Claim {
         let error = self.standard_error();
         let t = if error > 0.0 { self.gap() / error } else { return 0.0 };
         error * (8.0 / std::f64::consts::PI).sqrt() * (-1.5 * t * t).exp()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quantile_that_is_known_by_heart_is_the_computed_one() {
+        assert_eq!(Z_OF_95, two_sided_z(0.95).unwrap());
     }
 }

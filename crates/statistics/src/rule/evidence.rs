@@ -46,10 +46,11 @@ impl Evidence {
     /// not bear out any more.
     pub fn take(&mut self, look: &Look<'_>) {
         self.log_wealth.resize(look.claims.len() * BETS, 0.0);
-        for (claim, wealth) in look.claims.iter().zip(self.log_wealth.chunks_exact_mut(BETS)) {
+        let asked = look.claims.iter().zip(look.terms.iter());
+        for ((claim, term), wealth) in asked.zip(self.log_wealth.chunks_exact_mut(BETS)) {
             let (more, less) = wealth.split_at_mut(STAKES.len());
-            settle(more, claim.bets.more, claim.share, claim.size);
-            settle(less, claim.bets.less, 1.0 - claim.share, claim.size);
+            settle(more, term.bets.more.as_ref(), claim.share, claim.size);
+            settle(less, term.bets.less.as_ref(), 1.0 - claim.share, claim.size);
         }
         self.quiet = if self.is_borne_out(look) { 0 } else { self.quiet + 1 };
         if self.quiet >= FORGOTTEN_AFTER {
@@ -122,7 +123,7 @@ impl Bets {
 }
 
 /// A window's outcome for bets on a share.
-fn settle(log_wealth: &mut [f32], wins: Option<[f64; STAKES.len()]>, share: f64, size: f64) {
+fn settle(log_wealth: &mut [f32], wins: Option<&[f64; STAKES.len()]>, share: f64, size: f64) {
     let Some(wins) = wins.filter(|_| size > 0.0) else { return };
     let (yes, no) = (size * share, size * (1.0 - share));
     for ((wealth, win), lost) in log_wealth.iter_mut().zip(wins).zip(LOST) {
@@ -191,7 +192,7 @@ mod tests {
     fn a_window_multiplies_each_stake_by_what_its_values_win_and_lose() {
         let (expected, bound, share, size) = (0.3, 0.05, 0.5, 40.0);
         let mut wealth = [0.0_f32; STAKES.len()];
-        settle(&mut wealth, Bets::on(expected, bound).more, share, size);
+        settle(&mut wealth, Bets::on(expected, bound).more.as_ref(), share, size);
         let (least, yes) = (expected + bound, size * share);
         for (wealth, stake) in wealth.into_iter().zip(STAKES) {
             // 1 + λ(x − b) with λ = stake/b, of yes ones and of the other values, which are 0
@@ -200,7 +201,7 @@ mod tests {
             assert!((f64::from(wealth) - slow).abs() < 1e-5, "{stake}: {wealth} {slow}");
         }
         let mut none = [1.0_f32; STAKES.len()];
-        settle(&mut none, Bets::on(0.99, 0.05).more, share, size);
+        settle(&mut none, Bets::on(0.99, 0.05).more.as_ref(), share, size);
         assert_eq!(none, [1.0; STAKES.len()], "no share lies beyond 1.04");
     }
 

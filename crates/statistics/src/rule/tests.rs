@@ -1,4 +1,3 @@
-use super::evidence::Bets;
 use super::*;
 use crate::Generator;
 use crate::distributions::{normal_cdf, normal_quantile};
@@ -275,7 +274,6 @@ fn a_score_is_never_above_what_the_binomial_law_allows() {
                 expected: p - 0.01,
                 size: n as f64,
                 bound: 0.01,
-                bets: Bets::on(p - 0.01, 0.01),
             };
             let score = claim.score();
             let said = if score > 0.0 { crate::distributions::normal_sf(score) } else { 1.0 };

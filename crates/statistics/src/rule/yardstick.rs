@@ -19,6 +19,8 @@ pub struct Season {
 #[derive(Clone, Debug)]
 pub struct Yardstick {
     pub(super) whole: ColumnProfile,
+    /// Of numbers: how many lie in each bin or below.
+    pub(super) below: Vec<f64>,
     pub(super) questions: Questions,
     /// The shares of each question, and how many independent values they rest on, by slot.
     slots: Vec<Slot>,
@@ -42,13 +44,14 @@ struct Slot {
 
 /// A question as the reference answers it, whatever the window.
 #[derive(Clone, Copy, Debug)]
-struct Term {
+pub(super) struct Term {
     cause: Cause,
     expected: f64,
     /// Independent values of the slot.
     values: f64,
     bound: f64,
-    bets: Bets,
+    /// What bets on the share win.
+    pub(super) bets: Bets,
 }
 
 impl Slot {
@@ -69,8 +72,6 @@ pub(super) struct Claim {
     pub(super) size: f64,
     /// The greatest difference of the laws that is no drift.
     pub(super) bound: f64,
-    /// What bets on the share win.
-    pub(super) bets: Bets,
 }
 
 /// A window held against a yardstick.
@@ -80,6 +81,8 @@ pub struct Look<'a> {
     pub(super) window: &'a ColumnProfile,
     pub(super) answers: Answers,
     pub(super) claims: Vec<Claim>,
+    /// What the reference says to each of them.
+    pub(super) terms: Arc<[Term]>,
     /// Values of the reference that the window is compared with.
     pub(super) compared_with: f64,
     pub(super) settings: Settings,
@@ -126,7 +129,11 @@ impl Yardstick {
             }
         }
         let days = vec![0.0; questions.all.len()];
-        Self { whole, questions, slots: vec![slot.clone()], whole_slot: slot, worth, days }
+        let below = match &whole {
+            ColumnProfile::Numbers(numbers) => crate::drift::cumulated(numbers.counts()),
+            ColumnProfile::Levels(_) => Vec::new(),
+        };
+        Self { whole, below, questions, slots: vec![slot.clone()], whole_slot: slot, worth, days }
     }
 
     /// Tells seasons apart: `windows` are those of the reference, each with its day and its place in the season. Days that
@@ -258,25 +265,29 @@ impl Yardstick {
         let slot = &self.slots[slot % self.slots.len()];
         let seasonal = self.slots.len() > 1;
         let worth = (answers.effective / (answers.values as f64).max(1.0)).min(self.worth.max(1e-9));
-        let claim = |(place, term): (usize, &Term)| {
-            let trials = answers.trials(term.cause) as f64;
-            let n = if term.cause == Cause::Missing { trials } else { trials * worth };
-            let all = n + term.values;
-            Claim {
-                cause: term.cause,
-                share: share(answers.yes[place], answers.trials(term.cause)),
-                expected: term.expected,
-                size: if all > 0.0 { n * term.values / all } else { 0.0 },
-                bound: term.bound,
-                bets: term.bets,
-            }
+        let (rows, values) = (answers.rows as f64, answers.values as f64);
+        let size = |n: f64, m: f64| if n + m > 0.0 { n * m / (n + m) } else { 0.0 };
+        let mut last = (f64::NAN, 0.0); // nearly all questions are about as many values of the reference
+        let claim = |(yes, term): (&u64, &Term)| {
+            let (trials, size) = if term.cause == Cause::Missing {
+                (rows, size(rows, term.values))
+            } else {
+                if term.values != last.0 {
+                    last = (term.values, size(values * worth, term.values));
+                }
+                (values, last.1)
+            };
+            let share = *yes as f64 / trials.max(1.0);
+            Claim { cause: term.cause, share, expected: term.expected, size, bound: term.bound }
         };
-        let claims = self.terms(slot, settings).iter().enumerate().map(claim).collect();
+        let terms = self.terms(slot, settings);
+        let claims = answers.yes.iter().zip(terms.iter()).map(claim).collect();
         Some(Look {
             yardstick: self,
             window,
             answers,
             claims,
+            terms,
             compared_with: slot.values / self.worth.max(1e-9),
             settings,
             seasonal,

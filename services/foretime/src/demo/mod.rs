@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use domain::ManualClock;
 use domain::definitions::Definitions;
 use service_kit::{Config, shutdown, telemetry};
@@ -40,7 +40,6 @@ const HINDSIGHT: &str = "2014-01-03T00:00:00Z";
 struct Span {
     from: DateTime<Utc>,
     until: DateTime<Utc>,
-    name: &'static str,
 }
 
 /// The definition file that holds the schedules.
@@ -55,6 +54,12 @@ pub struct DemoOptions {
     /// Ten years later: train on 2013, then replay March to September 2023 with nobody retraining.
     #[arg(long)]
     pub decade: bool,
+    /// The day (UTC) on which the replay begins, such as 2023-07-01; the data must reach back from it.
+    #[arg(long)]
+    pub from: Option<NaiveDate>,
+    /// The day before which the replay ends.
+    #[arg(long)]
+    pub until: Option<NaiveDate>,
     /// Leave everything running at the end, to look around; stop it with Ctrl-C.
     #[arg(long)]
     pub keep: bool,
@@ -67,13 +72,23 @@ pub struct DemoOptions {
 }
 
 impl DemoOptions {
-    fn span(&self) -> Span {
-        let (from, until, name) = if self.decade {
-            ("2023-03-01T00:00:00Z", "2023-10-01T00:00:00Z", "March to September 2023")
-        } else {
-            ("2013-11-01T00:00:00Z", "2014-01-01T00:00:00Z", "November and December")
+    fn span(&self) -> Result<Span, Failure> {
+        let (from, until) =
+            if self.decade { ("2023-03-01", "2023-10-01") } else { ("2013-11-01", "2014-01-01") };
+        let midnight = |asked: Option<NaiveDate>, usual: &str| {
+            let day =
+                asked.unwrap_or_else(|| usual.parse().expect("the demo's days are written in ISO 8601"));
+            day.and_time(NaiveTime::MIN).and_utc()
         };
-        Span { from: at(from), until: at(until), name }
+        let span = Span { from: midnight(self.from, from), until: midnight(self.until, until) };
+        if span.from >= span.until || span.from < midnight(None, from) {
+            return Err(Failure(format!(
+                "the replay would go from {} to {}; it begins at {from} or later, and before it ends",
+                span.from.date_naive(),
+                span.until.date_naive()
+            )));
+        }
+        Ok(span)
     }
 }
 
@@ -135,6 +150,7 @@ pub async fn thread(
     let began = Instant::now();
     let mut steps = Steps::start();
     let mut sink = Sink::start().await?;
+    let span = options.span()?;
     let files = study_files(options, &sink.url())?;
     let definitions = declared(&files)?;
     let mut config = Config { data_dir: folder.to_owned(), ..Config::default() };
@@ -152,7 +168,7 @@ pub async fn thread(
         context: platform.context.clone(),
         clock,
         definitions: &definitions,
-        span: options.span(),
+        span,
         stop: stop.clone(),
     };
     let unscheduled =

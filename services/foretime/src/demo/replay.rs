@@ -65,7 +65,7 @@ struct Replay<'a> {
 pub(super) async fn run(stage: &Stage<'_>, steps: &mut Steps) -> Result<Replayed, Failure> {
     let began = Instant::now();
     let mut replay = Replay::prepare(stage)?;
-    let Span { from, until, name } = stage.span;
+    let Span { from, until } = stage.span;
     let tick = if stage.options.quick { TimeDelta::hours(3) } else { TimeDelta::minutes(30) };
     replay.load(from).await?;
     let days = (until - from).num_days() as u64;
@@ -85,7 +85,8 @@ pub(super) async fn run(stage: &Stage<'_>, steps: &mut Steps) -> Result<Replayed
     let labelled = replay.served.iter().filter(|served| served.late.is_some()).count();
     let measured =
         format!("{} predictions in {ticks} ticks, {labelled} labels as flights landed", replay.served.len());
-    steps.done(&format!("replay {name}"), &measured, began);
+    let name = format!("replay {} to {}", from.date_naive(), until.date_naive());
+    steps.done(&name, &measured, began);
     Ok(Replayed { served: replay.served })
 }
 

@@ -60,7 +60,7 @@ pub(super) async fn report(
 
 /// Everything that the monitor found in the replay.
 async fn windows(stage: &Stage<'_>) -> Result<Vec<Value>, Failure> {
-    let Span { from, until, .. } = stage.span;
+    let Span { from, until } = stage.span;
     let (from, until) = (from.format("%FT%TZ"), until.format("%FT%TZ"));
     let path = format!("/v1/monitors/late_arrival/windows?from={from}&until={until}");
     let answer = stage.client.json(Method::GET, &path, None).await?;

@@ -2,7 +2,8 @@
 
 use statistics::drift::{
     EmptyBins, anderson_darling, chi_square, cramer_von_mises, energy_distance, epps_singleton, g_test,
-    hellinger, jensen_shannon, kullback_leibler, l_infinity, mann_whitney, psi, total_variation, wasserstein,
+    hellinger, jensen_shannon, kullback_leibler, l_infinity, mann_whitney, psi, total_variation,
+    two_proportions, wasserstein,
 };
 use statistics::profile::{Beside, NumberProfile};
 
@@ -39,7 +40,14 @@ pub(super) fn of_bins(
 
 /// Measures over the levels that either side names, and the rest.
 pub(super) fn of_levels(report: &mut ColumnReport, beside: &Beside<'_>) -> Result<(), Error> {
-    of_counts(report, &beside.reference, &beside.current, "")
+    let (r, c) = (&beside.reference, &beside.current);
+    if let ([first, second, 0], [now_first, now_second, 0]) = (r.as_slice(), c.as_slice()) {
+        // Of two levels, the share of the second by name has a test of its own.
+        let found = two_proportions(*second, first + second, *now_second, now_first + now_second)?;
+        named(report, "z_two_proportions", found.statistic);
+        named(report, "z_two_proportions_p", found.p_value);
+    }
+    of_counts(report, r, c, "")
 }
 
 fn of_counts(report: &mut ColumnReport, r: &[u64], c: &[u64], over: &str) -> Result<(), Error> {

@@ -73,6 +73,9 @@ fn each_kind_of_move_is_seen_and_named() {
     }
     let moved = files.one(levels(1, 20_000, 0.3, "AA"), levels(2, 5_000, 0.35, "AA"));
     assert_eq!((moved.verdict, causes(&moved)), (ColumnVerdict::Drift, vec!["levels"]));
+    let (z, squared) = (moved.measures["z_two_proportions"], moved.measures["chi_square_two_sample"]);
+    assert!(z < -4.0, "UA, the second of two levels, is rarer: {z}");
+    assert!((z * z - squared).abs() < 1e-6 * squared, "{z}² is not {squared}");
     let new = files.one(levels(1, 20_000, 0.02, "AA"), levels(2, 5_000, 0.02, "new"));
     assert!(causes(&new).contains(&"unseen levels"), "{new:?}");
 }

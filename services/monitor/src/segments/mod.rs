@@ -8,7 +8,7 @@
 //! What was looked at follows from the training rows alone, never from outcomes. Of the worst, each next one is judged without
 //! the rows of those before it, so that a bad value does not drag in every pair that it is part of.
 
-mod parts;
+pub(crate) mod parts;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use domain::tabular::Column;
+use frames::Frame;
 use frames::assemble::table;
 use frames::files::{read_arrow, verify};
 use statistics::profile::ColumnProfile;
@@ -18,21 +19,21 @@ const CUTS: [f64; 4] = [0.2, 0.4, 0.6, 0.8];
 
 /// A labelled prediction, and in which part of each column it lies.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Row {
-    pub(super) cutoff: DateTime<Utc>,
-    pub(super) probability: f64,
-    pub(super) outcome: bool,
+pub(crate) struct Row {
+    pub(crate) cutoff: DateTime<Utc>,
+    pub(crate) probability: f64,
+    pub(crate) outcome: bool,
     /// Of each column that parts, an index into [`Parting::names`].
-    pub(super) parts: Vec<u16>,
+    pub(crate) parts: Vec<u16>,
 }
 
 /// How the values of a column are parted.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Parting {
-    pub(super) column: String,
+pub(crate) struct Parting {
+    pub(crate) column: String,
     bins: Bins,
     /// What each part is called.
-    pub(super) names: Vec<String>,
+    pub(crate) names: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +46,7 @@ enum Bins {
 
 impl Parting {
     /// The parts of a column whose training rows were like this: its commonest `most` levels, or fifths.
-    pub(super) fn of(column: &str, reference: &ColumnProfile, most: usize) -> Self {
+    pub(crate) fn of(column: &str, reference: &ColumnProfile, most: usize) -> Self {
         match reference {
             ColumnProfile::Numbers(numbers) => {
                 let cuts = CUTS.iter().filter_map(|&cut| numbers.quantile(cut));
@@ -103,7 +104,7 @@ fn numbered(column: &str, edges: &[f64]) -> Vec<String> {
 }
 
 /// Reads which part of each column the labelled predictions lie in, from the files that logged them.
-pub(super) fn read(
+pub(crate) fn read(
     data_dir: &Path,
     logs: &[Log],
     scored: &[Scored],
@@ -133,8 +134,20 @@ pub(super) fn read(
     Ok(rows)
 }
 
+/// The parts of these rows of a frame, row by row.
+pub(crate) fn of_rows(frame: &Frame, rows: &[usize], partings: &[Parting]) -> Result<Vec<Vec<u16>>, Error> {
+    let seen = table(frame)?;
+    let columns: Vec<Option<&Column>> = partings.iter().map(|parting| seen.column(&parting.column)).collect();
+    let part = |row: usize, (parting, values): (&Parting, &Option<&Column>)| match values {
+        Some(values) => parting.part(values, row),
+        None => parting.names.len() as u16 - 1,
+    };
+    let parts = |&row: &usize| partings.iter().zip(&columns).map(|own| part(row, own)).collect();
+    Ok(rows.iter().map(parts).collect())
+}
+
 /// The partings of these columns, as far as the reference knows them.
-pub(super) fn partings<'a>(
+pub(crate) fn partings<'a>(
     columns: impl Iterator<Item = &'a String>,
     reference: &Profiles,
     most: usize,
