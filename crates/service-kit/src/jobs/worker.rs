@@ -98,6 +98,10 @@ impl Worker {
             traces::failed();
             return self.ends.tell(leased, Err(lost), cause, false).await;
         }
+        if self.context.stop.is_cancelled() {
+            let unbegun = Failure::passing("it was claimed as its process was told to stop, and not begun");
+            return self.ends.tell(leased, Err(unbegun), cause, true).await;
+        }
         let job = Job { leased, cancelled: self.context.stop.child_token(), said: Arc::default() };
         let handler = &self.handlers[&job.leased.kind];
         // a task of its own, so that a panic is caught
