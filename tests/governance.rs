@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::http::Request;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
-use domain::ids::{PartId, TrainingSetId};
+use domain::ids::{JobId, PartId, TrainingSetId};
 use journeys::Platform;
 use serde_json::{Value, json};
 use storage::governance::inputs::{PartUsed, record_parts};
@@ -81,6 +81,11 @@ async fn an_override_moves_past_the_gate_with_a_reason_that_stays() {
     assert_eq!(entry["verdict"]["passed"], false);
 }
 
+async fn outcome_of(platform: &Platform, job: JobId) -> Value {
+    let outcome = sqlx::query_scalar("select outcome from jobs where job_id = $1").bind(job.0);
+    outcome.fetch_one(&platform.context.db).await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_decision_of_a_gate_is_written_down_once_however_often_its_job_is_tried() {
     let platform = Platform::start().await;
@@ -98,11 +103,7 @@ async fn a_decision_of_a_gate_is_written_down_once_however_often_its_job_is_trie
         let mut conn = platform.context.db.acquire().await.unwrap();
         let id = storage::jobs::enqueue(&mut conn, &job).await.unwrap();
         platform.run_jobs().await;
-        let answer: Value = sqlx::query_scalar("select outcome from jobs where job_id = $1")
-            .bind(id.0)
-            .fetch_one(&mut *conn)
-            .await
-            .unwrap();
+        let answer = outcome_of(&platform, id).await;
         assert_eq!(
             (&answer["promoted"], &answer["verdict"]["gate"]),
             (&json!(promoted), &json!("late")),
@@ -112,11 +113,7 @@ async fn a_decision_of_a_gate_is_written_down_once_however_often_its_job_is_trie
         let again = "update jobs set state = 'queued', attempts = 0, outcome = null, finished_at = null where job_id = $1";
         sqlx::query(again).bind(id.0).execute(&mut *conn).await.unwrap();
         platform.run_jobs().await;
-        let told: Value = sqlx::query_scalar("select outcome from jobs where job_id = $1")
-            .bind(id.0)
-            .fetch_one(&mut *conn)
-            .await
-            .unwrap();
+        let told = outcome_of(&platform, id).await;
         assert_eq!(told, answer);
     }
     let (_, history) = platform.call("GET", "/v1/models/late-arrival/history", None).await;

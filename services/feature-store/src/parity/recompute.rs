@@ -1,6 +1,7 @@
 //! Recomputing a sample from the offline store.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 
 use domain::online::{Fetched, OnlineRows};
 use frames::keys::{Keys, bucket};
@@ -15,8 +16,7 @@ use storage::parity::{Parity, Sample};
 use crate::parts::{readable, store_of};
 use crate::{Error, FeatureStore};
 
-/// Compares a sample with what the offline store says of the same moments. Of a view of several buckets one is looked at: the one
-/// that most sampled entities are in.
+/// Compares a sample with what the offline store says of the same moments. Of a view of several buckets one is looked at.
 pub(super) async fn recompute(
     store: &FeatureStore,
     tx: &mut sqlx::PgConnection,
@@ -32,12 +32,13 @@ pub(super) async fn recompute(
     let (file, hash) = (data_dir.join(&sample.path), sample.sha256.clone());
     let place = store_of(&store.context)?;
     let view = sample.view.clone();
+    let draw = RandomState::new().hash_one(sample.id);
     tokio::task::spawn_blocking(move || {
         frames::files::verify(&file, &hash)?;
         let mut served = grouped(&frames::files::read_arrow(&file)?)?;
         let schema = schema_of(&catalogue, &view)?;
         let wanted = Selection {
-            bucket: fullest(&served, listed.iter().map(|part| part.rows).sum()),
+            bucket: drawn(&served, listed.iter().map(|part| part.rows).sum(), draw),
             ..Selection::up_to(i64::MAX)
         };
         served.retain(|key, _| bucket(key, wanted.bucket.of) == wanted.bucket.number);
@@ -49,13 +50,14 @@ pub(super) async fn recompute(
     .await?
 }
 
-/// Of the buckets of a view of so many rows the one with the most sampled entities.
-fn fullest(served: &Served, rows: i64) -> Bucket {
+/// Of the buckets of a view of so many rows the one that a sampled entity is in: another one for another `draw`, so that in time each
+/// entity that is followed is looked at.
+fn drawn(served: &Served, rows: i64, draw: u64) -> Bucket {
     let of = buckets_for(rows);
-    let mut entities = vec![0; of as usize];
-    served.keys().for_each(|key| entities[bucket(key, of) as usize] += 1);
-    let number = (0..of).max_by_key(|number| entities[*number as usize]).unwrap_or_default();
-    Bucket { number, of }
+    let mut keys: Vec<&Vec<u8>> = served.keys().collect();
+    keys.sort_unstable();
+    let place = (draw % keys.len().max(1) as u64) as usize;
+    Bucket { number: keys.get(place).map_or(0, |key| bucket(key, of)), of }
 }
 
 fn schema_of(catalogue: &Catalogue, view: &str) -> Result<ViewSchema, Error> {
@@ -175,13 +177,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_large_view_the_bucket_is_looked_at_that_most_sampled_entities_are_in() {
+    fn of_a_large_view_every_bucket_that_sampled_entities_are_in_has_its_turn() {
         let keys: Vec<Vec<u8>> = (0..40_u64).map(|number| number.to_be_bytes().to_vec()).collect();
         let served: Served = keys.iter().map(|key| (key.clone(), Moments::new())).collect();
-        assert_eq!(fullest(&served, 1_000), Bucket::ALL);
-        let chosen = fullest(&served, 2_000_000);
-        assert_eq!(chosen.of, 16);
-        let entities = |number: u32| keys.iter().filter(|key| bucket(key, 16) == number).count();
-        assert_eq!(entities(chosen.number), (0..16).map(entities).max().unwrap_or_default());
+        assert_eq!(drawn(&served, 1_000, 7), Bucket::ALL);
+        assert_eq!(drawn(&Served::new(), 2_000_000, 7), Bucket { number: 0, of: 16 });
+        let chosen: HashSet<u32> = (0..40).map(|draw| drawn(&served, 2_000_000, draw).number).collect();
+        let all: HashSet<u32> = keys.iter().map(|key| bucket(key, 16)).collect();
+        assert!(all.len() > 8, "{all:?}");
+        assert_eq!(chosen, all);
     }
 }
