@@ -55,13 +55,42 @@ impl Server {
         answer["run"].clone()
     }
 
-    /// All runs, with and without a filter that is looked for among the next by index.
-    async fn all(&self) -> [Value; 2] {
-        let body = json!({ "experiment_ids": ["0"], "run_view_type": "ALL" });
-        let filtered = json!({ "experiment_ids": ["0"], "run_view_type": "ALL", "filter": "start_time > 0" });
-        [self.post("/runs/search", body).await, self.post("/runs/search", filtered).await]
+    /// What searches find with each filter of [`FILTERS`], all at once and page by page. Over one experiment a server walks an index
+    /// and remembers which runs it found to meet a filter; over several it asks Postgres alone.
+    async fn all(&self, experiments: &[&str]) -> Vec<Value> {
+        let mut found = Vec::new();
+        for filter in FILTERS {
+            let body = json!({ "experiment_ids": experiments, "run_view_type": "ALL", "filter": filter, "max_results": 50 });
+            found.push(self.post("/runs/search", body.clone()).await["runs"].take());
+            found.push(self.first_two_pages(body).await);
+        }
+        found
+    }
+
+    /// The first two runs, a page each.
+    async fn first_two_pages(&self, mut body: Value) -> Value {
+        body["max_results"] = json!(1);
+        let mut first = self.post("/runs/search", body.clone()).await;
+        let Some(token) = first.get("next_page_token") else { return json!([first["runs"].take()]) };
+        body["page_token"] = token.clone();
+        json!([first["runs"].take(), self.post("/runs/search", body).await["runs"].take()])
     }
 }
+
+/// The experiment of all runs, and one that is not there.
+const ALONE: [&str; 1] = ["0"];
+const BESIDE_ANOTHER: [&str; 2] = ["0", "7"];
+
+const FILTERS: [&str; 8] = [
+    "",
+    "start_time > 0",
+    "metrics.k1 > 400",
+    "metrics.k0 <= 700 and status != 'FINISHED' and attributes.run_name != 'n1'",
+    "params.k0 = '1'",
+    "tags.k2 LIKE '%1%' and params.k1 != '0'",
+    "tags.k1 IS NULL",
+    "datasets.name = 'k3'",
+];
 
 /// Each way to write into a run, in an order in which each changes what the run shows.
 fn writes(run_id: &str) -> Vec<(&'static str, &'static str, Value)> {
@@ -121,14 +150,14 @@ async fn whatever_one_server_writes_the_next_answer_of_another_shows() {
     let platform = Platform::start().await;
     let (writer, reader) = (Server::beside(&platform), Server::beside(&platform));
     let run_id = writer.new_run().await;
-    let mut before = (reader.run(&run_id).await, reader.all().await);
+    let mut before = (reader.run(&run_id).await, reader.all(&ALONE).await);
     for (what, path, body) in writes(&run_id) {
         writer.post(path, body).await;
-        let seen = (reader.run(&run_id).await, reader.all().await);
+        let seen = (reader.run(&run_id).await, reader.all(&ALONE).await);
         assert_ne!(seen, before, "{what} does not show");
         let fresh = Server::beside(&platform);
-        assert_eq!(seen, (fresh.run(&run_id).await, fresh.all().await), "{what}");
-        assert_eq!(seen, (writer.run(&run_id).await, writer.all().await), "{what}");
+        assert_eq!(seen, (fresh.run(&run_id).await, fresh.all(&BESIDE_ANOTHER).await), "{what}");
+        assert_eq!(seen, (writer.run(&run_id).await, writer.all(&ALONE).await), "{what}");
         before = seen;
     }
 }
@@ -206,10 +235,13 @@ struct Write {
     body: Value,
 }
 
+/// More than a page of one and as many again.
+const RUNS: usize = 7;
+
 fn write() -> impl Strategy<Value = Write> {
     let what =
         (0..10, 0..4, 0..1_000).prop_map(|(kind, key, value)| any_write(kind, &format!("k{key}"), value));
-    (0..2usize, 0..3usize, what).prop_map(|(server, run, (path, body))| Write { server, run, path, body })
+    (0..2usize, 0..RUNS, what).prop_map(|(server, run, (path, body))| Write { server, run, path, body })
 }
 
 fn any_write(kind: i32, key: &str, value: i32) -> (&'static str, Value) {
@@ -244,14 +276,17 @@ fn after_any_writes_of_any_server_each_answers_what_one_without_memory_answers()
         runtime.block_on(async {
             let platform = Platform::start().await;
             let servers = [Server::beside(&platform), Server::beside(&platform)];
-            let runs = [servers[0].new_run().await, servers[1].new_run().await, servers[0].new_run().await];
+            let mut runs = Vec::new();
+            for number in 0..RUNS {
+                runs.push(servers[number % 2].new_run().await);
+            }
             for Write { server, run, path, mut body } in writes {
                 body["run_id"] = json!(runs[run]);
                 let (status, answer) = servers[server].send("POST", path, &body).await;
                 assert!(status < 500, "{path} {body}: {answer}");
-                let truth = Server::beside(&platform).all().await;
+                let truth = Server::beside(&platform).all(&BESIDE_ANOTHER).await;
                 for server in &servers {
-                    assert_eq!(server.all().await, truth, "after {path} {body}");
+                    assert_eq!(server.all(&ALONE).await, truth, "after {path} {body}");
                 }
             }
         });

@@ -39,6 +39,7 @@ struct Registry {
     /// The configured project, or the workspace that a request names.
     project: Arc<str>,
     kept_runs: mlflow::KeptRuns,
+    kept_verdicts: mlflow::KeptVerdicts,
 }
 
 impl Registry {
@@ -47,6 +48,7 @@ impl Registry {
             context: context.clone(),
             project: context.config.project.as_str().into(),
             kept_runs: context.shared(|_| mlflow::KeptRuns::default()),
+            kept_verdicts: context.shared(|_| mlflow::KeptVerdicts::default()),
         }
     }
 

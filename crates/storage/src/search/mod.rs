@@ -115,6 +115,13 @@ pub struct Condition {
     pub test: Test,
 }
 
+impl Condition {
+    /// Whether it is about what belongs to a row, not about the row itself.
+    pub fn is_of_contents(&self) -> bool {
+        !matches!(self.subject, Subject::Attribute(_))
+    }
+}
+
 /// A data set that metrics were measured on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatasetName {
@@ -208,6 +215,33 @@ pub(crate) async fn rows(
         }
     }
     let mut query = statement::page(shape, project, search, selected)?;
+    Ok(query.build().persistent(false).fetch_all(conn).await?)
+}
+
+/// At most so many of the rows that come next, of which the conditions on attributes hold; `None` if no index has their order.
+pub(crate) async fn next(
+    conn: &mut PgConnection,
+    shape: &Shape,
+    project: &str,
+    search: &Search,
+    selected: &str,
+    most: i64,
+) -> Result<Option<Vec<PgRow>>, Error> {
+    let Some(mut query) = statement::next(shape, project, search, selected, most)? else { return Ok(None) };
+    Ok(Some(query.build().fetch_all(conn).await?))
+}
+
+/// Of the rows with these keys what is `selected`, and whether the conditions hold that [are of contents](Condition::is_of_contents);
+/// in any order.
+pub(crate) async fn judged(
+    conn: &mut PgConnection,
+    shape: &Shape,
+    project: &str,
+    conditions: &[Condition],
+    selected: &str,
+    keys: &[String],
+) -> Result<Vec<PgRow>, Error> {
+    let mut query = statement::judged(shape, project, conditions, selected, keys);
     Ok(query.build().persistent(false).fetch_all(conn).await?)
 }
 

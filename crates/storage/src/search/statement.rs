@@ -87,9 +87,7 @@ pub(super) fn near(
     selected: &str,
 ) -> Result<Option<QueryBuilder<Postgres>>, Error> {
     let keys = keys(shape, &search.order);
-    let walks = shape.walks && keys.len() == shape.tail.len() && keys.iter().zip(shape.tail).all(Key::is);
-    let [_] = search.experiments.as_deref().unwrap_or_default() else { return Ok(None) };
-    if !walks || search.conditions.is_empty() || !search.datasets.is_empty() || search.limit > NEAR {
+    if !walks(shape, &keys, search) || search.conditions.is_empty() || search.limit > NEAR {
         return Ok(None);
     }
     let mut query = QueryBuilder::new("select ");
@@ -107,6 +105,58 @@ pub(super) fn near(
     push_order(&mut query, &keys);
     query.push(" limit ").push(search.limit);
     Ok(Some(query))
+}
+
+/// Whether an index holds the rows in the order of the search.
+fn walks(shape: &Shape, keys: &[Key], search: &Search) -> bool {
+    let one = matches!(search.experiments.as_deref(), Some([_]));
+    let as_indexed = keys.len() == shape.tail.len() && keys.iter().zip(shape.tail).all(Key::is);
+    shape.walks && one && as_indexed && search.datasets.is_empty()
+}
+
+/// The rows that come next in the index, whatever belongs to them: of the conditions only those on attributes hold. `None` if the
+/// search has another order or other experiments.
+pub(super) fn next(
+    shape: &Shape,
+    project: &str,
+    search: &Search,
+    selected: &str,
+    most: i64,
+) -> Result<Option<QueryBuilder<Postgres>>, Error> {
+    let keys = keys(shape, &search.order);
+    if !walks(shape, &keys, search) || most > NEAR {
+        return Ok(None);
+    }
+    let mut query = QueryBuilder::new("select ");
+    query.push(selected).push(" from ").push(shape.table).push(" it");
+    push_scope(&mut query, project, search);
+    for condition in search.conditions.iter().filter(|condition| !condition.is_of_contents()) {
+        push_condition(&mut query, shape, condition, &[], "");
+    }
+    if let Some(after) = &search.after {
+        push_after(&mut query, &keys, after)?;
+    }
+    push_order(&mut query, &keys);
+    query.push(" limit ").push(most);
+    Ok(Some(query))
+}
+
+/// Of the rows with these keys what is `selected`, and whether the conditions hold that are not on attributes.
+pub(super) fn judged(
+    shape: &Shape,
+    project: &str,
+    conditions: &[Condition],
+    selected: &str,
+    keys: &[String],
+) -> QueryBuilder<Postgres> {
+    let mut query = QueryBuilder::new("select ");
+    query.push(selected).push(", true");
+    for condition in conditions.iter().filter(|condition| condition.is_of_contents()) {
+        push_condition(&mut query, shape, condition, &[], " offset 0");
+    }
+    query.push(" from ").push(shape.table).push(" it where it.project = ").push_bind(project.to_owned());
+    query.push(" and ").push(shape.key).push(" = any(").push_bind(keys.to_vec()).push(")");
+    query
 }
 
 /// The number of rows on all pages.

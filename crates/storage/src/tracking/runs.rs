@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::Pair;
 use crate::Error;
-use crate::search::{self, Place, RUNS, Search};
+use crate::search::{self, Condition, Place, RUNS, Search};
 
 /// A run, without what its clients logged into it.
 #[derive(Clone, Debug)]
@@ -241,6 +241,10 @@ pub async fn find(conn: &mut PgConnection, project: &str, run_id: &str) -> Resul
     .await?)
 }
 
+/// What [`found`] reads.
+const SELECTED: &str = "it.run_id, it.experiment_id, it.name, it.user_id, it.status, it.start_ms, it.end_ms, it.artifact_uri, \
+                        it.lifecycle_stage, it.contents_etag";
+
 /// The runs that a search finds, in its order and with their places in it.
 ///
 /// # Errors
@@ -250,10 +254,58 @@ pub async fn search(
     project: &str,
     search: &Search,
 ) -> Result<Vec<(Run, Place)>, Error> {
-    let selected = "it.run_id, it.experiment_id, it.name, it.user_id, it.status, it.start_ms, it.end_ms, it.artifact_uri, \
-                    it.lifecycle_stage, it.contents_etag";
-    let rows = search::rows(conn, &RUNS, project, search, selected).await?;
+    let rows = search::rows(conn, &RUNS, project, search, SELECTED).await?;
     rows.iter().map(|row| Ok((found(row)?, search::place(row)?))).collect()
+}
+
+/// At most so many of the runs that a search looks at next, whatever was logged into them: of its conditions only those on the run
+/// itself hold. `None` unless the search is of one experiment, the youngest runs first.
+///
+/// # Errors
+/// As [`search::find`].
+pub async fn next(
+    conn: &mut PgConnection,
+    project: &str,
+    search: &Search,
+    most: i64,
+) -> Result<Option<Vec<Run>>, Error> {
+    let Some(rows) = search::next(conn, &RUNS, project, search, SELECTED, most).await? else {
+        return Ok(None);
+    };
+    rows.iter().map(found).collect::<Result<_, _>>().map(Some)
+}
+
+/// Where a run of [`next`] is in the order of its search.
+pub fn place(run: &Run) -> Place {
+    vec![Some(run.start_ms.to_string()), Some(run.id.clone())]
+}
+
+/// Whether what was logged into a run meets the conditions of a search.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// The run.
+    pub id: String,
+    /// Its [`contents_etag`](Run::contents_etag) at that moment.
+    pub contents_etag: Uuid,
+    /// Whether the conditions hold that are not on the run itself.
+    pub fits: bool,
+}
+
+/// Judges runs by what was logged into them, in any order; those that are gone are left out.
+///
+/// # Errors
+/// [`Error::Database`] if the database refuses.
+pub async fn judge(
+    conn: &mut PgConnection,
+    project: &str,
+    conditions: &[Condition],
+    ids: &[String],
+) -> Result<Vec<Judged>, Error> {
+    let rows = search::judged(conn, &RUNS, project, conditions, "it.run_id, it.contents_etag", ids).await?;
+    let judged = |row: &PgRow| {
+        Ok(Judged { id: row.try_get(0)?, contents_etag: row.try_get(1)?, fits: row.try_get(2)? })
+    };
+    rows.iter().map(judged).collect()
 }
 
 /// A run as a search finds it: columns in the order in which they are selected.

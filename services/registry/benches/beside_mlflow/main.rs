@@ -1,6 +1,7 @@
 //! The registry beside MLflow's own server: the same requests to both, over databases of one Postgres, in one run.
 //!
-//! `beside_mlflow FORETIME MLFLOW [ROUNDS]`, each the path of a program. Each round asks one server, then the other, after a
+//! `beside_mlflow FORETIME MLFLOW [ROUNDS [NAME]]`, the first two the path of a program; of the workloads only those that have NAME in
+//! theirs. Each round asks one server, then the other, after a
 //! second of the same to warm up. Before single objects are read and written, and again before pages are read, both databases are
 //! vacuumed and checkpointed, so that no server is asked while Postgres clears up behind what went before. Printed are medians over
 //! the rounds. CPU is user and system time of all processes of a server from /proc, without Postgres; memory is their proportional
@@ -33,10 +34,11 @@ async fn main() {
     rustls::crypto::ring::default_provider().install_default().expect("nothing was installed before");
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let [foretime, mlflow, rest @ ..] = arguments.as_slice() else {
-        println!("beside_mlflow FORETIME MLFLOW [ROUNDS]: see `make bench-registry`");
+        println!("beside_mlflow FORETIME MLFLOW [ROUNDS [NAME]]: see `make bench-registry`");
         return;
     };
     let rounds = rest.first().and_then(|rounds| rounds.parse().ok()).unwrap_or(3);
+    let wanted = rest.get(1).map_or("", String::as_str);
     let databases = Databases::start().await;
     let ours = Server::foretime(foretime, &databases).await;
     let theirs = Server::mlflow(mlflow, &databases).await;
@@ -51,7 +53,7 @@ async fn main() {
     for (one, other) in our_asks.into_iter().zip(their_asks) {
         databases.settle().await;
         println!("(vacuum, analyze and checkpoint of both databases)");
-        for (one, other) in one.into_iter().zip(other) {
+        for (one, other) in one.into_iter().zip(other).filter(|(one, _)| one.name.contains(wanted)) {
             let (mut here, mut there) = (Vec::new(), Vec::new());
             for _ in 0..rounds {
                 here.push(measure(&ours, &one).await);

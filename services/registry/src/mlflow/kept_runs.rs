@@ -3,7 +3,6 @@
 //! Invariant: nothing is given out but for the etag that was just read with the run's row, and nothing is kept but under the etag that
 //! was read with the contents, in one snapshot. What other servers over the same database log therefore shows at once.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use sqlx::PgConnection;
@@ -11,6 +10,7 @@ use storage::tracking::runs::Run;
 use storage::tracking::{self, Contents};
 use uuid::Uuid;
 
+use super::generations::{Generations, Weighed};
 use super::run_views::Logged;
 
 /// How much is kept, at most.
@@ -21,7 +21,7 @@ const ENTRY_BYTES: usize = 256;
 
 /// The runs that were asked for lately, shared by the whole process.
 #[derive(Clone)]
-pub(crate) struct KeptRuns(Arc<Mutex<Generations>>);
+pub(crate) struct KeptRuns(Arc<Mutex<Generations<String, Kept>>>);
 
 impl Default for KeptRuns {
     fn default() -> Self {
@@ -52,7 +52,7 @@ impl KeptRuns {
 
     fn kept(&self, runs: &[Run]) -> Vec<Option<Arc<Logged>>> {
         let mut generations = self.0.lock().expect("no holder of this lock can panic");
-        runs.iter().map(|run| generations.get(&run.id, run.contents_etag)).collect()
+        runs.iter().map(|run| current(&mut generations, run)).collect()
     }
 
     fn keep(&self, ids: Vec<String>, contents: &[Contents]) -> Vec<Arc<Logged>> {
@@ -74,57 +74,36 @@ struct Kept {
     logged: Arc<Logged>,
 }
 
-impl Kept {
+impl Weighed for Kept {
     fn size_bytes(&self) -> usize {
         self.logged.size_bytes() + ENTRY_BYTES
     }
 }
 
-/// What was asked for since the last turn, and before it. When the young fill half of the room they become the old, and what was not
-/// asked for since goes.
-struct Generations {
-    young: HashMap<String, Kept>,
-    old: HashMap<String, Kept>,
-    young_bytes: usize,
-    most_bytes: usize,
-}
-
-impl Generations {
-    fn of(most_bytes: usize) -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), young_bytes: 0, most_bytes }
-    }
-
-    fn get(&mut self, id: &str, etag: Uuid) -> Option<Arc<Logged>> {
-        let current = |kept: &Kept| (kept.etag == etag).then(|| Arc::clone(&kept.logged));
-        if let Some(kept) = self.young.get(id) {
-            return current(kept);
-        }
-        let (id, kept) = self.old.remove_entry(id)?;
-        let logged = current(&kept)?;
-        self.put(id, kept);
-        Some(logged)
-    }
-
-    /// Keeps one, unless it would take more than its share of the room.
-    fn put(&mut self, id: String, kept: Kept) {
-        let size = kept.size_bytes();
-        if size > self.most_bytes / 16 {
-            return;
-        }
-        if self.young_bytes + size > self.most_bytes / 2 {
-            self.old = std::mem::take(&mut self.young);
-            self.young_bytes = 0;
-        }
-        self.young_bytes += size;
-        if let Some(before) = self.young.insert(id, kept) {
-            self.young_bytes -= before.size_bytes();
-        }
-    }
+/// What was logged into a run, if it is kept as it is now.
+fn current(generations: &mut Generations<String, Kept>, run: &Run) -> Option<Arc<Logged>> {
+    let kept = generations.get(&run.id)?;
+    (kept.etag == run.contents_etag).then(|| Arc::clone(&kept.logged))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn run() -> Run {
+        Run {
+            id: "r".to_owned(),
+            experiment_id: 1,
+            name: String::new(),
+            user_id: String::new(),
+            status: "RUNNING".to_owned(),
+            start_ms: 1,
+            end_ms: None,
+            artifact_uri: String::new(),
+            lifecycle_stage: "active".to_owned(),
+            contents_etag: Uuid::nil(),
+        }
+    }
 
     fn kept(etag: u128, tag: &str) -> Kept {
         let tags = vec![("t".to_owned(), tag.to_owned())];
@@ -132,51 +111,15 @@ mod tests {
         Kept { etag: Uuid::from_u128(etag), logged: Arc::new(Logged::of(&contents)) }
     }
 
-    fn bytes_held(generations: &Generations) -> usize {
-        generations.young.values().chain(generations.old.values()).map(Kept::size_bytes).sum()
-    }
-
     #[test]
     fn only_the_etag_that_was_read_with_the_contents_is_answered() {
         let mut generations = Generations::of(1 << 20);
+        let run = |etag| Run { contents_etag: Uuid::from_u128(etag), ..run() };
         generations.put("r".to_owned(), kept(1, "a"));
-        assert!(generations.get("r", Uuid::from_u128(1)).is_some());
-        assert!(generations.get("r", Uuid::from_u128(2)).is_none());
+        assert!(current(&mut generations, &run(1)).is_some());
+        assert!(current(&mut generations, &run(2)).is_none());
         generations.put("r".to_owned(), kept(2, "b"));
-        assert!(generations.get("r", Uuid::from_u128(2)).is_some());
-        assert!(generations.get("r", Uuid::from_u128(1)).is_none());
-    }
-
-    #[test]
-    fn however_many_runs_are_asked_for_their_bytes_stay_below_the_bound_and_the_latest_are_kept() {
-        let mut generations = Generations::of(64 << 10);
-        for number in 0..1_000 {
-            generations.put(format!("r{number}"), kept(number, &"x".repeat(number as usize)));
-            assert!(bytes_held(&generations) <= 64 << 10, "{number}");
-            assert!(generations.get(&format!("r{number}"), Uuid::from_u128(number)).is_some(), "{number}");
-        }
-        assert!(generations.get("r0", Uuid::from_u128(0)).is_none());
-        generations.put("r999".to_owned(), kept(1, "y"));
-        let young: usize = generations.young.values().map(Kept::size_bytes).sum();
-        assert_eq!(generations.young_bytes, young);
-    }
-
-    #[test]
-    fn what_is_asked_for_again_outlives_what_is_not() {
-        let mut generations = Generations::of(64 << 10);
-        generations.put("liked".to_owned(), kept(0, "x"));
-        for number in 1..2_000 {
-            generations.put(format!("r{number}"), kept(number, "x"));
-            assert!(generations.get("liked", Uuid::from_u128(0)).is_some(), "{number}");
-        }
-    }
-
-    #[test]
-    fn a_run_that_is_larger_than_its_share_does_not_push_the_others_out() {
-        let mut generations = Generations::of(64 << 10);
-        generations.put("small".to_owned(), kept(0, "x"));
-        generations.put("large".to_owned(), kept(1, &"x".repeat(5_000)));
-        assert!(generations.get("large", Uuid::from_u128(1)).is_none());
-        assert!(generations.get("small", Uuid::from_u128(0)).is_some());
+        assert!(current(&mut generations, &run(2)).is_some());
+        assert!(current(&mut generations, &run(1)).is_none());
     }
 }

@@ -5,8 +5,10 @@
 mod artifacts;
 mod experiments;
 mod filter;
+mod generations;
 mod input;
 mod kept_runs;
+mod kept_verdicts;
 mod links;
 mod logged_models;
 mod metrics;
@@ -35,6 +37,7 @@ use serde_json::{Value, json};
 
 use crate::Registry;
 pub(crate) use kept_runs::KeptRuns;
+pub(crate) use kept_verdicts::KeptVerdicts;
 use refusal::{Code, Refusal};
 
 type Answer = Result<Json<Value>, Refusal>;

@@ -165,8 +165,9 @@ pub(crate) async fn search(registry: Registry, input: Input) -> WrittenAnswer {
     let page = Page::of(&input, 1_000, 50_000)?;
     let ids = input.texts("experiment_ids")?;
     let experiments = ids.iter().map(|id| rules::experiment_id(id)).collect::<Result<Vec<_>, _>>()?;
+    let wanted = input.text("filter")?.unwrap_or_default();
     let search = Search {
-        conditions: filter::filter(&RUNS, input.text("filter")?.unwrap_or_default())?,
+        conditions: filter::filter(&RUNS, wanted)?,
         order: filter::order_by(&RUNS, &input.texts("order_by")?)?,
         experiments: Some(experiments),
         lifecycle: experiments::lifecycle(&input, "run_view_type")?,
@@ -175,7 +176,10 @@ pub(crate) async fn search(registry: Registry, input: Input) -> WrittenAnswer {
         after: page.after.clone(),
     };
     let mut conn = registry.context.db.acquire().await?;
-    let mut found = runs::search(&mut conn, registry.project(), &search).await?;
+    let mut found = match registry.kept_verdicts.page(&mut conn, registry.project(), wanted, &search).await? {
+        Some(found) => found,
+        None => runs::search(&mut conn, registry.project(), &search).await?,
+    };
     let token = page.cut(&mut found, |(_, place)| place.clone());
     let found: Vec<Run> = found.into_iter().map(|(run, _)| run).collect();
     let logged = registry.kept_runs.logged(&mut conn, registry.project(), &found).await?;
