@@ -30,9 +30,14 @@ use crate::mlflow_client::python;
 const PATIENCE: Duration = Duration::from_secs(30);
 const SECRET: &str = "known to both";
 
-/// A platform that delivers to channels declared by `toml`, and knows these secrets.
+/// A platform that delivers to channels declared by `toml`, on this machine too, and knows these secrets.
 async fn delivering(toml: &str, secrets: &[(&str, &str)]) -> Platform {
-    let platform = Platform::start().await;
+    let platform = Platform::telling_this_machine().await;
+    deliver(&platform, toml, secrets).await;
+    platform
+}
+
+async fn deliver(platform: &Platform, toml: &str, secrets: &[(&str, &str)]) {
     let secrets: BTreeMap<String, String> =
         secrets.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     platform.context.shared(|_| monitor::Secrets::given(secrets));
@@ -45,7 +50,6 @@ async fn delivering(toml: &str, secrets: &[(&str, &str)]) -> Platform {
     }
     drop(conn);
     monitor::start(&platform.context).unwrap();
-    platform
 }
 
 /// Polls until `found` answers something.
@@ -159,9 +163,10 @@ async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Str
 #[tokio::test]
 async fn a_webhook_can_verify_who_sent_a_message_and_when() {
     let (receiver, address) = Receiver::listen().await;
-    let toml =
-        format!("[[channel]]\nname = \"people\"\nwebhook = \"{address}\"\nsecret_env = \"HOOK_SECRET\"");
-    let platform = delivering(&toml, &[("HOOK_SECRET", SECRET)]).await;
+    let toml = format!(
+        "[[channel]]\nname = \"people\"\nwebhook = \"{address}\"\nsecret_env = \"CHANNEL_HOOK_SECRET\""
+    );
+    let platform = delivering(&toml, &[("CHANNEL_HOOK_SECRET", SECRET)]).await;
     let about = incident(&platform).await;
     let id = tell(&platform, "people", "opened", about).await;
     delivered(&platform, id).await;
@@ -260,9 +265,8 @@ async fn a_channel_gets_no_more_a_minute_than_it_wants_and_the_rest_later() {
 #[tokio::test]
 async fn slack_gets_a_text_and_blocks_at_an_address_that_nobody_wrote_down() {
     let (receiver, address) = Receiver::listen().await;
-    let toml =
-        "[[channel]]\nname = \"chat\"\nslack_url_env = \"SLACK_URL\"\nlinks = \"https://foretime.example\"";
-    let platform = delivering(toml, &[("SLACK_URL", &address)]).await;
+    let toml = "[[channel]]\nname = \"chat\"\nslack_url_env = \"CHANNEL_SLACK_URL\"\nlinks = \"https://foretime.example\"";
+    let platform = delivering(toml, &[("CHANNEL_SLACK_URL", &address)]).await;
     let about = incident(&platform).await;
     let id = tell(&platform, "chat", "opened", about).await;
     delivered(&platform, id).await;
@@ -281,20 +285,43 @@ async fn slack_gets_a_text_and_blocks_at_an_address_that_nobody_wrote_down() {
 async fn a_channel_can_be_tried_and_says_what_is_wrong_without_its_secret() {
     let (receiver, address) = Receiver::listen().await;
     let toml = format!(
-        "[[channel]]\nname = \"works\"\nwebhook = \"{address}\"\n[[channel]]\nname = \"chat\"\nslack_url_env = \"NOT_SET\"\n\
-         [[channel]]\nname = \"gone\"\nslack_url_env = \"SLACK_URL\""
+        "[[channel]]\nname = \"works\"\nwebhook = \"{address}\"\n[[channel]]\nname = \"chat\"\nslack_url_env = \"CHANNEL_NOT_SET\"\n\
+         [[channel]]\nname = \"gone\"\nslack_url_env = \"CHANNEL_SLACK_URL\""
     );
-    let platform = delivering(&toml, &[("SLACK_URL", "http://127.0.0.1:9/T0/B0/secret")]).await;
+    let platform = delivering(&toml, &[("CHANNEL_SLACK_URL", "http://127.0.0.1:9/T0/B0/secret")]).await;
     let (status, answer) = platform.call("POST", "/v1/channels/works/test", None).await;
     assert_eq!((status, &answer["channel"]), (200, &json!("works")), "{answer}");
     assert_eq!(receiver.bodies().await[0]["event"], "test");
 
     let (status, answer) = platform.call("POST", "/v1/channels/chat/test", None).await;
     assert_eq!(status, 503, "{answer}");
-    assert!(answer["detail"].as_str().unwrap().contains("$NOT_SET"), "{answer}");
+    assert!(answer["detail"].as_str().unwrap().contains("$CHANNEL_NOT_SET"), "{answer}");
     let (status, answer) = platform.call("POST", "/v1/channels/gone/test", None).await;
     assert!(status == 503 && !answer.to_string().contains("secret"), "{answer}");
     assert_eq!(platform.call("POST", "/v1/channels/nobody/test", None).await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_declares_a_channel_can_neither_reach_inside_nor_take_secrets_of_others() {
+    let (receiver, address) = Receiver::listen().await;
+    let platform = Platform::start().await;
+    let port = address.rsplit(':').next().unwrap().trim_end_matches('/');
+    let toml = format!(
+        "[[channel]]\nname = \"plain\"\nwebhook = \"{address}\"\n\
+         [[channel]]\nname = \"inside\"\nwebhook = \"https://localhost:{port}/\"\n\
+         [[channel]]\nname = \"chat\"\nslack_url_env = \"DATABASE_URL\""
+    );
+    deliver(&platform, &toml, &[("DATABASE_URL", &address)]).await;
+    for (channel, why) in [
+        ("plain", "Allowed schemes are: https. `[webhooks]` in the settings may allow it"),
+        ("inside", "must not resolve to a non-public IP address"),
+        ("chat", "$DATABASE_URL does not begin with `CHANNEL_`"),
+    ] {
+        let (status, answer) = platform.call("POST", &format!("/v1/channels/{channel}/test"), None).await;
+        assert_eq!(status, 503, "{answer}");
+        assert!(answer["detail"].as_str().unwrap().contains(why), "{answer}");
+    }
+    assert!(receiver.bodies().await.is_empty(), "nothing may arrive");
 }
 
 /// A real mail server that ends when it is dropped.
@@ -339,10 +366,10 @@ async fn mail_arrives_as_text_and_html_with_a_picture_inside() {
     let mut server = MailServer::start().await;
     let toml = format!(
         "[[channel]]\nname = \"mail\"\nemail = {{ host = \"127.0.0.1\", port = {}, tls = \"none\", user = \"foretime\", \
-         password_env = \"SMTP_PASSWORD\", from = \"Foretime <foretime@example.org>\", to = [\"ada@example.org\"] }}",
+         password_env = \"CHANNEL_SMTP_PASSWORD\", from = \"Foretime <foretime@example.org>\", to = [\"ada@example.org\"] }}",
         server.port
     );
-    let platform = delivering(&toml, &[("SMTP_PASSWORD", SECRET)]).await;
+    let platform = delivering(&toml, &[("CHANNEL_SMTP_PASSWORD", SECRET)]).await;
     let about = incident(&platform).await;
     let id = tell(&platform, "mail", "opened", about).await;
     delivered(&platform, id).await;
@@ -383,14 +410,14 @@ async fn mail_goes_by_starttls_to_a_server_of_a_private_authority_and_waits_whil
     let channel = |name: &str, authority: &str| {
         format!(
             "[[channel]]\nname = \"{name}\"\n{authority}\nemail = {{ host = \"localhost\", port = {}, \
-             user = \"foretime\", password_env = \"SMTP_PASSWORD\", from = \"foretime@example.org\", \
+             user = \"foretime\", password_env = \"CHANNEL_SMTP_PASSWORD\", from = \"foretime@example.org\", \
              to = [\"ada@example.org\"] }}\n",
             server.port
         )
     };
     let vouched = format!("ca_file = \"{}\"", named.display());
     let toml = channel("mail", &vouched) + &channel("public", "");
-    let platform = delivering(&toml, &[("SMTP_PASSWORD", SECRET)]).await;
+    let platform = delivering(&toml, &[("CHANNEL_SMTP_PASSWORD", SECRET)]).await;
     for name in ["mail", "public"] {
         let (status, answer) = platform.call("POST", &format!("/v1/channels/{name}/test"), None).await;
         let said = answer["detail"].as_str().unwrap_or_default();

@@ -46,6 +46,15 @@ impl Platform {
         Self::with(NOW.parse().expect("the constant is RFC 3339"), change).await
     }
 
+    /// A platform that may tell webhooks on this machine.
+    pub async fn telling_this_machine() -> Self {
+        Self::configured(|config| {
+            config.webhooks.allow_http = true;
+            config.webhooks.allow_private = true;
+        })
+        .await
+    }
+
     /// A platform whose clock shows `now`.
     pub async fn starting_at(now: DateTime<Utc>) -> Self {
         Self::with(now, |_| {}).await

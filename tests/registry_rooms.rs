@@ -53,21 +53,13 @@ impl Receiver {
     }
 }
 
-async fn open() -> Platform {
-    Platform::configured(|config| {
-        config.webhooks.allow_http = true;
-        config.webhooks.allow_private = true;
-    })
-    .await
-}
-
 fn events(events: &[(&str, &str)]) -> Value {
     events.iter().map(|(entity, action)| json!({ "entity": entity, "action": action })).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_hears_of_changes_once_each_and_can_check_who_says_so() {
-    let (platform, receiver) = (open().await, Receiver::default());
+    let (platform, receiver) = (Platform::telling_this_machine().await, Receiver::default());
     let wanted = events(&[
         ("REGISTERED_MODEL", "CREATED"),
         ("MODEL_VERSION", "CREATED"),
@@ -113,7 +105,7 @@ async fn a_receiver_hears_of_changes_once_each_and_can_check_who_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_is_rolled_back_is_never_told() {
-    let (platform, receiver) = (open().await, Receiver::default());
+    let (platform, receiver) = (Platform::telling_this_machine().await, Receiver::default());
     let hook = json!({
         "name": "ci", "url": receiver.listen().await, "events": events(&[("REGISTERED_MODEL", "CREATED")])
     });
@@ -128,7 +120,7 @@ async fn a_change_that_is_rolled_back_is_never_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_is_tried_again_until_it_arrives_and_a_prompt_is_told_as_one() {
-    let (platform, receiver) = (open().await, Receiver::default());
+    let (platform, receiver) = (Platform::telling_this_machine().await, Receiver::default());
     *receiver.refusals.lock().unwrap() = 2;
     let hook =
         json!({ "name": "ci", "url": receiver.listen().await, "events": events(&[("PROMPT", "CREATED")]) });
@@ -165,7 +157,7 @@ async fn receivers_inside_or_without_tls_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_is_tried_out_changed_listed_and_removed() {
-    let (platform, receiver) = (open().await, Receiver::default());
+    let (platform, receiver) = (Platform::telling_this_machine().await, Receiver::default());
     let hook = json!({ "name": "ci", "url": receiver.listen().await, "events": events(&[("MODEL_VERSION", "CREATED")]) });
     let id =
         ok(&platform, "POST", "/webhooks", hook).await["webhook"]["webhook_id"].as_str().unwrap().to_owned();

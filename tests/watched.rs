@@ -81,7 +81,7 @@ pub(crate) fn evaluation(reference_path: &str) -> Evaluation {
 
 /// A platform whose model `flights` has a champion with a reference, watched by a monitor that tells `webhook`.
 pub(crate) async fn watched_platform(webhook: &str) -> Platform {
-    let platform = Platform::start().await;
+    let platform = Platform::telling_this_machine().await;
     monitor::start(&platform.context).unwrap();
     declare(&platform, webhook).await;
     let run = register_champion(&platform).await;

@@ -20,6 +20,7 @@ pub mod passwords;
 mod patience;
 pub mod problem;
 pub mod provenance;
+pub mod receivers;
 pub mod shutdown;
 pub mod telemetry;
 mod tls;

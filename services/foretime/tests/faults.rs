@@ -19,7 +19,6 @@ const AWAY: Duration = Duration::from_secs(30);
 fn all(ground: &Ground) -> Process {
     let mut up = ground.up();
     up.env("FORETIME_JOBS__LEASE_SECONDS", "2").env("FORETIME_HTTP__TIMEOUT_SECONDS", "5");
-    up.env("FORETIME_WEBHOOKS__ALLOW_HTTP", "true").env("FORETIME_WEBHOOKS__ALLOW_PRIVATE", "true");
     ground.start(&mut up)
 }
 

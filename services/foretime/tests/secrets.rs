@@ -14,15 +14,15 @@ const DEFINITIONS: &str = r#"
 [[channel]]
 name = "hook"
 webhook = "http://127.0.0.1:9/nobody"
-secret_env = "HOOK_KEY"
+secret_env = "CHANNEL_HOOK_KEY"
 
 [[channel]]
 name = "slack"
-slack_url_env = "SLACK_URL"
+slack_url_env = "CHANNEL_SLACK_URL"
 
 [[channel]]
 name = "mail"
-email = { host = "127.0.0.1", port = 9, tls = "none", user = "us", password_env = "MAIL_PASSWORD", from = "a@example.org", to = ["b@example.org"] }
+email = { host = "127.0.0.1", port = 9, tls = "none", user = "us", password_env = "CHANNEL_MAIL_PASSWORD", from = "a@example.org", to = ["b@example.org"] }
 
 [[source]]
 name = "foreign"
@@ -47,9 +47,9 @@ fn with_secrets(mut command: Command, database: &str) -> Command {
             format!("postgres://us:{}@127.0.0.1:9/db", planted("warehouse")),
         )
         .env("AWS_SECRET_ACCESS_KEY", planted("aws"))
-        .env("HOOK_KEY", planted("hook"))
-        .env("SLACK_URL", format!("http://127.0.0.1:9/services/{}", planted("slack")))
-        .env("MAIL_PASSWORD", planted("mail"))
+        .env("CHANNEL_HOOK_KEY", planted("hook"))
+        .env("CHANNEL_SLACK_URL", format!("http://127.0.0.1:9/services/{}", planted("slack")))
+        .env("CHANNEL_MAIL_PASSWORD", planted("mail"))
         .env("FORETIME_LOG__FILTER", "debug");
     command
 }

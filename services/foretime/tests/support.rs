@@ -141,7 +141,9 @@ impl Ground {
             .args(what)
             .env("FORETIME_DATABASE_URL", &self.url)
             .env("FORETIME_LOG__FILTER", "warn")
-            .env("FORETIME_JOBS__POLL_SECONDS", "1");
+            .env("FORETIME_JOBS__POLL_SECONDS", "1")
+            .env("FORETIME_WEBHOOKS__ALLOW_HTTP", "true")
+            .env("FORETIME_WEBHOOKS__ALLOW_PRIVATE", "true");
         command
     }
 

@@ -11,7 +11,6 @@ use storage::notifications::Notification;
 
 use crate::delivery::courier::Outbox;
 use crate::delivery::message::Message;
-use crate::delivery::secrets::Secrets;
 use crate::delivery::{Parcel, Sender};
 
 /// How many messages a listing shows.
@@ -34,7 +33,7 @@ pub(crate) async fn test(
         definitions.channel(&name).ok_or_else(|| storage::Error::not_found(format!("channel `{name}`")))?;
     let message = Message::test(&context.config.project, &name, context.clock.now());
     let parcel = Parcel { id: NotificationId::new(), message: &message, now: context.machine_clock.now() };
-    let sender = Sender::new(Secrets::of(&context)).map_err(crate::Error::from)?;
+    let sender = Sender::new(&context).map_err(crate::Error::from)?;
     sender.send(channel, parcel).await?;
     Ok(Json(json!({ "delivered": parcel.id, "channel": name })))
 }

@@ -71,7 +71,7 @@ pub fn make_metrics(metering: &service_kit::metrics::Metering) {
 pub fn start(context: &Context) -> anyhow::Result<()> {
     let metrics = Metrics::of(context);
     service_kit::jobs::start(context, runs(context, &metrics));
-    context.tasks.spawn(Courier::new(context, &metrics, Sender::new(Secrets::of(context))?).run());
+    context.tasks.spawn(Courier::new(context, &metrics, Sender::new(context)?).run());
     let scheduling = context.clone();
     // The scheduler hears of the stop by itself: it has to be shut down before its task may end.
     context.tasks.spawn(async move {

@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What the environment variables begin with that hold secrets of channels. A channel may name no other: whoever declares one could
+/// else have any secret of the process sent to a server of theirs.
+pub const CHANNEL_SECRETS: &str = "CHANNEL_";
+
 /// Where messages go. Exactly one of `webhook`, `alertmanager`, `slack_url_env` and `email` says how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -104,6 +108,12 @@ impl Channel {
         given.next().filter(|_| given.next().is_none())
     }
 
+    /// The environment variables that it takes secrets from.
+    fn variables(&self) -> impl Iterator<Item = &str> {
+        let password = self.email.as_ref().and_then(|email| email.password_env.as_deref());
+        [self.secret_env.as_deref(), self.slack_url_env.as_deref(), password].into_iter().flatten()
+    }
+
     /// What is wrong with it.
     pub(super) fn misfits(&self) -> Vec<String> {
         let mut said = Vec::new();
@@ -128,6 +138,12 @@ impl Channel {
             said.push(
                 "`ca_file` says who vouches for the receiver; a plain connection asks nobody".to_owned(),
             );
+        }
+        for variable in self.variables().filter(|variable| !variable.starts_with(CHANNEL_SECRETS)) {
+            said.push(format!(
+                "`{variable}` must begin with `{CHANNEL_SECRETS}`, such as `{CHANNEL_SECRETS}{variable}`: channels read no other \
+                 variables"
+            ));
         }
         if self.messages_per_minute == 0 || self.resend_seconds == 0 {
             said.push("`messages_per_minute` and `resend_seconds` must be at least 1".to_owned());
@@ -175,10 +191,10 @@ mod tests {
     fn a_channel_has_exactly_one_way_to_deliver() {
         assert!(refusal("").contains("exactly one of"));
         assert!(refusal("webhook = \"http://a/\"\nalertmanager = \"http://b\"").contains("exactly one of"));
-        let Ok(Object::Channel(channel)) = channel("slack_url_env = \"SLACK_URL\"") else {
+        let Ok(Object::Channel(channel)) = channel("slack_url_env = \"CHANNEL_SLACK_URL\"") else {
             panic!("Slack alone is enough")
         };
-        assert_eq!(channel.target(), Some(Target::Slack("SLACK_URL")));
+        assert_eq!(channel.target(), Some(Target::Slack("CHANNEL_SLACK_URL")));
         assert!(channel.send_resolved);
     }
 
@@ -195,5 +211,19 @@ mod tests {
     fn an_address_without_a_scheme_and_a_signature_without_a_webhook_are_refused() {
         assert!(refusal("webhook = \"example.org/hook\"").contains("must begin with"));
         assert!(refusal("alertmanager = \"http://b\"\nsecret_env = \"S\"").contains("no signature"));
+    }
+
+    #[test]
+    fn a_channel_takes_no_secret_that_is_not_for_channels() {
+        let of_ours = "AWS_SECRET_ACCESS_KEY";
+        for text in [
+            format!("slack_url_env = \"{of_ours}\""),
+            format!("webhook = \"https://a.org/\"\nsecret_env = \"{of_ours}\""),
+            format!(
+                "email = {{ host = \"smtp\", from = \"f@a.org\", to = [\"b@a.org\"], user = \"f\", password_env = \"{of_ours}\" }}"
+            ),
+        ] {
+            assert!(refusal(&text).contains("`CHANNEL_AWS_SECRET_ACCESS_KEY`"), "{text}");
+        }
     }
 }

@@ -13,7 +13,7 @@ mod schedule;
 mod value_type;
 mod versions;
 
-pub use channel::{Channel, Email, MailTls, Target};
+pub use channel::{CHANNEL_SECRETS, Channel, Email, MailTls, Target};
 pub use check::{check, dataset_columns, spine_columns};
 pub use model::{CalibratorKind, ClassWeights, Model, ModelKind, Rolling, WeightRule};
 pub use objects::*;

@@ -100,7 +100,7 @@ impl Sender {
         alerts: &[Alert],
     ) -> Result<(), Trouble> {
         let address = format!("{}/api/v2/alerts", address.trim_end_matches('/'));
-        post(self.client(channel).await?.post(address).json(alerts)).await
+        post(self.client(channel, None).await?.post(address).json(alerts)).await
     }
 }
 

@@ -4,16 +4,30 @@
 
 use domain::definitions::Channel;
 use lettre::transport::smtp::client::{Certificate, TlsParameters};
+use service_kit::receivers::{self, Receiver, told};
 
-use super::{Sender, Trouble, http};
+use super::{Sender, Trouble};
 
 impl Sender {
-    /// A client that believes the channel's own authorities, too.
-    pub(super) async fn client(&self, channel: &Channel) -> Result<reqwest::Client, Trouble> {
-        let Some((path, pem)) = authority(channel).await? else { return Ok(self.http.clone()) };
+    /// A client that believes the channel's own authorities, too, and reaches only that receiver, if one is given.
+    pub(super) async fn client(
+        &self,
+        channel: &Channel,
+        receiver: Option<&Receiver>,
+    ) -> Result<reqwest::Client, Trouble> {
+        let own = authority(channel).await?;
+        if own.is_none() && receiver.is_none() {
+            return Ok(self.http.clone());
+        }
+        let mut client = receivers::client();
+        if let Some(receiver) = receiver {
+            client = receiver.only(client);
+        }
+        let Some((path, pem)) = own else {
+            return client.build().map_err(|error| Trouble::later(told(error)));
+        };
         let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|_| no_certificate(&path))?;
-        let client = http().tls_certs_merge(certificates).build();
-        client.map_err(|_| no_certificate(&path))
+        client.tls_certs_merge(certificates).build().map_err(|_| no_certificate(&path))
     }
 }
 

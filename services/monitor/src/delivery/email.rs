@@ -8,9 +8,11 @@ use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::Tls;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 
+use service_kit::receivers::PATIENCE;
+
 use super::authority::of_mail_server;
 use super::message::Message;
-use super::{Again, PATIENCE, Parcel, Sender, Trouble};
+use super::{Again, Parcel, Sender, Trouble};
 use crate::picture;
 
 /// How the HTML part refers to the picture.

@@ -12,18 +12,16 @@ pub(crate) mod secrets;
 mod slack;
 mod webhook;
 
-use std::time::Duration;
-
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::definitions::{Channel, Target};
+use domain::definitions::{CHANNEL_SECRETS as SECRETS, Channel, Target};
 use domain::ids::NotificationId;
 use reqwest::StatusCode;
+use service_kit::Context;
+use service_kit::config::WebhooksConfig;
+use service_kit::receivers::{self, told};
 
 use message::Message;
 use secrets::Secrets;
-
-/// How long a receiver may take, all in all.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A message in the hands of a sender.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +69,7 @@ impl domain::Fault for Refusal {
 pub(crate) struct Sender {
     http: reqwest::Client,
     secrets: Secrets,
+    webhooks: WebhooksConfig,
 }
 
 impl Sender {
@@ -78,9 +77,9 @@ impl Sender {
     ///
     /// # Errors
     /// If the machine's certificates cannot be read.
-    pub(crate) fn new(secrets: Secrets) -> Result<Self, reqwest::Error> {
-        rustls::crypto::ring::default_provider().install_default().ok(); // another service may have done so
-        Ok(Self { http: http().build()?, secrets })
+    pub(crate) fn new(context: &Context) -> Result<Self, reqwest::Error> {
+        let webhooks = context.config.webhooks.clone();
+        Ok(Self { http: receivers::client().build()?, secrets: Secrets::of(context), webhooks })
     }
 
     /// Asks the receiver of `channel` to take a message.
@@ -102,6 +101,9 @@ impl Sender {
 
     /// The secret that an environment variable holds.
     fn secret(&self, variable: &str) -> Result<String, Trouble> {
+        if !variable.starts_with(SECRETS) {
+            return Err(Trouble::later(format!("${variable} does not begin with `{SECRETS}`")));
+        }
         self.secrets.find(variable).ok_or_else(|| {
             Trouble::later(format!("its secret is in ${variable}, which is not set where Foretime runs"))
         })
@@ -116,15 +118,6 @@ impl Sender {
     ) -> Result<(), Refusal> {
         self.alerts(channel, address, alerts).await.map_err(|trouble| trouble.at(channel))
     }
-}
-
-/// What all HTTP receivers have in common: no redirects are followed, and nobody is waited for for long.
-fn http() -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .connect_timeout(Duration::from_secs(3))
-        .timeout(PATIENCE)
-        .redirect(reqwest::redirect::Policy::none())
-        .user_agent(concat!("foretime/", env!("CARGO_PKG_VERSION")))
 }
 
 /// A refusal before it is known whose.
@@ -167,12 +160,4 @@ async fn post(request: reqwest::RequestBuilder) -> Result<(), Trouble> {
 fn retry_after(answer: &reqwest::Response) -> Option<TimeDelta> {
     let seconds = answer.headers().get("retry-after")?.to_str().ok()?.parse().ok()?;
     TimeDelta::try_seconds(seconds)
-}
-
-fn told(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    match service_kit::problem::causes(&error) {
-        causes if causes.is_empty() => error.to_string(),
-        causes => format!("{error}: {causes}"),
-    }
 }

@@ -18,7 +18,7 @@ impl Sender {
         if !address.starts_with("http") {
             return Err(Trouble::later(format!("${variable} holds no address that begins with `http`")));
         }
-        post(self.client(channel).await?.post(address).json(&document(parcel.message))).await
+        post(self.client(channel, None).await?.post(address).json(&document(parcel.message))).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 use domain::definitions::Channel;
 use hmac::{Hmac, KeyInit, Mac};
+use service_kit::receivers::Receiver;
 use sha2::Sha256;
 
 use super::{Parcel, Sender, Trouble, post};
@@ -18,10 +19,13 @@ impl Sender {
     ) -> Result<(), Trouble> {
         let body = parcel.message.to_json();
         let (timestamp, delivery) = (parcel.now.timestamp().to_string(), parcel.id.to_string());
+        let found = Receiver::find(address, &self.webhooks).await;
+        let receiver = found
+            .map_err(|error| Trouble::later(format!("{error} `[webhooks]` in the settings may allow it.")))?;
         let mut request = self
-            .client(channel)
+            .client(channel, Some(&receiver))
             .await?
-            .post(address)
+            .post(receiver.url)
             .header("content-type", "application/json")
             .header("idempotency-key", &delivery)
             .header("x-foretime-delivery", &delivery)

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::Path;
 use serde_json::{Value, json};
+use service_kit::receivers::Receiver;
 use sqlx::PgConnection;
 use storage::webhooks::{self, Webhook};
 use uuid::Uuid;
@@ -12,7 +13,7 @@ use super::paging::{Page, answer};
 use super::refusal::Refusal;
 use super::{Answer, done};
 use crate::Registry;
-use crate::webhooks::{EVENTS, check, example, send};
+use crate::webhooks::{EVENTS, example, send};
 
 fn view(webhook: &Webhook) -> Value {
     let event = |event: &String| {
@@ -53,7 +54,7 @@ fn name(name: &str) -> Result<String, Refusal> {
 }
 
 async fn url(registry: &Registry, url: &str) -> Result<String, Refusal> {
-    let checked = check(url, &registry.context.config.webhooks).await;
+    let checked = Receiver::find(url, &registry.context.config.webhooks).await;
     checked.map(|_| url.to_owned()).map_err(|error| Refusal::invalid(error.to_string()))
 }
 

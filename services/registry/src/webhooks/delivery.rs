@@ -1,7 +1,5 @@
 //! Delivering a message: one POST, signed as MLflow signs, tried again until it arrives or its tries are used up.
 
-use std::time::Duration;
-
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -9,11 +7,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use service_kit::Context;
 use service_kit::jobs::{Failure, Job, Outcome};
+use service_kit::receivers::{self, Receiver, Unreachable, told};
 use sha2::Sha256;
 use storage::webhooks::Webhook;
 use uuid::Uuid;
-
-use super::{Unreachable, check};
 
 /// The most of an answer that is kept, in bytes.
 const ANSWER_BYTES: usize = 4_096;
@@ -70,7 +67,7 @@ pub(crate) async fn send(
     action: &str,
     data: &Value,
 ) -> Result<Told, Unreachable> {
-    let (url, address) = check(&webhook.url, &context.config.webhooks).await?;
+    let receiver = Receiver::find(&webhook.url, &context.config.webhooks).await?;
     let now = context.clock.now();
     let body = json!({
         "entity": entity.to_ascii_lowercase(),
@@ -79,11 +76,10 @@ pub(crate) async fn send(
         "data": data,
     })
     .to_string();
-    let host = url.host_str().unwrap_or_default().to_owned();
-    let client = client(&host, address).map_err(|error| Unreachable(told(error)))?;
+    let client = receiver.only(receivers::client()).build().map_err(|error| Unreachable(told(error)))?;
     let stamp = now.timestamp().to_string();
     let mut request = client
-        .post(url)
+        .post(receiver.url)
         .header("content-type", "application/json")
         .header("x-mlflow-delivery-id", id.to_string())
         .header("x-mlflow-timestamp", &stamp);
@@ -93,19 +89,6 @@ pub(crate) async fn send(
     let answer = request.body(body).send().await.map_err(|error| Unreachable(told(error)))?;
     let status = answer.status().as_u16();
     Ok(Told { status, body: beginning(answer).await })
-}
-
-/// A client that connects to that address only, follows no redirects and does not wait for long.
-fn client(host: &str, address: std::net::SocketAddr) -> Result<reqwest::Client, reqwest::Error> {
-    rustls::crypto::ring::default_provider().install_default().ok(); // another service may have done so
-    reqwest::Client::builder()
-        .resolve(host, address)
-        .no_proxy()
-        .connect_timeout(Duration::from_secs(3))
-        .timeout(Duration::from_secs(10))
-        .redirect(reqwest::redirect::Policy::none())
-        .user_agent(concat!("foretime/", env!("CARGO_PKG_VERSION")))
-        .build()
 }
 
 async fn beginning(mut answer: reqwest::Response) -> String {
@@ -118,15 +101,6 @@ async fn beginning(mut answer: reqwest::Response) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// The error and its causes without the address, which may hold a secret.
-fn told(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    match service_kit::problem::causes(&error) {
-        causes if causes.is_empty() => error.to_string(),
-        causes => format!("{error}: {causes}"),
-    }
 }
 
 /// `v1,` and the HMAC-SHA256 of `<delivery id>.<timestamp>.<body>`, in base64.

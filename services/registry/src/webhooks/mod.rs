@@ -1,10 +1,8 @@
 //! Telling receivers of changes: what is said of each, and delivering it.
 //!
 //! A message is written in the transaction of its change (`storage::webhooks::note`) and delivered by a job, with MLflow's
-//! headers and signature. A receiver is resolved once, its address checked, and the connection made to that address: a name
-//! that answers differently a moment later leads nowhere else.
+//! headers and signature, to receivers that `service_kit::receivers` lets it reach.
 
-mod address;
 mod delivery;
 
 use serde_json::{Value, json};
@@ -14,7 +12,6 @@ use storage::tracking::Pair;
 use storage::webhooks::created;
 
 use crate::Error;
-pub(crate) use address::{Unreachable, check};
 pub(crate) use delivery::{send, work};
 
 /// What changed.

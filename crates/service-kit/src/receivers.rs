@@ -1,38 +1,86 @@
-//! Whether a receiver may be reached: by TLS, and at a public address, unless the configuration says otherwise. Whoever may
-//! name a receiver could else make this server ask machines that only it can reach.
+//! Asking servers that users name: which may be asked, and how.
+//!
+//! A webhook is reached by TLS, and at a public address, unless the configuration says otherwise: whoever may name one could else make
+//! this server ask machines that only it can reach. Its name is resolved once, the address checked, and the connection made to that
+//! address: a name that answers differently a moment later leads nowhere else.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
-use reqwest::Url;
-use service_kit::config::WebhooksConfig;
+use reqwest::{ClientBuilder, Url};
+
+use crate::config::WebhooksConfig;
+use crate::problem::causes;
+
+/// How long a receiver may take, all in all.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A receiver cannot, or must not, be reached.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Unreachable(pub(crate) String);
+pub struct Unreachable(pub String);
 
-/// The parts of a receiver's URL, and the address that its name leads to now.
-pub(crate) async fn check(url: &str, config: &WebhooksConfig) -> Result<(Url, SocketAddr), Unreachable> {
-    let parsed = Url::parse(url).map_err(|_| scheme("", config))?;
-    if parsed.scheme() != "https" && !(config.allow_http && parsed.scheme() == "http") {
-        return Err(scheme(parsed.scheme(), config));
+/// A webhook that may be asked, and where.
+#[derive(Clone, Debug)]
+pub struct Receiver {
+    /// What was named.
+    pub url: Url,
+    address: SocketAddr,
+}
+
+impl Receiver {
+    /// Looks for the address that a webhook's name leads to now.
+    ///
+    /// # Errors
+    /// [`Unreachable`], in MLflow's words, if the URL is none, its name leads nowhere, or the configuration does not allow its scheme
+    /// or one of its addresses.
+    pub async fn find(url: &str, config: &WebhooksConfig) -> Result<Self, Unreachable> {
+        let parsed = Url::parse(url).map_err(|_| scheme("", config))?;
+        if parsed.scheme() != "https" && !(config.allow_http && parsed.scheme() == "http") {
+            return Err(scheme(parsed.scheme(), config));
+        }
+        let host = parsed.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let port = parsed.port_or_known_default().unwrap_or(443);
+        let found = tokio::net::lookup_host((host.as_str(), port)).await;
+        let found: Vec<SocketAddr> = found
+            .map_err(|error| Unreachable(format!("Cannot resolve Webhook URL hostname '{host}': {error}")))?
+            .collect();
+        // All of them: which one a connection would take is not ours to say.
+        if let Some(inside) = found.iter().find(|address| !config.allow_private && !is_public(address.ip())) {
+            return Err(Unreachable(format!(
+                "Webhook URL must not resolve to a non-public IP address. '{host}' resolves to {}.",
+                inside.ip()
+            )));
+        }
+        let nowhere =
+            || Unreachable(format!("Cannot resolve Webhook URL hostname '{host}': it has no address"));
+        let address = found.first().copied().ok_or_else(nowhere)?;
+        Ok(Self { url: parsed, address })
     }
-    let host = parsed.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let port = parsed.port_or_known_default().unwrap_or(443);
-    let found = tokio::net::lookup_host((host.as_str(), port)).await;
-    let found: Vec<SocketAddr> = found
-        .map_err(|error| Unreachable(format!("Cannot resolve Webhook URL hostname '{host}': {error}")))?
-        .collect();
-    // All of them: which one a connection would take is not ours to say.
-    if let Some(inside) = found.iter().find(|address| !config.allow_private && !is_public(address.ip())) {
-        return Err(Unreachable(format!(
-            "Webhook URL must not resolve to a non-public IP address. '{host}' resolves to {}.",
-            inside.ip()
-        )));
+
+    /// A client that connects to the address that was checked, whatever proxies the environment names.
+    pub fn only(&self, client: ClientBuilder) -> ClientBuilder {
+        client.resolve(self.url.host_str().unwrap_or_default(), self.address).no_proxy()
     }
-    let nowhere = || Unreachable(format!("Cannot resolve Webhook URL hostname '{host}': it has no address"));
-    let address = found.first().copied().ok_or_else(nowhere)?;
-    Ok((parsed, address))
+}
+
+/// What all receivers have in common: no redirects are followed, and nobody is waited for for long.
+pub fn client() -> ClientBuilder {
+    rustls::crypto::ring::default_provider().install_default().ok(); // another service may have done so
+    reqwest::Client::builder()
+        .connect_timeout(Duration::from_secs(3))
+        .timeout(PATIENCE)
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("foretime/", env!("CARGO_PKG_VERSION")))
+}
+
+/// The error and its causes without the address, which may hold a secret.
+pub fn told(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    match causes(&error) {
+        causes if causes.is_empty() => error.to_string(),
+        causes => format!("{error}: {causes}"),
+    }
 }
 
 fn scheme(scheme: &str, config: &WebhooksConfig) -> Unreachable {
@@ -137,9 +185,10 @@ mod tests {
             "ftp://8.8.8.8/x",
             "nonsense",
         ] {
-            assert!(check(url, &strict).await.is_err(), "{url}");
+            assert!(Receiver::find(url, &strict).await.is_err(), "{url}");
         }
         let open = WebhooksConfig { allow_http: true, allow_private: true };
-        assert_eq!(check("http://127.0.0.1:8080/x", &open).await.unwrap().1.port(), 8080);
+        let found = Receiver::find("http://127.0.0.1:8080/x", &open).await.unwrap();
+        assert_eq!(found.address.port(), 8080);
     }
 }
