@@ -3,7 +3,8 @@
     online.py FORETIME [--seconds 15] [--feast]
 
 Starts `foretime up` in a throw-away folder, fills two views (100,000 entities x 10 features, 10,000 x 50), and lets wrk ask
-over 16 connections, as fast as it can and then at a fixed rate. From 20 seconds on, each ten are shown by themselves: a run of wrk
+over 16 connections, as fast as it can and then at two fixed rates. Before that a loop that does nothing else says how long the machine
+keeps a process waiting by itself, on each core: no latency can be told apart from that. From 20 seconds on, each ten are shown by themselves: a run of wrk
 each, one right after the other. CPU is read from /proc before and after, for the server and for its Postgres apart, so that the
 figures mean the same on a busy machine. Needs wrk, and a Python with pyarrow; --feast needs feast, psycopg and psycopg_pool in it.
 """
@@ -112,12 +113,14 @@ def resident(pid):
 
 
 def load(name, url, server, database, seconds, connections=16):
-    """Asks as fast as answers come, then, over 16 connections, at a fixed rate (six tenths of that, if it is less): a full machine
-    says little of latency."""
+    """Asks as fast as answers come, then, over 16 connections, at a fixed rate (six tenths of that, if it is less) and at a third of
+    it: a full machine says little of latency."""
     for shape in SHAPES:
         reached = ask(name, url, server, database, seconds, connections, shape)
         if connections > 1:
-            ask(name, url, server, database, seconds, connections, shape, rate=min(ASKED[shape[0]], 0.6 * reached))
+            rate = min(ASKED[shape[0]], 0.6 * reached)
+            ask(name, url, server, database, seconds, connections, shape, rate=rate)
+            ask(name, url, server, database, seconds, connections, shape, rate=rate / 3)
 
 
 def ask(name, url, server, database, seconds, connections, shape, rate=0):
@@ -180,6 +183,27 @@ def wrk(url, environment, connections, seconds):
     number = lambda pattern: int((re.search(pattern, said) or [0, 0])[1])
     took = collections.Counter({int(micros): int(count) for micros, count in re.findall(r"(?m)^took (\d+) us: (\d+)$", said)})
     return Asked(seconds, number(r"(\d+) requests in"), number(r"Non-2xx or 3xx responses: (\d+)"), number(r"late: (\d+)"), took)
+
+
+def pauses(seconds=5):
+    """How often each core is taken away from a loop that does nothing else, and for how long."""
+    mine = os.sched_getaffinity(0)
+    for core in sorted(mine):
+        os.sched_setaffinity(0, {core})
+        waits, last = [], time.perf_counter()
+        end = last + seconds
+        while last < end:
+            now = time.perf_counter()
+            if now - last > 1e-3:
+                waits.append((now - last) * 1e3)
+            last = now
+        long = sum(wait > 3 for wait in waits)
+        print(
+            f"machine   core {core}: a loop alone was kept waiting over 1 ms {len(waits) / seconds:.1f} times a second, over 3 ms "
+            f"{long / seconds:.1f} times, {max(waits, default=0):.1f} ms at most",
+            flush=True,
+        )
+    os.sched_setaffinity(0, mine)
 
 
 def ingest(base, pid, seconds, rows=20_000, senders=2):
@@ -275,6 +299,7 @@ def main():
     arguments.add_argument("--seconds", type=int, default=15)
     arguments.add_argument("--feast", action="store_true")
     arguments = arguments.parse_args()
+    pauses()
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         folder.chmod(0o711)
