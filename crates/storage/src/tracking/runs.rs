@@ -268,16 +268,40 @@ pub async fn next(
     project: &str,
     search: &Search,
     most: i64,
-) -> Result<Option<Vec<Run>>, Error> {
-    let Some(rows) = search::next(conn, &RUNS, project, search, SELECTED, most).await? else {
-        return Ok(None);
-    };
-    rows.iter().map(found).collect::<Result<_, _>>().map(Some)
+) -> Result<Option<Vec<Next>>, Error> {
+    let rows = search::next(conn, &RUNS, project, search, SELECTED, most).await?;
+    Ok(rows.map(|rows| rows.into_iter().map(Next).collect()))
 }
 
-/// Where a run of [`next`] is in the order of its search.
-pub fn place(run: &Run) -> Place {
-    vec![Some(run.start_ms.to_string()), Some(run.id.clone())]
+/// A run that a search looks at: read in full only if it is found.
+pub struct Next(PgRow);
+
+impl Next {
+    /// Which one.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if the row is not of a run; so below.
+    pub fn id(&self) -> Result<&str, Error> {
+        Ok(self.0.try_get(0)?)
+    }
+
+    /// Its [`contents_etag`](Run::contents_etag).
+    ///
+    /// # Errors
+    /// As [`id`](Self::id).
+    pub fn contents_etag(&self) -> Result<Uuid, Error> {
+        Ok(self.0.try_get(9)?)
+    }
+
+    /// All of it, and where it is in the order of its search.
+    ///
+    /// # Errors
+    /// As [`id`](Self::id).
+    pub fn read(&self) -> Result<(Run, Place), Error> {
+        let run = found(&self.0)?;
+        let place = vec![Some(run.start_ms.to_string()), Some(run.id.clone())];
+        Ok((run, place))
+    }
 }
 
 /// Whether what was logged into a run meets the conditions of a search.

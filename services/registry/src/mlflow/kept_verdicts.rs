@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use storage::search::{Condition, Place, Search};
-use storage::tracking::runs::{self, Run};
+use storage::tracking::runs::{self, Next, Run};
 use uuid::Uuid;
 
 use super::generations::{Generations, Weighed};
@@ -58,12 +58,9 @@ impl KeptVerdicts {
         let Some(runs) = runs::next(conn, project, search, most).await? else { return Ok(None) };
         let all = (runs.len() as i64) < most;
         let fits = self.fits(conn, project, filter, &search.conditions, &runs).await?;
-        let found = runs.into_iter().zip(fits).filter(|(_, fits)| *fits);
-        let found = found.map(|(run, _)| {
-            let place = runs::place(&run);
-            (run, place)
-        });
-        let found: Vec<_> = found.take(usize::try_from(search.limit).unwrap_or_default()).collect();
+        let found = runs.iter().zip(fits).filter(|(_, fits)| *fits);
+        let found = found.take(usize::try_from(search.limit).unwrap_or_default());
+        let found = found.map(|(run, _)| run.read()).collect::<Result<Vec<_>, _>>()?;
         Ok((all || found.len() as i64 == search.limit).then_some(found))
     }
 
@@ -74,12 +71,12 @@ impl KeptVerdicts {
         project: &str,
         filter: &str,
         conditions: &[Condition],
-        runs: &[Run],
+        runs: &[Next],
     ) -> Result<Vec<bool>, storage::Error> {
         let filter = mark(filter);
-        let mut fits = self.kept(filter, runs);
+        let mut fits = self.kept(filter, runs)?;
         let unknown = runs.iter().zip(&fits).filter(|(_, fits)| fits.is_none());
-        let unknown: Vec<String> = unknown.map(|(run, _)| run.id.clone()).collect();
+        let unknown = unknown.map(|(run, _)| run.id().map(str::to_owned)).collect::<Result<Vec<_>, _>>()?;
         if !unknown.is_empty() {
             let judged = runs::judge(conn, project, conditions, &unknown).await?;
             let mut generations = self.0.lock().expect("no holder of this lock can panic");
@@ -89,15 +86,19 @@ impl KeptVerdicts {
             let judged: HashMap<&str, bool> =
                 judged.iter().map(|judged| (judged.id.as_str(), judged.fits)).collect();
             for (run, fits) in runs.iter().zip(&mut fits).filter(|(_, fits)| fits.is_none()) {
-                *fits = judged.get(run.id.as_str()).copied();
+                *fits = judged.get(run.id()?).copied();
             }
         }
         Ok(fits.into_iter().map(Option::unwrap_or_default).collect())
     }
 
-    fn kept(&self, filter: [u8; 16], runs: &[Run]) -> Vec<Option<bool>> {
+    fn kept(&self, filter: [u8; 16], runs: &[Next]) -> Result<Vec<Option<bool>>, storage::Error> {
         let mut generations = self.0.lock().expect("no holder of this lock can panic");
-        runs.iter().map(|run| generations.get(&(filter, run.contents_etag)).map(|fits| fits.0)).collect()
+        let mut kept = |run: &Next| {
+            let case = (filter, run.contents_etag()?);
+            Ok(generations.get(&case).map(|fits| fits.0))
+        };
+        runs.iter().map(&mut kept).collect()
     }
 }
 

@@ -16,6 +16,9 @@ use super::written::{Written, WrittenAnswer};
 use super::{Answer, done, experiments, filter, rules};
 use crate::Registry;
 
+/// What a run takes in an answer besides what was logged into it, about.
+const INFO_BYTES: usize = 512;
+
 /// The tag that holds a run's name.
 pub(crate) const RUN_NAME: &str = "mlflow.runName";
 
@@ -189,6 +192,7 @@ pub(crate) async fn search(registry: Registry, input: Input) -> WrittenAnswer {
         None
     };
     drop(conn);
+    let bytes = logged.iter().map(|logged| logged.size_bytes() + INFO_BYTES).sum();
     let answers = found.iter().zip(&logged).map(|(run, logged)| run_views::run(run, logged)).collect();
-    Ok(Written::of(&Listed { key: "runs", answers, token: token.as_deref(), total }))
+    Ok(Written::sized(&Listed { key: "runs", answers, token: token.as_deref(), total }, bytes))
 }

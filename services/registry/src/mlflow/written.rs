@@ -18,7 +18,14 @@ pub(crate) type WrittenAnswer = Result<Written, Refusal>;
 impl Written {
     /// The JSON of what an answer holds.
     pub(crate) fn of(answer: &impl Serialize) -> Self {
-        Self(serde_json::to_vec(answer).expect("answers have texts for keys"))
+        Self::sized(answer, 0)
+    }
+
+    /// The same, with room for that many bytes from the start.
+    pub(crate) fn sized(answer: &impl Serialize, bytes: usize) -> Self {
+        let mut written = Vec::with_capacity(bytes);
+        serde_json::to_writer(&mut written, answer).expect("answers have texts for keys");
+        Self(written)
     }
 }
 
