@@ -1,6 +1,7 @@
 //! Served rows as profiles: late rows, references, reports, and what another rule would have done.
 
-use serde_json::json;
+use journeys::Platform;
+use serde_json::{Value, json};
 
 use crate::watched::{ROWS, day, findings, judge, serve, serve_as, watched_platform};
 
@@ -98,4 +99,29 @@ async fn predictions_of_odd_years_are_windows_like_others() {
         );
     }
     assert!(findings(&platform, 20_000, "ks_distance", "distance").await.is_empty(), "it has not ended");
+}
+
+/// The profiles of what was served on the first day, and the lengths of the spans that are kept of it, in seconds.
+async fn first_day(platform: &Platform) -> (Value, Vec<i32>) {
+    let span = "from=2013-11-01T00:00:00Z&until=2013-11-02T00:00:00Z";
+    let (status, served) = platform.call("GET", &format!("/v1/profiles/flights/1?{span}"), None).await;
+    assert_eq!(status, 200, "{served}");
+    let spans = "select distinct seconds from column_profiles where starts_at < '2013-11-02' order by 1";
+    let spans = sqlx::query_scalar(spans).fetch_all(&platform.context.db).await.unwrap();
+    (served["columns"].clone(), spans)
+}
+
+#[tokio::test]
+async fn hours_of_long_ago_are_one_day_that_says_the_same_and_years_later_nothing() {
+    let platform = watched_platform("http://127.0.0.1:9/").await;
+    serve(&platform, 0, 0.5, 0.0).await;
+    judge(&platform, 0).await;
+    let (by_hour, spans) = first_day(&platform).await;
+    assert_eq!(spans, [3_600]);
+    judge(&platform, 62).await;
+    assert_eq!(first_day(&platform).await, (by_hour.clone(), vec![86_400]));
+    judge(&platform, 802).await;
+    let (gone, spans) = first_day(&platform).await;
+    assert!(spans.is_empty(), "{spans:?}");
+    assert_ne!(gone, by_hour);
 }

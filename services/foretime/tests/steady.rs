@@ -21,9 +21,9 @@ const SLACK: u64 = 6;
 /// What memory may grow by from the first quarter to the last, whatever is asked for: pools fill, and what a training or a merge has in
 /// hand comes and goes.
 const MORE_MEMORY: u64 = 8 << 20;
-/// What each new run may add to that, since the registry keeps what it showed, and what it keeps at most.
-const RUN_BYTES: u64 = 512;
-const KEPT_RUNS: u64 = 32 << 20;
+/// What each new run may add to that, since the registry keeps what it showed and found of it, and what it keeps at most.
+const RUN_BYTES: u64 = 640;
+const KEPT_RUNS: u64 = (32 + 8) << 20;
 
 pub(crate) const WATCHED: &str = r#"
 [[monitor]]
@@ -100,7 +100,11 @@ fn runs(turn: usize) -> Asked {
         0 => ("runs/create", json!({ "experiment_id": "0", "run_name": format!("run {turn}") })),
         1 => (
             "runs/search",
-            json!({ "experiment_ids": ["0"], "max_results": 20, "filter": "attributes.status = 'RUNNING'" }),
+            json!({
+                "experiment_ids": ["0"],
+                "max_results": 20,
+                "filter": "attributes.status = 'RUNNING' and tags.none IS NULL",
+            }),
         ),
         _ => return ("GET", "/api/2.0/mlflow/model-versions/search?max_results=20".to_owned(), None),
     };
