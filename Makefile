@@ -12,7 +12,7 @@ export SQLX_OFFLINE ?= true
 ARGS ?=
 
 .PHONY: help setup demo test test-lightgbm lint fmt sqlx dashboards dashboards-preview bench-registry bench-features bench-online \
-	bench-monitor bench-alarms bench-gpt bench-gpu bench-jobs bench-operations bench-serving bench-flights bench-plan soak soak-load
+	bench-monitor bench-alarms bench-gpt bench-gpu bench-jobs bench-operations bench-serving bench-flights bench-plan sanitize soak soak-load
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,13 @@ test: ## run all tests, after installing what they need
 test-lightgbm: ## test LightGBM's own trees, behind the feature `lightgbm`: beside Python's, equal to the byte, and as kinds of models
 	@.ci/setup lightgbm
 	$(with_lightgbm) cargo test -p boosting --features lightgbm && cargo test --workspace --lib --features foretime/lightgbm -- kinds::tests
+
+# The sanitizer comes with stable Rust and asks for leave to use it; a target of its own keeps build scripts out of it.
+SANITIZED ?= $(shell rustc -vV | sed -n 's/^host: //p')
+
+sanitize: ## test the kernels and all of their crate under AddressSanitizer; a build of its own, some twenty minutes
+	. .ci/env; RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR="$$CARGO_TARGET_DIR-sanitized" \
+		cargo test -p gpt --lib --tests --target $(SANITIZED)
 
 bench-registry: ## measure the registry beside MLflow's own server, in one run; several minutes
 	@.ci/setup bench
