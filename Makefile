@@ -38,12 +38,13 @@ test-lightgbm: ## test LightGBM's own trees, behind the feature `lightgbm`: besi
 	@.ci/setup lightgbm
 	$(with_lightgbm) cargo test -p boosting --features lightgbm && cargo test --workspace --lib --features foretime/lightgbm -- kinds::tests
 
-# The sanitizer comes with stable Rust and asks for leave to use it; a target of its own keeps build scripts out of it.
+# The sanitizer comes with stable Rust and asks for leave to use it; a target of its own keeps build scripts out of it. It brings its own
+# allocator, so that what the C library's gives back is not its test.
 SANITIZED ?= $(shell rustc -vV | sed -n 's/^host: //p')
 
 sanitize: ## test the kernels and all of their crate under AddressSanitizer; a build of its own, some twenty minutes
 	. .ci/env; RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR="$$CARGO_TARGET_DIR-sanitized" \
-		cargo test -p gpt --lib --tests --target $(SANITIZED)
+		cargo test -p gpt --lib --tests --target $(SANITIZED) -- --skip freed_memory_is_kept
 
 bench-registry: ## measure the registry beside MLflow's own server, in one run; several minutes
 	@.ci/setup bench
