@@ -173,8 +173,11 @@ fn contents(bytes: &[u8]) -> Result<Contents, Error> {
     Ok(Contents { records, torn_bytes: left.len() })
 }
 
-/// The head and the rows of the first record, and what follows it; `None` if there is no whole one.
-fn split(bytes: &[u8]) -> Result<Option<(&[u8], &[u8], &[u8])>, Error> {
+/// The head and the rows of a record, and what follows it.
+type Split<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
+/// The first record; `None` if there is no whole one.
+fn split(bytes: &[u8]) -> Result<Option<Split<'_>>, Error> {
     let Some((prefix, rest)) = bytes.split_at_checked(PREFIX) else { return Ok(None) };
     if prefix[..3] == MAGIC[..3] && prefix[3] != MAGIC[3] {
         let why = format!("its format is `{}`, this program knows 1", prefix[3].escape_ascii());

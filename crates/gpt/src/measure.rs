@@ -225,9 +225,9 @@ pub struct Plan {
     /// Bytes of weights, the two moments of AdamW, and gradients of each run of parts that learns beside others; and of the
     /// blocks' matrices packed for both ways, if a batch has several parts: 8·layers·width·(4·width + 2·inside of the MLP).
     pub weights_bytes: usize,
-    /// Bytes of the activations of one step, about, of the tokens that go through the layers at once: 4·tokens·layers·(6·width
-    /// + the inside of the MLP), and what the way back through a layer needs; 4·tokens·layers·(14·width + 3 insides) for models
-    /// that learn through candle's graph.
+    /// Bytes of the activations of one step, about, of the tokens that go through the layers at once:
+    /// 4·tokens·layers·(6·width + the inside of the MLP), and what the way back through a layer needs;
+    /// 4·tokens·layers·(14·width + 3 insides) for models that learn through candle's graph.
     pub activation_bytes: usize,
     /// The same if activations are computed again on the way back.
     pub recomputed_activation_bytes: usize,

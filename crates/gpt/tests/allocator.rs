@@ -49,6 +49,6 @@ fn freed_memory_is_kept_while_it_is_held_and_given_back_after() {
         left.push(bursts());
         give_back();
         let now = resident_mib();
-        assert!(now < before + 60, "{} MiB after round {round}, {before} before", now);
+        assert!(now < before + 60, "{now} MiB after round {round}, {before} before");
     }
 }

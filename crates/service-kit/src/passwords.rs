@@ -31,7 +31,7 @@ pub fn is_right(password: &str, hash: &str) -> bool {
 }
 
 /// The hash of a password that nobody has.
-static NOBODYS: LazyLock<String> = LazyLock::new(|| hash(&SaltString::generate(&mut OsRng).to_string()));
+static NOBODYS: LazyLock<String> = LazyLock::new(|| hash(SaltString::generate(&mut OsRng).as_str()));
 
 /// Passwords that were right a moment ago, as hashes of name, stored hash and password: one that was changed is not found.
 #[derive(Clone)]

@@ -19,7 +19,7 @@ pub struct Telemetry {
 
 /// Sends logs to standard error as `config` says. The first call in a process wins.
 pub fn start(config: &LogConfig) {
-    noted(registry().with(lines(config.json).with_filter(filter(config))).try_init());
+    noted(&registry().with(lines(config.json).with_filter(filter(config))).try_init());
 }
 
 /// The same, and traces in the name of `service`, if a collector is named. One that cannot be sent to is told of in the log.
@@ -31,7 +31,7 @@ pub fn start_with_traces(config: &LogConfig, traces: &TelemetryConfig, service: 
     match Sender::to(endpoint, service) {
         Ok(sender) => {
             let lines = lines(config.json).with_filter(filter(config)); // what is sent does not depend on what is logged
-            noted(registry().with(lines).with(sender.layer()).try_init());
+            noted(&registry().with(lines).with(sender.layer()).try_init());
             Telemetry { _sender: Some(sender) }
         }
         Err(error) => {
@@ -55,7 +55,7 @@ fn lines(json: bool) -> Box<dyn Layer<Registry> + Send + Sync> {
     }
 }
 
-fn noted(started: Result<(), tracing_subscriber::util::TryInitError>) {
+fn noted(started: &Result<(), tracing_subscriber::util::TryInitError>) {
     if started.is_err() {
         tracing::debug!("logs were started before; the new settings are ignored");
     }

@@ -72,8 +72,11 @@ fn grows(quarters: [u64; 4]) -> bool {
 /// What is asked: method, path and body.
 pub(crate) type Asked = (&'static str, String, Option<Value>);
 
-/// Who asks what, how long after the last answer; every third time the same.
-pub(crate) const LOAD: [(&str, Duration, fn(usize) -> Asked); 5] = [
+/// Who asks, how long after the last answer, and what at which turn.
+type Asking = (&'static str, Duration, fn(usize) -> Asked);
+
+/// Everybody who asks; every third time the same.
+pub(crate) const LOAD: [Asking; 5] = [
     ("ingest", Duration::from_millis(150), rows),
     ("online features", Duration::from_millis(20), features),
     ("registry", Duration::from_millis(40), runs),

@@ -15,6 +15,7 @@ use storage::monitors::{Finding, WindowKey};
 use crate::Error;
 use crate::drift::TRAILING;
 use crate::telling::{Teller, is_silenced};
+use crate::words::size;
 
 /// How many findings an incident shows.
 const SHOWN: usize = 5;
@@ -360,15 +361,11 @@ fn as_json(finding: &Finding) -> Value {
 /// `w_temp: ks_distance 0.41 [0.33, 0.47]`.
 fn in_words(finding: &Finding) -> String {
     let subject = if finding.column.is_empty() { String::new() } else { format!("`{}`: ", finding.column) };
-    let number = |value: Option<f64>| value.map_or_else(|| "?".to_owned(), |value| format!("{value:.3}"));
     match finding.effect {
         None => format!("{subject}{}", finding.measure),
         Some(effect) => {
-            let ends = format!("[{}, {}]", number(finding.low), number(finding.high));
             let sides = finding.current.zip(finding.reference);
-            let sides =
-                sides.map(|(now, before)| format!(" ({now:.3} against {before:.3})")).unwrap_or_default();
-            format!("{subject}{} {effect:.3} {ends}{sides}", finding.measure)
+            format!("{subject}{} {}", finding.measure, size(effect, (finding.low, finding.high), sides))
         }
     }
 }

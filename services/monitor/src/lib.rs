@@ -35,6 +35,7 @@ mod segments;
 mod shifted;
 mod silences;
 mod telling;
+mod words;
 
 use axum::Router;
 use domain::definitions::{Definitions, Monitor};

@@ -246,10 +246,15 @@ pub(super) fn print(report: &Report, folder: &Path, kept: bool) {
             incident.cause, incident.severity, incident.state, incident.first_seen, incident.summary
         );
     }
-    println!(
-        "retraining: by {}; gate: {}; {}",
-        report.retraining.triggered_by, report.retraining.gate, report.retraining.outcome
-    );
+    let retraining = &report.retraining;
+    if retraining.gate.is_empty() {
+        println!("retraining: {}", retraining.triggered_by);
+    } else {
+        println!(
+            "retraining: by {}; gate: {}; {}",
+            retraining.triggered_by, retraining.gate, retraining.outcome
+        );
+    }
     println!(
         "{} messages delivered, {:.0} s, {:.0} MB at most",
         report.notifications_delivered, report.seconds, report.peak_rss_mb

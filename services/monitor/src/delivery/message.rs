@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use storage::incidents::Incident;
 
+use crate::words;
+
 /// A message; stored and sent to webhooks as it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Message {
@@ -183,10 +185,7 @@ impl Moved {
 
     /// `0.410 [0.330, 0.470]`, and the two sides if it has them.
     pub(crate) fn size(&self) -> String {
-        let number = |value: Option<f64>| value.map_or_else(|| "?".to_owned(), |value| format!("{value:.3}"));
         let Some(effect) = self.effect else { return "–".to_owned() };
-        let sides = self.current.zip(self.reference);
-        let sides = sides.map(|(now, before)| format!(" ({now:.3} against {before:.3})")).unwrap_or_default();
-        format!("{effect:.3} [{}, {}]{sides}", number(self.low), number(self.high))
+        words::size(effect, (self.low, self.high), self.current.zip(self.reference))
     }
 }
