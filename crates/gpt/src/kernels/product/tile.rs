@@ -247,12 +247,41 @@ mod x86 {
         |to, part, sum| store16(to, part, sum)
     );
 
-    /// −1 in each lane of vector j that is among the columns.
+    /// How many lanes of vector j are among the columns.
+    #[inline(always)]
+    fn lanes8(columns: usize, j: usize) -> usize {
+        (columns - (8 * j).min(columns)).min(8)
+    }
+
+    /// −1 in each of the first lanes.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    fn lanes8(columns: usize, j: usize) -> __m256i {
-        let left = (columns - (8 * j).min(columns)).min(8) as i32;
-        _mm256_cmpgt_epi32(_mm256_set1_epi32(left), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
+    fn mask8(lanes: usize) -> __m256i {
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
+    }
+
+    /// Masked loads and stores are slow: whole vectors are loaded and stored whole.
+    ///
+    /// # Safety
+    /// So many lanes can be read.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    #[expect(unsafe_code, reason = "a vector load through a pointer")]
+    unsafe fn load8(from: *const f32, lanes: usize) -> __m256 {
+        // SAFETY: the caller's.
+        unsafe { if lanes == 8 { _mm256_loadu_ps(from) } else { _mm256_maskload_ps(from, mask8(lanes)) } }
+    }
+
+    /// # Safety
+    /// So many lanes can be written.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    #[expect(unsafe_code, reason = "a vector store through a pointer")]
+    unsafe fn store8(to: *mut f32, lanes: usize, sum: __m256) {
+        // SAFETY: the caller's.
+        unsafe {
+            if lanes == 8 { _mm256_storeu_ps(to, sum) } else { _mm256_maskstore_ps(to, mask8(lanes), sum) }
+        }
     }
 
     inner_loop!(
@@ -267,8 +296,8 @@ mod x86 {
         |sum, a, b| _mm256_fmadd_ps(a, b, sum),
         |a, b| _mm256_add_ps(a, b),
         lanes8,
-        |from, part| _mm256_maskload_ps(from, part),
-        |to, part, sum| _mm256_maskstore_ps(to, part, sum)
+        |from, lanes| load8(from, lanes),
+        |to, lanes, sum| store8(to, lanes, sum)
     );
 
     /// A tile whose inner loop is compiled for each number of vectors.
