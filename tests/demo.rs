@@ -9,6 +9,31 @@ fn example() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/flights")
 }
 
+/// Ten years later other aircraft are asked about than were learned from: somebody has to look, and nobody has to get up.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_flights_of_2023_the_inputs_of_a_model_of_2013_are_a_ticket_and_its_performance_is_no_page() {
+    let folder = journeys::folder();
+    let options = DemoOptions {
+        quick: true,
+        decade: true,
+        from: Some("2023-04-10".parse().unwrap()),
+        until: Some("2023-04-13".parse().unwrap()),
+        keep: false,
+        out: folder.path().join("out"),
+        example: example(),
+    };
+    let look = async |_: &str, _: &sqlx::PgPool| {};
+    let report =
+        thread(&options, &folder.path().join("data"), &CancellationToken::new(), look).await.unwrap();
+
+    assert!(report.days.iter().map(|day| day.predictions).sum::<u64>() > 500, "{:?}", report.days);
+    let opened: Vec<(&str, &str)> =
+        report.incidents.iter().map(|own| (own.cause.as_str(), own.severity.as_str())).collect();
+    assert_eq!(opened, [("input-drift", "ticket")], "{:?}", report.incidents);
+    assert_eq!(report.retraining.version, None, "nobody retrains");
+    assert_eq!(report.notifications_delivered, 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_quick_demo_runs_through_every_room_and_reports_what_it_found() {
     let folder = journeys::folder();
