@@ -141,8 +141,8 @@ pub(crate) fn cumulated(counts: &[u64]) -> Vec<f64> {
     sums.collect()
 }
 
-/// Bins whose gaps are computed at once.
-const AT_ONCE: usize = 32;
+/// Bins that are looked at together.
+const TOGETHER: usize = 64;
 
 /// The D of [`ks_binned`] alone, of bins whose edges are known to be some and whose sums are known; 0 if a sum is 0. The reference
 /// is given by [`cumulated`]: windows by the thousand are held against it.
@@ -150,36 +150,63 @@ pub(crate) fn distance_binned((below, m): (&[f64], u64), (current, n): (&[u64], 
     if m == 0 || n == 0 {
         return 0.0;
     }
-    let (m, n) = (m as f64, n as f64);
-    let (mut widest, mut found) = (-1.0, (0.0, 0.0));
-    let mut sum = 0_i64; // no window holds 2⁶³ rows
-    for (below, counts) in below.chunks(AT_ONCE).zip(current.chunks(AT_ONCE)) {
-        let (mut sums, mut gaps) = ([0.0; AT_ONCE], [0.0; AT_ONCE]);
-        for (own, count) in sums.iter_mut().zip(counts) {
-            sum = sum.wrapping_add(count.cast_signed());
-            *own = sum as f64;
-        }
-        for ((gap, i), j) in gaps.iter_mut().zip(below).zip(sums) {
-            *gap = (i * n - j * m).abs();
-        }
-        let most = greatest(&gaps);
+    let gap = Gap { m: m as f64, n: n as f64 };
+    let mut sums = [0; TOGETHER];
+    let (mut widest, mut at, mut before) = (-1.0, (0, 0), 0);
+    for (chunk, (below, counts)) in below.chunks(TOGETHER).zip(current.chunks(TOGETHER)).enumerate() {
+        let end = cumulate(&mut sums, counts, before);
+        let most = gap.widest(below, &sums);
         if most > widest {
-            let first = gaps.iter().position(|gap| *gap == most).unwrap_or_default();
-            (widest, found) = (most, (below[first], sums[first]));
+            (widest, at) = (most, (chunk * TOGETHER, before));
         }
+        before = end;
     }
-    (found.0 / m - found.1 / n).abs()
+    let (begin, before) = at;
+    cumulate(&mut sums, &current[begin..], before);
+    let first = below[begin..].iter().zip(&sums).find(|(i, j)| gap.width(**i, **j) == widest);
+    first.map_or(0.0, |(i, j)| (i / gap.m - float(*j) / gap.n).abs())
 }
 
-/// The greatest of numbers from 0 on, by four at a time.
-fn greatest(numbers: &[f64; AT_ONCE]) -> f64 {
-    let mut most = [0.0_f64; 4];
-    for four in numbers.as_chunks::<4>().0 {
-        most.iter_mut().zip(four).for_each(|(most, number)| {
-            *most = if *number > *most { *number } else { *most };
-        });
+/// How many values lie in each bin or before it, `before` of them before all; how many do in the end.
+fn cumulate(sums: &mut [u64; TOGETHER], counts: &[u64], before: u64) -> u64 {
+    sums.iter_mut().zip(counts).fold(before, |so_far, (sum, count)| {
+        *sum = so_far.wrapping_add(*count);
+        *sum
+    })
+}
+
+/// The gap between i of m and j of n, times m·n: |i·n − j·m|, which needs no division.
+struct Gap {
+    m: f64,
+    n: f64,
+}
+
+impl Gap {
+    fn width(&self, i: f64, j: u64) -> f64 {
+        (i * self.n - float(j) * self.m).abs()
     }
-    most.into_iter().fold(0.0, f64::max)
+
+    /// The widest, by four bins at a time.
+    fn widest(&self, below: &[f64], sums: &[u64; TOGETHER]) -> f64 {
+        let (fours, rest) = below.as_chunks::<4>();
+        let mut most = [0.0_f64; 4];
+        for (below, sums) in fours.iter().zip(sums.as_chunks::<4>().0) {
+            for (most, (i, j)) in most.iter_mut().zip(below.iter().zip(sums)) {
+                let width = self.width(*i, *j);
+                *most = if width > *most { width } else { *most };
+            }
+        }
+        let rest = rest.iter().zip(&sums[fours.len() * 4..]).map(|(i, j)| self.width(*i, *j));
+        most.into_iter().chain(rest).fold(0.0, f64::max)
+    }
+}
+
+/// 2⁵² as a number, whose last 52 bits are a whole number's.
+const WHOLE: f64 = 4_503_599_627_370_496.0;
+
+/// A whole number below 2⁵², which no window's rows reach, as a floating one: in a way that two are computed at once.
+fn float(whole: u64) -> f64 {
+    f64::from_bits((whole & (WHOLE as u64 - 1)) | WHOLE.to_bits()) - WHOLE
 }
 
 /// The first bin after which |i/m − j/n| is widest, with i and j there: where |i·n − j·m| is, which needs no division.
@@ -248,10 +275,14 @@ mod tests {
     #[test]
     fn the_distance_alone_is_that_of_the_test_for_small_and_for_huge_counts() {
         let mut generator = Generator::from_seed(4);
-        for times in [1, 1 << 20, 1 << 40] {
-            let mut counts = || (0..50).map(|_| generator.below(9) as u64 * times).collect::<Vec<u64>>();
+        let bins = [1, 50, TOGETHER, TOGETHER + 1, 500, 8 * TOGETHER];
+        for (bins, times) in
+            bins.into_iter().flat_map(|bins| [1, 1 << 20, 1 << 36].map(|times| (bins, times)))
+        {
+            let mut counts =
+                || (0..bins).map(|_| (1 + generator.below(9)) as u64 * times).collect::<Vec<u64>>();
             let (one, other) = (counts(), counts());
-            let edges: Vec<f64> = (0..49).map(f64::from).collect();
+            let edges: Vec<f64> = (1..bins).map(|edge| edge as f64).collect();
             let whole = ks_binned(&edges, &one, &other).unwrap();
             let summed = |counts: &[u64]| counts.iter().sum::<u64>();
             assert_eq!(
@@ -261,8 +292,8 @@ mod tests {
             let shares = |counts: &[u64], bins: usize| {
                 counts[..bins].iter().sum::<u64>() as f64 / counts.iter().sum::<u64>() as f64
             };
-            let slow = (1..=50).map(|bins| (shares(&one, bins) - shares(&other, bins)).abs());
-            assert!((slow.fold(0.0, f64::max) - whole.distance).abs() < 1e-12, "{times}");
+            let slow = (1..=bins).map(|bins| (shares(&one, bins) - shares(&other, bins)).abs());
+            assert!((slow.fold(0.0, f64::max) - whole.distance).abs() < 1e-12, "{bins} {times}");
         }
         assert_eq!(distance_binned((&[0.0, 0.0], 0), (&[1, 2], 3)), 0.0);
     }

@@ -47,8 +47,9 @@ impl Evidence {
     pub fn take(&mut self, look: &Look<'_>) {
         self.log_wealth.resize(look.claims.len() * BETS, 0.0);
         let asked = look.claims.iter().zip(look.terms.iter());
-        for ((claim, term), wealth) in asked.zip(self.log_wealth.chunks_exact_mut(BETS)) {
-            let (more, less) = wealth.split_at_mut(STAKES.len());
+        let (wealth, _) = self.log_wealth.as_chunks_mut::<{ STAKES.len() }>();
+        let (more_and_less, _) = wealth.as_chunks_mut::<2>();
+        for ((claim, term), [more, less]) in asked.zip(more_and_less) {
             settle(more, term.bets.more.as_ref(), claim.share, claim.size);
             settle(less, term.bets.less.as_ref(), 1.0 - claim.share, claim.size);
         }
@@ -61,46 +62,46 @@ impl Evidence {
 
     /// Whether the share that most was won on still lies beyond what is no drift, by a standard error.
     fn is_borne_out(&self, look: &Look<'_>) -> bool {
-        let wealth = self.log_wealth.chunks_exact(BETS).map(|bets| bets.iter().copied().fold(0.0, f32::max));
+        let (bets, _) = self.log_wealth.as_chunks::<BETS>();
+        if f64::from(greatest(bets)) < PLENTY {
+            return true;
+        }
+        let wealth = bets.iter().map(|bets| greatest(&[*bets]));
         let leading = wealth.zip(&look.claims).max_by(|one, other| one.0.total_cmp(&other.0));
-        let Some((wealth, claim)) = leading else { return true };
+        let Some((_, claim)) = leading else { return true };
         let beyond = (claim.share - claim.expected).abs() - claim.bound;
-        f64::from(wealth) < PLENTY
-            || beyond > (claim.expected * (1.0 - claim.expected) / claim.size.max(1.0)).sqrt()
+        beyond > (claim.expected * (1.0 - claim.expected) / claim.size.max(1.0)).sqrt()
     }
 
     /// ln of the evidence that the column moved: the mean over causes of the mean over their questions and bets.
     pub fn log_e(&self, look: &Look<'_>) -> f64 {
-        let by_cause = self.by_cause(&look.claims);
-        let greatest = by_cause.iter().map(|(_, log)| *log).fold(f64::NEG_INFINITY, f64::max);
-        if by_cause.is_empty() {
-            return 0.0;
+        let (mut sum, mut causes) = (0.0, 0.0);
+        for (_, evidence) in self.by_cause(&look.claims) {
+            (sum, causes) = (sum + evidence, causes + 1.0);
         }
-        let sum: f64 = by_cause.iter().map(|(_, log)| (log - greatest).exp()).sum();
-        greatest + (sum / by_cause.len() as f64).ln()
+        if causes > 0.0 { f64::ln(sum / causes) } else { 0.0 }
     }
 
     /// The cause that there is evidence for; of several with a lot of it, the one that the latest window shows best.
     pub fn cause(&self, look: &Look<'_>) -> Option<Cause> {
-        let by_cause = self.by_cause(&look.claims);
-        let greatest = by_cause.iter().map(|(_, log)| *log).fold(0.0, f64::max).min(PLENTY);
-        let has = |cause: Cause| by_cause.iter().any(|(of, log)| *of == cause && *log >= greatest);
+        let by_cause: Vec<(Cause, f64)> = self.by_cause(&look.claims).collect();
+        let greatest = by_cause.iter().map(|(_, evidence)| *evidence).fold(1.0, f64::max).min(PLENTY.exp());
+        let has = |cause: Cause| by_cause.iter().any(|(of, evidence)| *of == cause && *evidence >= greatest);
         let mut shown = look.causes();
         shown.retain(|shown| has(shown.cause));
         explained_last(&mut shown, |_| true);
         shown.first().map(|shown| shown.cause)
     }
 
-    fn by_cause(&self, claims: &[Claim]) -> Vec<(Cause, f64)> {
-        let mut found: Vec<(Cause, f64)> = Vec::with_capacity(Cause::ALL.len());
+    /// The evidence for each cause: the mean over its questions and bets.
+    fn by_cause(&self, claims: &[Claim]) -> impl Iterator<Item = (Cause, f64)> {
         let mut begin = 0;
-        for of_cause in claims.chunk_by(|one, other| one.cause == other.cause) {
+        claims.chunk_by(|one, other| one.cause == other.cause).map(move |of_cause| {
             let end = begin + of_cause.len() * BETS;
             let own = self.log_wealth.get(begin..end).unwrap_or_default();
-            found.push((of_cause[0].cause, log_mean_exp(own)));
             begin = end;
-        }
-        found
+            (of_cause[0].cause, mean_exp(own))
+        })
     }
 }
 
@@ -123,44 +124,53 @@ impl Bets {
 }
 
 /// A window's outcome for bets on a share.
-fn settle(log_wealth: &mut [f32], wins: Option<&[f64; STAKES.len()]>, share: f64, size: f64) {
+fn settle(log_wealth: &mut [f32; STAKES.len()], wins: Option<&[f64; STAKES.len()]>, share: f64, size: f64) {
     let Some(wins) = wins.filter(|_| size > 0.0) else { return };
     let (yes, no) = (size * share, size * (1.0 - share));
-    for ((wealth, win), lost) in log_wealth.iter_mut().zip(wins).zip(LOST) {
-        let won = yes * win + no * lost;
-        *wealth = (wealth.max(0.0) + won as f32).min(MOST);
-    }
+    let won: [f64; STAKES.len()] = std::array::from_fn(|stake| yes * wins[stake] + no * LOST[stake]);
+    let next = |stake: usize| lesser(larger(log_wealth[stake], 0.0) + won[stake] as f32, MOST);
+    *log_wealth = std::array::from_fn(next);
 }
 
-/// Of as many logs as there are bets on some questions: in eights, which are computed at once.
-fn log_mean_exp(logs: &[f32]) -> f64 {
-    let (eights, _) = logs.as_chunks::<BETS>();
+/// The larger of two numbers as one instruction says it, which `f32::max` is not: it minds NaN.
+fn larger(one: f32, other: f32) -> f32 {
+    if one > other { one } else { other }
+}
+
+fn lesser(one: f32, other: f32) -> f32 {
+    if one < other { one } else { other }
+}
+
+/// The greatest of all bets, −∞ of none: in eights, which are compared at once.
+fn greatest(eights: &[[f32; BETS]]) -> f32 {
     let mut greatest = [f32::NEG_INFINITY; BETS];
     for eight in eights {
-        greatest
-            .iter_mut()
-            .zip(eight)
-            .for_each(|(most, log)| *most = if *log > *most { *log } else { *most });
+        greatest.iter_mut().zip(eight).for_each(|(most, log)| *most = larger(*log, *most));
     }
-    let greatest = greatest.into_iter().fold(f32::NEG_INFINITY, f32::max);
-    if greatest == f32::NEG_INFINITY {
-        return 0.0;
+    greatest.into_iter().fold(f32::NEG_INFINITY, larger)
+}
+
+/// The mean of what bets on some questions have become, of their logs: in eights, which are computed at once. 1 without one.
+fn mean_exp(logs: &[f32]) -> f64 {
+    let (eights, _) = logs.as_chunks::<BETS>();
+    if eights.is_empty() {
+        return 1.0;
     }
-    let mut sums = [0.0_f32; BETS];
+    let mut sums = [0.0_f32; BETS]; // no bet keeps more than e⁴⁰
     for eight in eights {
-        sums.iter_mut().zip(eight).for_each(|(sum, log)| *sum += exp(log - greatest));
+        sums.iter_mut().zip(eight).for_each(|(sum, log)| *sum += exp(*log));
     }
-    f64::from(greatest) + (f64::from(sums.into_iter().sum::<f32>()) / logs.len() as f64).ln()
+    f64::from(sums.into_iter().sum::<f32>()) / logs.len() as f64
 }
 
 /// 1.5·2²³: added to a number of less than 2²², it pushes all that is behind the point out.
 const ROUNDS: f32 = 12_582_912.0;
 
-/// eˣ of a number at most 0, to 10⁻⁵ of it, and 0 below −87: without a branch, so that many are computed at once.
+/// eˣ of a number at most 87, to 10⁻⁵ of it, and e⁻⁸⁷ below −87: without a branch, so that many are computed at once.
 ///
 /// 2ⁿ·2ᶠ with n the nearest whole number to x/ln 2 and 2ᶠ by its Taylor series.
 fn exp(x: f32) -> f32 {
-    let y = x.max(-87.0) * std::f32::consts::LOG2_E;
+    let y = larger(x, -87.0) * std::f32::consts::LOG2_E;
     let shifted = y + ROUNDS;
     let f = (y - (shifted - ROUNDS)) * std::f32::consts::LN_2;
     let whole = shifted.to_bits().wrapping_sub(ROUNDS.to_bits()); // n, as the last bits of what was shifted
@@ -207,8 +217,8 @@ mod tests {
 
     #[test]
     fn the_quick_exponential_is_the_slow_one_to_five_digits() {
-        for step in 0..8_700 {
-            let x = -0.01 * step as f32;
+        for step in -8_700..8_700 {
+            let x = 0.01 * step as f32;
             let expected = f64::from(x).exp();
             assert!((f64::from(exp(x)) / expected - 1.0).abs() < 1e-5, "{x}: {} {expected}", exp(x));
         }
@@ -218,8 +228,9 @@ mod tests {
     #[test]
     fn the_mean_of_exponentials_is_that_of_the_slow_way() {
         let logs: Vec<f32> = (0..320).map(|n| (n as f32 * 0.37).sin() * 9.0).collect();
-        let slow = (logs.iter().map(|log| f64::from(*log).exp()).sum::<f64>() / 320.0).ln();
-        assert!((log_mean_exp(&logs) - slow).abs() < 1e-5);
-        assert_eq!(log_mean_exp(&[]), 0.0);
+        let slow = logs.iter().map(|log| f64::from(*log).exp()).sum::<f64>() / 320.0;
+        assert!((mean_exp(&logs) / slow - 1.0).abs() < 1e-5);
+        assert_eq!(mean_exp(&[]), 1.0);
+        assert!(mean_exp(&[MOST; 320 * BETS]).is_finite());
     }
 }
