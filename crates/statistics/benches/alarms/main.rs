@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p statistics --bench alarms -- [--quick] [--out FILE]`: writes the ledger as Markdown; some twenty minutes. `--months
 //! ROWS MONTHS [FIRST]` prints what becomes of so many quiet months with so many rows an hour: the ledger's, which are the first
-//! ones, or those from another on, which the rule may be mended by.
+//! ones, or those from another on, which the rule may be mended by. `--intervals RUNS` prints how often intervals hold.
 
 mod alike;
 mod coverage;
@@ -33,7 +33,7 @@ const WHOLE: Effort = Effort {
     months: [(500, 200), (5_000, 40), (50_000, 20)],
     runs: [(500, 1_000), (5_000, 500), (50_000, 100)],
     episodes: 10,
-    intervals: 1_000,
+    intervals: 4_000,
 };
 
 const QUICK: Effort = Effort {
@@ -55,13 +55,19 @@ fn main() -> std::io::Result<()> {
         println!("{}", report::months(&[(mean, months as usize)], first));
         return Ok(());
     }
+    if let Some(place) = arguments.iter().position(|argument| argument == "--intervals") {
+        let runs = arguments.get(place + 1).and_then(|runs| runs.parse().ok()).expect("`--intervals RUNS`");
+        println!("{}", report::coverage(runs));
+        return Ok(());
+    }
     let effort = if arguments.iter().any(|argument| argument == "--quick") { QUICK } else { WHOLE };
     let mut ledger = String::from(report::HEAD);
     std::thread::scope(|scope| {
         let parts = [
             scope.spawn(|| report::months(&effort.months, 0)),
             scope.spawn(|| {
-                [report::power(&effort), report::episodes(&effort), report::coverage(&effort)].concat()
+                [report::power(&effort), report::episodes(&effort), report::coverage(effort.intervals)]
+                    .concat()
             }),
         ];
         for part in parts {

@@ -123,18 +123,21 @@ impl Look<'_> {
         })
     }
 
-    /// The causes, likeliest first; their p-values are Bonferroni's over their questions, and over more and less.
+    /// The causes, likeliest first; their p-values are Bonferroni's over their questions, each as often as it can be answered
+    /// differently: by more, by less or by both.
     pub(super) fn causes(&self) -> Vec<Shown> {
         let mut shown: Vec<Shown> = Vec::with_capacity(Cause::ALL.len());
         let mut begin = 0;
         for of_cause in self.claims.chunk_by(|one, other| one.cause == other.cause) {
-            let scores = of_cause.iter().map(Claim::score).enumerate();
-            let best = scores.max_by(|one, other| one.1.total_cmp(&other.1)).unwrap_or_default();
+            let squares = of_cause.iter().map(Claim::score_squared).enumerate();
+            let best = squares.fold((0, 0.0), |best, own| if own.1 >= best.1 { own } else { best });
+            let best = (best.0, best.1.sqrt());
             let claim = &of_cause[best.0];
+            let ways: u32 = of_cause.iter().map(Claim::ways).sum();
             shown.push(Shown {
                 cause: claim.cause,
                 score: best.1,
-                p_value: (p_value(best.1) * 2.0 * of_cause.len() as f64).min(1.0),
+                p_value: p_value(best.1, ways),
                 question: begin + best.0,
                 before: claim.expected,
                 now: claim.share,
@@ -155,39 +158,43 @@ pub(super) fn explained_last(shown: &mut [Shown], holds: impl Fn(&Shown) -> bool
     }
 }
 
-/// P(a score so high or higher): 1 without one.
-fn p_value(score: f64) -> f64 {
-    if score > 0.0 { normal_sf(score) } else { 1.0 }
+/// P(a score so high or higher in one of so many ways), at most 1, which it is without a score.
+fn p_value(score: f64, ways: u32) -> f64 {
+    if score > 0.0 { (normal_sf(score) * f64::from(ways)).min(1.0) } else { 1.0 }
 }
 
 impl Claim {
-    /// How far the share lies beyond `expected ± bound`, on its side, as a standard normal value; 0 within.
+    /// On how many sides of `expected ± bound` shares lie: of what the reference has less than `bound`, no share is too little.
+    fn ways(&self) -> u32 {
+        u32::from(self.expected + self.bound < 1.0) + u32::from(self.expected - self.bound > 0.0)
+    }
+
+    /// How far the share lies beyond `expected ± bound`, on its side, as a standard normal value's square; 0 within.
     ///
     /// The law of a count by the signed root of its likelihood ratio, with one row less for the jump of a count:
     /// 1 − Φ(√(2n·KL(share, bound))) is above the binomial law's.
     ///
     /// # Source
     /// Zubkov & Serov (2013), "A complete proof of universal inequalities for the distribution function of the binomial law".
-    pub(super) fn score(&self) -> f64 {
+    pub(super) fn score_squared(&self) -> f64 {
         let (high, low) = (self.expected + self.bound, self.expected - self.bound);
-        let one = 1.0 / self.size;
         if self.size <= 0.0 {
             0.0
         } else if self.share > high && high < 1.0 {
-            signed_root(self.share - one, high, self.size)
+            twice_divergence(self.share - 1.0 / self.size, high, self.size)
         } else if self.share < low && low > 0.0 {
-            signed_root(1.0 - self.share - one, 1.0 - low, self.size)
+            twice_divergence(1.0 - self.share - 1.0 / self.size, 1.0 - low, self.size)
         } else {
             0.0
         }
     }
 }
 
-fn signed_root(share: f64, least: f64, size: f64) -> f64 {
+fn twice_divergence(share: f64, least: f64, size: f64) -> f64 {
     if share <= least {
         return 0.0;
     }
     let term = |p: f64, q: f64| if p > 0.0 { p * (p / q).ln() } else { 0.0 };
     let divergence = term(share, least) + term(1.0 - share, 1.0 - least);
-    (2.0 * size * divergence.max(0.0)).sqrt()
+    2.0 * size * divergence.max(0.0)
 }

@@ -275,7 +275,7 @@ fn a_score_is_never_above_what_the_binomial_law_allows() {
                 size: n as f64,
                 bound: 0.01,
             };
-            let score = claim.score();
+            let score = claim.score_squared().sqrt();
             let said = if score > 0.0 { crate::distributions::normal_sf(score) } else { 1.0 };
             assert!(said >= exact(n, k, p) * 0.999_999 - 1e-12, "{n} {p} {k}: {said} {}", exact(n, k, p));
         }

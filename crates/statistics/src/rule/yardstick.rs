@@ -83,6 +83,8 @@ pub struct Look<'a> {
     pub(super) claims: Vec<Claim>,
     /// What the reference says to each of them.
     pub(super) terms: Arc<[Term]>,
+    /// The share of independent values among those of the window.
+    pub(super) worth: f64,
     /// Values of the reference that the window is compared with.
     pub(super) compared_with: f64,
     pub(super) settings: Settings,
@@ -288,6 +290,7 @@ impl Yardstick {
             answers,
             claims,
             terms,
+            worth,
             compared_with: slot.values / self.worth.max(1e-9),
             settings,
             seasonal,
