@@ -1,11 +1,13 @@
 //! How fast profiles are made and judged: `cargo bench -p statistics --bench profiles`.
 //!
 //! Cells a second of one core, for numbers and for levels; and the verdicts on a thousand columns of numbers over a day of hourly
-//! windows: of the day as a whole (24 profiles merged, one look), and of every hour with its evidence (24,000 looks).
+//! windows: of the day as a whole (24 profiles merged, one look), and of every hour with its evidence (24,000 looks), by one thread and
+//! shared out over all, as monitors do.
 
 use std::hint::black_box;
 use std::time::Instant;
 
+use rayon::prelude::*;
 use statistics::Generator;
 use statistics::distributions::normal_quantile;
 use statistics::profile::{ColumnProfile, Edges, LevelProfile, MOST_BINS, NumberProfile};
@@ -73,18 +75,20 @@ fn main() {
         "{COLUMNS} columns × {HOURS} hourly windows, merged into one verdict each: {:.1} ms",
         seconds * 1e3
     );
-    let seconds = fastest(3, || {
-        for yardstick in &yardsticks {
-            let mut evidence = Evidence::default();
-            for hour in &hours {
-                let look = yardstick.look(hour, 0, Settings::default()).expect("the kind is the same");
-                evidence.take(&look);
-                black_box((look.judge().expect("the settings are some"), evidence.log_e(&look)));
-            }
+    let judge = |yardstick: &Yardstick| {
+        let mut evidence = Evidence::default();
+        for hour in &hours {
+            let look = yardstick.look(hour, 0, Settings::default()).expect("the kind is the same");
+            evidence.take(&look);
+            black_box((look.judge().expect("the settings are some"), evidence.log_e(&look)));
         }
-    });
+    };
+    let one = fastest(5, || yardsticks.iter().for_each(judge));
+    let all = fastest(5, || yardsticks.par_iter().for_each(judge));
     println!(
-        "{COLUMNS} columns × {HOURS} hourly windows, each judged with its evidence: {:.1} ms",
-        seconds * 1e3
+        "{COLUMNS} columns × {HOURS} hourly windows, each judged with its evidence: {:.1} ms, {:.1} on {} threads",
+        one * 1e3,
+        all * 1e3,
+        rayon::current_num_threads()
     );
 }

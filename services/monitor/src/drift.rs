@@ -15,6 +15,7 @@ use chrono::{DateTime, Utc};
 use domain::definitions::{Monitor, Threshold};
 use domain::incident::Verdict;
 use domain::reading;
+use rayon::prelude::*;
 use statistics::distributions::normal_quantile;
 use statistics::profile::ColumnProfile;
 use statistics::rule::{Cause, Evidence, Judgement, Look, Settings, Shown, Yardstick, kept};
@@ -28,6 +29,9 @@ use crate::{Error, embedding};
 
 /// Of the columns called drifted in a window, at most this share is expected to be so by chance.
 const FALSE_DISCOVERY_RATE: f64 = 0.05;
+
+/// Columns that one thread judges at least: fewer are not worth another's while.
+const COLUMNS_A_TASK: usize = 100;
 
 /// How many windows a trailing measure spans.
 pub(crate) const TRAILING: i32 = 14;
@@ -101,7 +105,7 @@ pub(crate) fn judge(
     settings: Settings,
 ) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
-    let mut columns: Vec<Column<'_>> = Vec::new();
+    let mut asked: Vec<Asked<'_>> = Vec::new();
     for (name, yardstick) in yardsticks {
         match (window.columns.get(name), yardstick) {
             (None, Some(yardstick)) if reading::is_reading(name) => {
@@ -110,21 +114,21 @@ pub(crate) fn judge(
             (None, _) => findings.push(broken(name, "column_absent", 0)),
             (Some(served), None) => findings.push(blank(name, "ks_distance", served.rows)),
             (Some(served), Some(yardstick)) => {
-                let look = served.profile.as_ref().and_then(|own| yardstick.look(own, window.slot, settings));
-                let Some(look) = look else {
-                    findings.push(broken(name, "column_type", served.rows));
-                    continue;
-                };
-                let own = evidence.as_deref_mut().map(|all| all.entry(name.clone()).or_default());
-                let won = own.map(|own| {
-                    own.take(&look);
-                    Won {
-                        log_e: own.log_e(&look),
-                        borne_out: own.cause(&look).is_some_and(|c| look.leans_to(c)),
-                    }
-                });
-                columns.push(Column { name, yardstick, judgement: look.judge()?, look, won });
+                let evidence = evidence.as_deref_mut().map(|all| all.remove(name).unwrap_or_default());
+                asked.push(Asked { name, yardstick, served, evidence });
             }
+        }
+    }
+    let held =
+        asked.into_par_iter().with_min_len(COLUMNS_A_TASK).map(|asked| asked.held(window.slot, settings));
+    let mut columns: Vec<Column<'_>> = Vec::new();
+    for held in held.collect::<Result<Vec<Held<'_>>, Error>>()? {
+        if let (Some(all), Some(own)) = (evidence.as_deref_mut(), held.evidence) {
+            all.insert(held.name.to_owned(), own);
+        }
+        match held.column {
+            Ok(column) => columns.push(column),
+            Err(of_another_type) => findings.push(of_another_type),
         }
     }
     findings.extend(alone(&columns, settings)?);
@@ -133,6 +137,39 @@ pub(crate) fn judge(
         findings.extend(together(&columns, window.trailing, settings)?);
     }
     Ok(findings)
+}
+
+/// A column to be held against its yardstick, with what was won so far.
+struct Asked<'a> {
+    name: &'a str,
+    yardstick: &'a Yardstick,
+    served: &'a Served,
+    evidence: Option<Evidence>,
+}
+
+/// What became of it.
+struct Held<'a> {
+    name: &'a str,
+    column: Result<Column<'a>, Finding>,
+    evidence: Option<Evidence>,
+}
+
+impl<'a> Asked<'a> {
+    fn held(self, slot: usize, settings: Settings) -> Result<Held<'a>, Error> {
+        let Self { name, yardstick, served, mut evidence } = self;
+        let look = served.profile.as_ref().and_then(|own| yardstick.look(own, slot, settings));
+        let Some(look) = look else {
+            return Ok(Held { name, column: Err(broken(name, "column_type", served.rows)), evidence });
+        };
+        let won = evidence.as_mut().map(|own| {
+            own.take(&look);
+            let log_e = own.log_e(&look);
+            let leans = || own.cause(&look).is_some_and(|cause| look.leans_to(cause));
+            Won { log_e, borne_out: log_e > 0.0 && leans() }
+        });
+        let column = Column { name, yardstick, judgement: look.judge()?, look, won };
+        Ok(Held { name, column: Ok(column), evidence })
+    }
 }
 
 /// A column that can be compared.
@@ -258,20 +295,32 @@ fn together(columns: &[Column<'_>], trailing: &Profiles, settings: Settings) -> 
         let kept = kept.pop().unwrap_or_default();
         findings.extend(embedding::over_span(columns, trailing, settings, (won, kept))?);
     }
-    for (column, kept) in columns.iter().zip(kept) {
-        let (Some(span), Some(won)) = (trailing.get(column.name), &column.won) else { continue };
-        let Some(look) = column.yardstick.look(span, 0, settings) else { continue };
-        let judgement = look.judge()?;
-        let span = Column { name: column.name, yardstick: column.yardstick, look, judgement, won: None };
-        let found = distance(&span, &format!("_{TRAILING}_windows"), |_| kept && won.borne_out);
-        let verdict = match found.verdict {
-            Verdict::InsufficientData => Verdict::InsufficientData,
-            _ if kept && won.borne_out => Verdict::Drift,
-            _ => Verdict::Ok,
-        };
-        findings.push(Finding { e_value: Some(won.log_e.min(690.0).exp()), verdict, ..found });
-    }
+    let of_span =
+        |(column, kept): (&Column<'_>, bool)| over_span(column, trailing.get(column.name), kept, settings);
+    let spans = columns.par_iter().zip(kept).with_min_len(COLUMNS_A_TASK).map(of_span);
+    let spans: Vec<Option<Finding>> = spans.collect::<Result<_, Error>>()?;
+    findings.extend(spans.into_iter().flatten());
     Ok(findings)
+}
+
+/// The distance over the trailing span of a column whose evidence holds among all columns, or does not.
+fn over_span(
+    column: &Column<'_>,
+    span: Option<&ColumnProfile>,
+    kept: bool,
+    settings: Settings,
+) -> Result<Option<Finding>, Error> {
+    let (Some(span), Some(won)) = (span, &column.won) else { return Ok(None) };
+    let Some(look) = column.yardstick.look(span, 0, settings) else { return Ok(None) };
+    let judgement = look.judge()?;
+    let span = Column { name: column.name, yardstick: column.yardstick, look, judgement, won: None };
+    let found = distance(&span, &format!("_{TRAILING}_windows"), |_| kept && won.borne_out);
+    let verdict = match found.verdict {
+        Verdict::InsufficientData => Verdict::InsufficientData,
+        _ if kept && won.borne_out => Verdict::Drift,
+        _ => Verdict::Ok,
+    };
+    Ok(Some(Finding { e_value: Some(won.log_e.min(690.0).exp()), verdict, ..found }))
 }
 
 /// Wilson's interval of a share at level 1 − α: it depends on z²/n only, so the 95 % interval of fewer rows is it.
