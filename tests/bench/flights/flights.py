@@ -92,7 +92,9 @@ def judged(folder, evaluation):
     """Days, outcomes and probabilities of the test flights, in an order of their own."""
     with pa.memory_map(str(pathlib.Path(folder) / evaluation["predictions_path"])) as file:
         table = pa.ipc.open_file(file).read_all()
-    keys = [name for name in table.column_names if name not in ("probability",)]
+    plain = lambda column: column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    table = pa.table({name: plain(table[name]) for name in table.column_names})
+    keys = [name for name in table.column_names if name != "probability"]
     table = table.sort_by([(name, "ascending") for name in keys])
     cutoffs = table["cutoff"].cast(pa.int64()).to_numpy()
     return cutoffs // DAY, table["label"].to_numpy(zero_copy_only=False).astype(bool), table["probability"].to_numpy()
