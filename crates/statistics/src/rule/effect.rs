@@ -130,10 +130,11 @@ impl Claim {
         self.error_if(0.0)
     }
 
-    /// The standard error if the inverse of the size is less by so much.
+    /// The standard error if the inverse of the size is less by so much; less than one value is one, and no surer.
     fn error_if(&self, surer: f64) -> f64 {
         let pooled = (self.share + self.expected) / 2.0;
-        (pooled * (1.0 - pooled) * (1.0 / self.size.max(1.0) - surer)).max(0.0).sqrt()
+        let inverse = if self.size > 1.0 { 1.0 / self.size - surer } else { 1.0 };
+        (pooled * (1.0 - pooled) * inverse).max(0.0).sqrt()
     }
 
     /// What |share − expected| owes to chance: nothing on average where it is large, all of it where the shares of the laws
@@ -157,6 +158,14 @@ mod tests {
             let quick = signs_inflation(correlation);
             assert!((0.98..=1.0 + 1e-9).contains(&(quick / slow)), "{correlation}: {quick} {slow}");
         }
+    }
+
+    #[test]
+    fn a_share_that_rests_on_less_than_a_value_has_an_error() {
+        let claim = |size| Claim { cause: Cause::Location, share: 0.5, expected: 0.5, size, bound: 0.0 };
+        assert_eq!(claim(0.25).error_if(3.0), 0.5);
+        assert_eq!(claim(4.0).error_if(0.0), 0.25);
+        assert!((claim(4.0).error_if(0.09) - 0.2).abs() < 1e-12);
     }
 
     #[test]
