@@ -112,7 +112,7 @@ bench-serving: ## ask a GPT about histories of 512 tokens, one client and sixtee
 	. .ci/env; cargo build --release --bin foretime
 	. .ci/env; python3 tests/bench/serving/serving.py "$$CARGO_TARGET_DIR/release/foretime" $(ARGS)
 
-bench-flights: ## models of table, of history and of both on real flights, three seeds each, with intervals; half an hour
+bench-flights: ## models of table, of history and of both on real flights, three seeds each, with intervals; hours on two slow cores
 	@.ci/setup bench
 	. .ci/env; cargo build --release --bin foretime
 	. .ci/env; "$$foretime_venv-mlflow/bin/python" tests/bench/flights/flights.py "$$CARGO_TARGET_DIR/release/foretime" $(ARGS)
