@@ -9,8 +9,8 @@ Starts `foretime up` in a throw-away folder with the flights example, two hours 
 - `bare` and `bare, history`: boosting without any of those features, and with the GPT's vector as its only aircraft history.
 
 All are judged on the same flights of November and December. A difference is the mean over seeds; its interval is of a paired
-bootstrap over days, the same days for every model. Needs numpy and pyarrow. Hours on two slow cores, where a GPT takes seventeen minutes; `--quick` takes models
-too small to say anything, to see that it runs.
+bootstrap over days, the same days for every model. Needs numpy and pyarrow. Hours on two slow cores, where a GPT takes
+seventeen minutes; `--quick` takes models too small to say anything, to see that it runs.
 """
 
 import argparse
