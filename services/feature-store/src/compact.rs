@@ -4,7 +4,8 @@
 //! anywhere, it leaves the manifest as it was or as it shall be, and at worst files that nobody lists, which
 //! [`crate::orphans`] collects. Replaced files stay on disk until no lease of a reader is older than their replacement.
 //!
-//! Levels: what ingests wrote is level 0 and of every bucket; eight parts of one level and bucket make one of the next.
+//! Levels: what ingests wrote is level 0 and of every bucket; eight parts of one level and bucket make one of the next. A job merges
+//! what was there when it began: whoever ingests all the time keeps no merge from ending, and no level from its turn.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -132,7 +133,7 @@ async fn load(context: &Context, project: &str) -> Result<domain::definitions::D
     Ok(storage::definitions::load(&mut conn, project).await?)
 }
 
-/// Merges the parts of a view until no merge is due, then removes the files that nobody reads any more.
+/// Merges the parts that a view has now until no merge is due, then removes the files that nobody reads any more.
 ///
 /// # Errors
 /// If a part cannot be read or written, or another merge came between.
@@ -140,11 +141,12 @@ pub async fn compact_view(context: &Context, project: &str, view: &str) -> Resul
     let definitions = load(context, project).await?;
     let schema = schema(&definitions, view, project)?;
     let mut done = Done::default();
-    loop {
-        let parts = live(context, project, view).await?;
-        let Some(merge) = due(&parts, BYTES_AT_ONCE / schema.row_bytes()) else { break };
+    let mut parts = live(context, project, view).await?;
+    let until = latest(&parts);
+    while let Some(merge) = due(&parts, until, BYTES_AT_ONCE / schema.row_bytes()) {
         let inputs: Vec<Part> = merge.inputs.iter().map(|&place| parts[place].clone()).collect();
         rewrite(context, project, &schema, &inputs, &merge, None, &mut done).await?;
+        parts = live(context, project, view).await?;
     }
     done.removed = sweep(context, project).await?;
     Ok(done)
@@ -219,9 +221,14 @@ struct Merge {
     of: u32,
 }
 
-/// The next merge that is due: unmerged parts first, then parts of fewer buckets than the view should have, then full levels.
-/// It takes in `most` rows.
-fn due(parts: &[Part], most: i64) -> Option<Merge> {
+/// The number of the last ingest into these parts.
+fn latest(parts: &[Part]) -> i64 {
+    parts.iter().map(|part| part.seq).max().unwrap_or_default()
+}
+
+/// The next merge that is due: unmerged parts of ingests `until` one first, then parts of fewer buckets than the view should have, then
+/// full levels. It takes in `most` rows.
+fn due(parts: &[Part], until: i64, most: i64) -> Option<Merge> {
     by_version(parts).into_iter().find_map(|(version, of_version)| {
         let of = buckets_of(&of_version);
         let place = |part: &Part| parts.iter().position(|other| other.id == part.id);
@@ -231,7 +238,8 @@ fn due(parts: &[Part], most: i64) -> Option<Merge> {
             level,
             of,
         };
-        let unmerged: Vec<&Part> = of_version.iter().filter(|part| part.level == 0).collect();
+        let unmerged: Vec<&Part> =
+            of_version.iter().filter(|part| part.level == 0 && part.seq <= until).collect();
         if unmerged.len() > 1 || (of > 1 && !unmerged.is_empty()) {
             return Some(merge(unmerged, 1));
         }
@@ -389,30 +397,67 @@ mod tests {
 
     #[test]
     fn unmerged_parts_are_merged_first_and_one_alone_is_left() {
-        assert_eq!(due(&[part(0, None, 10)], MOST), None);
-        let merge = due(&[part(0, None, 10), part(1, Some((0, 1)), 10), part(0, None, 10)], MOST).unwrap();
+        assert_eq!(due(&[part(0, None, 10)], 1, MOST), None);
+        let merge = due(&[part(0, None, 10), part(1, Some((0, 1)), 10), part(0, None, 10)], 1, MOST).unwrap();
         assert_eq!(merge, Merge { inputs: vec![0, 2], version: 1, level: 1, of: 1 });
+    }
+
+    /// Each merge takes so long that somebody ingests meanwhile, and the view has sixteen buckets.
+    #[test]
+    fn while_somebody_ingests_all_the_time_each_job_ends_and_parts_stay_few() {
+        let mut parts = vec![part(3, Some((0, 16)), 900_000)];
+        let mut ingested = 1;
+        let mut ingest = |parts: &mut Vec<Part>| {
+            ingested += 1;
+            parts.push(Part { seq: ingested, min_seq: ingested, ..part(0, None, 40) });
+        };
+        for job in 0..200 {
+            (0..UNMERGED_PARTS).for_each(|_| ingest(&mut parts));
+            let until = latest(&parts);
+            let mut merges = 0;
+            while let Some(merge) = due(&parts, until, MOST) {
+                let (level, of, seq) = (merge.level, merge.of, until);
+                let bucket = parts[merge.inputs[0]].bucket.map(|bucket| bucket.number);
+                let rows: i64 = merge.inputs.iter().map(|place| parts[*place].rows).sum();
+                let buckets = bucket.map_or(0..of as i32, |own| own..own + 1);
+                let written = buckets.clone().map(|own| Part {
+                    seq,
+                    ..part(level, Some((own, of as i32)), rows / buckets.len() as i64)
+                });
+                let written: Vec<Part> = written.collect();
+                let mut place = 0;
+                parts.retain(|_| {
+                    place += 1;
+                    !merge.inputs.contains(&(place - 1))
+                });
+                parts.extend(written);
+                ingest(&mut parts);
+                merges += 1;
+                assert!(merges < 200, "job {job} does not end");
+            }
+            assert!(parts.len() < 16 * FAN_IN * 4, "{} parts after job {job}", parts.len());
+        }
     }
 
     #[test]
     fn a_full_level_of_one_bucket_moves_up() {
         let mut parts: Vec<Part> = (0..7).map(|_| part(1, Some((3, 16)), 10)).collect();
         parts.push(part(1, Some((4, 16)), 10));
-        assert_eq!(due(&parts, MOST), None);
+        assert_eq!(due(&parts, 1, MOST), None);
         parts.push(part(1, Some((3, 16)), 10));
-        let merge = due(&parts, MOST).unwrap();
+        let merge = due(&parts, 1, MOST).unwrap();
         assert_eq!((merge.inputs.len(), merge.level, merge.of), (8, 2, 16));
     }
 
     #[test]
     fn a_view_that_grew_is_cut_anew() {
         let parts = [part(1, Some((0, 1)), 900_000), part(1, Some((0, 1)), 900_000)];
-        assert_eq!(due(&parts, MOST).unwrap(), Merge { inputs: vec![0], version: 1, level: 1, of: 16 });
+        assert_eq!(due(&parts, 1, MOST).unwrap(), Merge { inputs: vec![0], version: 1, level: 1, of: 16 });
     }
 
     #[test]
     fn a_merge_takes_in_no_more_than_fits() {
         let parts: Vec<Part> = (0..5).map(|_| part(0, None, 1_500_000)).collect();
-        assert_eq!(due(&parts, MOST).unwrap().inputs.len(), 2);
+        assert_eq!(due(&parts, 1, MOST).unwrap().inputs.len(), 2);
     }
 }
