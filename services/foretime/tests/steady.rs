@@ -1,7 +1,8 @@
 //! Everything at once, for a while: rows come in, features and predictions are asked for, runs are written and searched,
 //! monitors look, models are trained. Open files, threads and memory of the process stay where they are.
 //!
-//! `FORETIME_TEST_MINUTES` says how long; one minute unless said, and as long as anybody likes by `make soak-load MINUTES=120`.
+//! `FORETIME_TEST_MINUTES` says how long; one minute unless said, and as long as anybody likes by `make soak-load MINUTES=120`. More than
+//! a minute begins with more than a million quotes: a view so large is kept otherwise than a small one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -85,11 +86,24 @@ pub(crate) const LOAD: [Asking; 5] = [
 ];
 
 fn rows(turn: usize) -> Asked {
+    quotes(turn, 40)
+}
+
+fn quotes(turn: usize, rows: usize) -> Asked {
     let at = SystemClock.now();
-    let order = |row: usize| ((turn * 40 + row) as i64 * 7) % ORDERS;
+    let order = |row: usize| ((turn * rows + row) as i64 * 7) % ORDERS;
     let row = |row: usize| json!({ "order": order(row), "at": at, "risk": scattered(order(row), 1) });
-    let rows = json!({ "rows": (0..40).map(row).collect::<Vec<_>>() });
+    let rows = json!({ "rows": (0..rows).map(row).collect::<Vec<_>>() });
     ("POST", "/v1/sources/quotes/rows".to_owned(), Some(rows))
+}
+
+/// Quotes until their view is cut into buckets.
+async fn many_quotes(process: &Process) {
+    for turn in 0..1_050 {
+        let (method, path, body) = quotes(turn, 1_000);
+        let (status, told) = process.ask(method, &path, body.as_ref()).await;
+        assert_eq!(status, 200, "{told}");
+    }
 }
 
 fn features(turn: usize) -> Asked {
@@ -177,6 +191,9 @@ async fn under_mixed_load_open_files_threads_and_memory_stay_where_they_are() {
     let pool = ground.pool().await;
     let chain = shop::go_around(&process).await;
     shop::at_rest(&pool, chain).await;
+    if minutes > 1.0 {
+        many_quotes(&process).await;
+    }
 
     let (over, statuses) = (CancellationToken::new(), Statuses::default());
     let asking = LOAD
