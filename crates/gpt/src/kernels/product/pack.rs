@@ -101,7 +101,7 @@ impl Fill for f32 {
             return;
         }
         #[cfg(target_arch = "x86_64")]
-        if from.depth_step == 1 && narrow::turn_f32(from, width, out) {
+        if narrow::turn_f32(from, width, out) {
             return;
         }
         match (from.line_step, from.lines == width, width) {

@@ -8,9 +8,9 @@ use super::{Lines, check};
 /// Lines and depths that are turned at once.
 const AT_ONCE: usize = 8;
 
-/// Whether the processor could do it and the sizes are such; the depths must be neighbours in memory.
+/// Whether the processor could do it and the sizes are such: depths that are neighbours in memory, of as many lines as the panel is wide.
 pub(super) fn turn_f32(from: Lines<'_>, width: usize, out: &mut [f32]) -> bool {
-    if !has!("avx2") || from.lines != width || !width.is_multiple_of(AT_ONCE) {
+    if !has!("avx2") || from.depth_step != 1 || from.lines != width || !width.is_multiple_of(AT_ONCE) {
         return false;
     }
     check(&from, width, 1, out.len());
