@@ -152,7 +152,8 @@ pub async fn compact_view(context: &Context, project: &str, view: &str) -> Resul
     Ok(done)
 }
 
-/// Lets go of a view's versions that are past its retention, bucket by bucket.
+/// Lets go of a view's versions that are past its retention, bucket by bucket. The newest of a key among the parts that are merged is
+/// kept even if rows that came meanwhile are newer.
 ///
 /// # Errors
 /// As [`compact_view`].
@@ -162,8 +163,10 @@ pub async fn retain_view(context: &Context, project: &str, view: &str) -> Result
     let Some(kept) = definitions.feature_view(view).and_then(|view| kept(view, context.clock.now())) else {
         return Ok(Done::default());
     };
+    let until = latest(&live(context, project, view).await?);
     let mut done = compact_view(context, project, view).await?;
-    let parts = live(context, project, view).await?;
+    let mut parts = live(context, project, view).await?;
+    parts.retain(|part| part.level > 0 || part.seq <= until); // what came meanwhile lies across all buckets: the next time's
     for (version, inputs) in by_version(&parts) {
         let of = buckets_of(&inputs);
         for number in 0..of {
