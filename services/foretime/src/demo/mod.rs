@@ -156,6 +156,8 @@ pub async fn thread(
     let mut config = Config { data_dir: folder.to_owned(), ..Config::default() };
     config.http.listen.set_port(0);
     (config.webhooks.allow_http, config.webhooks.allow_private) = (true, true); // the sink is on this machine
+    // nobody waits for the answers of a replay, and a machine may be busy
+    config.worker.batching.deadline_milliseconds = 1_000 * config.http.timeout_seconds;
 
     let started = Instant::now();
     let database = Database::open(&config)?;
