@@ -1,6 +1,6 @@
 """What the learned history of an aircraft is worth on real flights: models of table, of history and of both, three seeds each.
 
-    flights.py FORETIME [--seeds 3] [--quick] [--json]
+    flights.py FORETIME [--seeds 3] [--quick] [--json] [--keep FOLDER]
 
 Starts `foretime up` in a throw-away folder with the flights example, two hours ahead, and trains, for each seed:
 
@@ -10,7 +10,8 @@ Starts `foretime up` in a throw-away folder with the flights example, two hours 
 
 All are judged on the same flights of November and December. A difference is the mean over seeds; its interval is of a paired
 bootstrap over days, the same days for every model. Needs numpy and pyarrow. Hours on two slow cores, where a GPT takes
-seventeen minutes; `--quick` takes models too small to say anything, to see that it runs.
+seventeen minutes: with `--keep`, what a model said stays in a folder, and a later run by the same program goes on from there.
+`--quick` takes models too small to say anything, to see that it runs.
 """
 
 import argparse
@@ -136,29 +137,41 @@ def main():
     asked.add_argument("--seeds", type=int, default=3)
     asked.add_argument("--quick", action="store_true")
     asked.add_argument("--json", action="store_true")
+    asked.add_argument("--keep", type=pathlib.Path)
     asked = asked.parse_args()
-    program, seeds = str(pathlib.Path(asked.foretime).resolve()), list(range(1, asked.seeds + 1))
+    program, seeds = str(pathlib.Path(asked.foretime).resolve()), range(1, asked.seeds + 1)
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o711)  # an unprivileged Postgres passes through
-        server, found, judge = Foretime(program, folder), {}, None
-        try:
-            server.ask("PUT", "/v1/definitions", {"files": definitions(seeds, asked.quick)})
-            for source in SOURCES:
-                ingest(program, server, source)
-            sets = {name: server.work("/v1/training-sets", {"dataset": name})["training_set"] for name in ("late_2h", "bare_2h")}
-            for name, (dataset, *_) in KINDS.items():
-                values = []
-                for seed in seeds:
-                    model = {"model": identifier(name, seed), "training_set": sets[dataset]}
-                    answer = server.work("/v1/training-jobs", model)
-                    days, label, said = judged(folder, answer["evaluation"])
-                    judge = judge or Judge(days)
-                    values.append(judge.aucs(said, label))
-                    print(f"{name}, seed {seed}: AUC {values[-1][0]:.4f} in {answer['seconds']:.0f} s", file=sys.stderr)
-                found[name] = np.mean(values, axis=0)
-        finally:
-            server.stop()
-    report(found, len(label), asked.json)
+        kept = asked.keep or pathlib.Path(folder) / "said"
+        kept.mkdir(parents=True, exist_ok=True)
+        size = "_quick" if asked.quick else ""
+        files = {(seed, name): kept / f"{identifier(name, seed)}{size}.npz" for seed in seeds for name in KINDS}
+        missing = {of: file for of, file in files.items() if not file.exists()}
+        if missing:
+            train(program, folder, definitions(seeds, asked.quick), missing)
+        report(files, asked.json)
+
+
+def train(program, folder, files, missing):
+    """Trains each model that is missing and keeps what it says of the test flights."""
+    server, sets = Foretime(program, folder), {}
+    try:
+        server.ask("PUT", "/v1/definitions", {"files": files})
+        for source in SOURCES:
+            ingest(program, server, source)
+        for (seed, name), file in missing.items():
+            dataset = KINDS[name][0]
+            if dataset not in sets:
+                sets[dataset] = server.work("/v1/training-sets", {"dataset": dataset})["training_set"]
+            answer = server.work("/v1/training-jobs", {"model": identifier(name, seed), "training_set": sets[dataset]})
+            days, label, said = judged(folder, answer["evaluation"])
+            part = file.with_suffix(".part.npz")
+            np.savez(part, days=days, label=label, said=said)
+            part.rename(file)
+            whole = auc(said, label, np.ones(len(said), dtype=int))
+            print(f"{name}, seed {seed}: AUC {whole:.4f} in {answer['seconds']:.0f} s", file=sys.stderr)
+    finally:
+        server.stop()
 
 
 def ingest(program, server, source):
@@ -167,8 +180,15 @@ def ingest(program, server, source):
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def report(found, rows, as_json):
+def report(files, as_json):
+    judge, of_kind = None, {name: [] for name in KINDS}
+    for (_, name), file in files.items():
+        one = np.load(file)
+        judge = judge or Judge(one["days"])
+        of_kind[name].append(judge.aucs(one["said"], one["label"]))
+    found = {name: np.mean(values, axis=0) for name, values in of_kind.items()}
     best = np.maximum(found["table"], found["history"])
+    rows = len(one["label"])
     rows_of = {
         **{name: told(values) for name, values in found.items()},
         "both − max(table, history)": told(found["both"] - best),
