@@ -105,6 +105,28 @@ async fn two_live_jobs_with_one_dedup_key_are_one_job() {
     assert_ne!(storage::jobs::enqueue(&mut conn, &keyed).await.unwrap(), first);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_enqueues_while_the_live_one_ends_gets_a_job() {
+    let platform = Platform::start().await;
+    let keyed = NewJob { dedup_key: Some("key".into()), ..job("brief") };
+    let mut conn = platform.context.db.acquire().await.unwrap();
+    let db = platform.context.db.clone();
+    let ending = tokio::spawn(async move {
+        let live = "select job_id from jobs where kind = 'brief' and state = 'queued'";
+        let mut conn = db.acquire().await.unwrap();
+        loop {
+            let ids: Vec<uuid::Uuid> = sqlx::query_scalar(live).fetch_all(&mut *conn).await.unwrap();
+            for id in ids {
+                storage::jobs::cancel(&mut conn, domain::ids::JobId(id)).await.unwrap();
+            }
+        }
+    });
+    for _ in 0..500 {
+        storage::jobs::enqueue(&mut conn, &keyed).await.unwrap();
+    }
+    ending.abort();
+}
+
 /// What a job's log says, without the names of processes.
 async fn log(platform: &Platform, id: domain::ids::JobId) -> Vec<String> {
     let (status, lines) = platform.call("GET", &format!("/v1/jobs/{id}/logs"), None).await;

@@ -75,6 +75,19 @@ pub const WAKE_CHANNEL: &str = "foretime_jobs";
 /// # Errors
 /// [`Error::Database`] if the database refuses.
 pub async fn enqueue(conn: &mut PgConnection, job: &NewJob) -> Result<JobId, Error> {
+    loop {
+        if let Some(id) = add(conn, job).await? {
+            return Ok(id);
+        }
+        // the live one may end between the two statements; then there is room for this one
+        if let Some(id) = live_with_key(conn, job).await? {
+            return Ok(id);
+        }
+    }
+}
+
+/// Adds a job, unless a live one has its dedup key.
+async fn add(conn: &mut PgConnection, job: &NewJob) -> Result<Option<JobId>, Error> {
     let (id, cause) = (JobId::new(), Cause::current());
     let inserted = sqlx::query_scalar!(
         r#"
@@ -101,13 +114,10 @@ pub async fn enqueue(conn: &mut PgConnection, job: &NewJob) -> Result<JobId, Err
     )
     .fetch_optional(&mut *conn)
     .await?;
-    match inserted {
-        Some(_) => Ok(id),
-        None => live_with_key(conn, job).await,
-    }
+    Ok(inserted.map(|_| id))
 }
 
-async fn live_with_key(conn: &mut PgConnection, job: &NewJob) -> Result<JobId, Error> {
+async fn live_with_key(conn: &mut PgConnection, job: &NewJob) -> Result<Option<JobId>, Error> {
     let id = sqlx::query_scalar!(
         r#"
         select job_id as "id: JobId" from jobs
@@ -119,9 +129,7 @@ async fn live_with_key(conn: &mut PgConnection, job: &NewJob) -> Result<JobId, E
     )
     .fetch_optional(conn)
     .await?;
-    id.ok_or_else(|| Error::Conflict {
-        what: format!("a `{}` job ended while another was enqueued; enqueue again", job.kind),
-    })
+    Ok(id)
 }
 
 /// Claims for `lease` up to `most` jobs of `kinds`: those whose lease ran out first, then the next whose time has come.
