@@ -220,6 +220,18 @@ impl History {
         self.offsets[row]..self.offsets[row + 1]
     }
 
+    /// The positions of a row's events that have happened by `cutoff`, in microseconds.
+    pub fn seen(&self, row: usize, cutoff: i64) -> std::ops::Range<usize> {
+        let events = self.events(row);
+        let seen = self.times[events.clone()].partition_point(|&time| time <= cutoff);
+        events.start..events.start + seen
+    }
+
+    /// Microseconds from the latest event that a row has seen to `cutoff`; `None` if it has seen none.
+    pub fn age(&self, row: usize, cutoff: i64) -> Option<i64> {
+        self.seen(row, cutoff).next_back().map(|latest| cutoff - self.times[latest])
+    }
+
     /// The histories of the rows at `indices`, in that order.
     ///
     /// # Panics
@@ -254,6 +266,16 @@ mod tests {
         let taken = history.take(&[2, 0]);
         assert_eq!(taken.offsets, [0, 1, 3]);
         assert_eq!(taken.times, [30, 10, 20]);
+    }
+
+    #[test]
+    fn a_row_has_seen_what_had_happened_by_its_cutoff() {
+        let history = History { times: vec![10, 20, 20, 40], ..History::none(3) };
+        let history = History { offsets: vec![0, 4, 4], ..history };
+        for (cutoff, seen, age) in [(9, 0, None), (10, 1, Some(0)), (39, 3, Some(19)), (50, 4, Some(10))] {
+            assert_eq!((history.seen(0, cutoff), history.age(0, cutoff)), (0..seen, age), "{cutoff}");
+        }
+        assert_eq!((history.seen(1, 50), history.age(1, 50)), (4..4, None));
     }
 
     #[test]

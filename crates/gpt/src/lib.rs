@@ -44,6 +44,6 @@ pub use model::{
     Activation, Batch, Decoder, Ended, Generation, Gpt, GptConfig, NormKind, Positions, Sampling,
 };
 pub use pretrain::{PretrainRecipe, Pretraining, Progress};
-pub use reader::{Reader, Reading};
+pub use reader::{Ending, Reader, Reading};
 pub use tabular::TabularEncoder;
 pub use tokenizer::{EventField, EventSpec, EventTokenizer, FieldKind, Meaning};

@@ -29,6 +29,16 @@ pub struct Reading {
     pub vector: Vec<f32>,
 }
 
+/// Where a history leaves a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ending {
+    /// The final hidden state before a model hears how long ago the latest event was, `[width]`: of that event's last token, or
+    /// without an event of the token that begins every history. Pretraining asks it for what comes next.
+    pub before: Vec<f32>,
+    /// The final hidden state of the last token, which says how long ago the latest event was, `[width]`.
+    pub vector: Vec<f32>,
+}
+
 impl Reader<'_> {
     /// Numbers in a vector.
     pub fn width(&self) -> usize {
@@ -41,13 +51,28 @@ impl Reader<'_> {
     /// [`Error::MissingColumn`] or [`Error::ColumnKind`] if the history does not have the tokenizer's fields,
     /// [`Error::Rows`] if there is not one cutoff a row.
     pub fn vectors(&self, history: &History, cutoffs: &[i64]) -> Result<Vec<Vec<f32>>, Error> {
+        self.last_states(history, cutoffs, 1)
+    }
+
+    /// Where each history leaves the model, in one pass.
+    ///
+    /// # Errors
+    /// As [`Reader::vectors`].
+    pub fn endings(&self, history: &History, cutoffs: &[i64]) -> Result<Vec<Ending>, Error> {
+        let mut states = self.last_states(history, cutoffs, 2)?.into_iter();
+        let pairs = std::iter::from_fn(|| Some(Ending { before: states.next()?, vector: states.next()? }));
+        Ok(pairs.collect())
+    }
+
+    /// The final hidden states of each history's last `count` tokens, of at least two: `[rows · count][width]`.
+    fn last_states(&self, history: &History, cutoffs: &[i64], count: usize) -> Result<Vec<Vec<f32>>, Error> {
         let sequences = self.sequences(history, cutoffs)?;
-        let mut vectors = Vec::with_capacity(sequences.len());
+        let mut states = Vec::with_capacity(count * sequences.len());
         for part in parts(&sequences) {
             let batch = Batch::new(part.iter().map(Vec::as_slice))?;
-            vectors.extend(self.gpt.last_states(&batch)?.to_vec2::<f32>()?);
+            states.extend(self.gpt.states_of_last(&batch, count)?.to_vec2::<f32>()?);
         }
-        Ok(vectors)
+        Ok(states)
     }
 
     /// What each history is to the model, in one pass: how unexpected, of which tokens, and where its vector lies.
@@ -61,7 +86,7 @@ impl Reader<'_> {
             let batch = Batch::new(part.iter().map(Vec::as_slice))?;
             let hidden = self.gpt.states(&batch)?; // [tokens, width]
             let losses = self.gpt.losses_at(&hidden, &batch)?;
-            let vectors = hidden.index_select(&batch.last(hidden.device())?, 0)?.to_vec2::<f32>()?; // [sequences][width]
+            let vectors = hidden.index_select(&batch.last_rows(1, hidden.device())?, 0)?.to_vec2::<f32>()?; // [sequences][width]
             let mut rest = losses.as_slice();
             for (sequence, vector) in part.iter().zip(vectors) {
                 let (own, others) = rest.split_at(sequence.len());
@@ -166,6 +191,17 @@ mod tests {
             assert_eq!(own.tokens, readings[row].tokens);
             assert!(own.vector.iter().zip(&alone[0]).all(|(a, b)| (a - b).abs() < 1e-5), "{row}");
         }
+        let endings = reader.endings(&all, &cutoffs).unwrap();
+        let mut sequences = tokenizer.encode_all(&all, &cutoffs, 8).unwrap();
+        for (row, ending) in endings.iter().enumerate() {
+            assert_eq!(ending.vector, together[row], "{row}");
+            assert_eq!(*ending, reader.endings(&all.take(&[row]), &cutoffs[..1]).unwrap()[0], "{row}");
+            sequences[row].pop(); // how long ago the last event was
+            let shorter = gpt.states(&Batch::new([sequences[row].as_slice()]).unwrap()).unwrap();
+            let state = shorter.to_vec2::<f32>().unwrap().pop().unwrap();
+            assert!(state.iter().zip(&ending.before).all(|(a, b)| (a - b).abs() < 1e-5), "{row}");
+        }
+        assert_eq!(sequences[1].len(), 1, "without an event the state is that of the token that begins");
         // the mean loss of the batch is the mean over tokens that have a target
         let sequences = tokenizer.encode_all(&all, &cutoffs, 8).unwrap();
         let told: Vec<f64> = sequences.iter().map(|s| (s.len() - 1) as f64).collect();

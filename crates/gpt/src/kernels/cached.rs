@@ -51,8 +51,8 @@ pub(crate) fn attend_cached(
     out
 }
 
-/// The last token of each sequence hears all of it. q `[sequences, d]`; keys and values side by side, `[tokens, 2·d]`, cut by
-/// `offsets`; → `[sequences, d]`.
+/// The last tokens of each sequence, equally many, hear themselves and what is before them. q `[sequences · count, d]`; keys and
+/// values side by side, `[tokens, 2·d]`, cut by `offsets`; → `[sequences · count, d]`.
 pub(crate) fn attend_last(
     q: &[f32],
     keys_values: &[f32],
@@ -60,8 +60,11 @@ pub(crate) fn attend_last(
     (d, head): (usize, usize),
 ) -> Vec<f32> {
     let (mut out, step) = (vec![0f32; q.len()], 2 * d);
-    out.par_chunks_mut(d).zip(q.par_chunks(d)).zip(offsets.par_windows(2)).for_each(|((out, q), ends)| {
-        let keys = &keys_values[ends[0] * step..ends[1] * step];
+    let count = q.len() / d / (offsets.len() - 1);
+    out.par_chunks_mut(d).zip(q.par_chunks(d)).enumerate().for_each(|(row, (out, q))| {
+        let (sequence, place) = (row / count, row % count);
+        let heard = offsets[sequence]..offsets[sequence + 1] + place + 1 - count;
+        let keys = &keys_values[heard.start * step..heard.end * step];
         attend_row(Row { q, keys, values: &keys[d..], step, width: d, head }, out);
     });
     out

@@ -94,10 +94,31 @@ impl Batch {
         self.tokens() - self.sequences()
     }
 
-    /// The row of each sequence's last token.
-    pub(crate) fn last(&self, device: &Device) -> Result<Tensor, Error> {
-        let rows: Vec<u32> = self.offsets[1..].iter().map(|&end| end as u32 - 1).collect();
-        Ok(Tensor::from_vec(rows, self.sequences(), device)?)
+    /// Refuses to speak of the last `count` tokens of each sequence where one has fewer.
+    pub(crate) fn check_last(&self, count: usize) -> Result<(), Error> {
+        let shortest = self.offsets.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap_or(0);
+        if count <= shortest {
+            return Ok(());
+        }
+        let reason =
+            format!("the last {count} tokens of each sequence are asked for, and one has {shortest}");
+        Err(Error::Recipe { reason })
+    }
+
+    /// The rows of each sequence's last `count` tokens, in their order.
+    pub(crate) fn last(&self, count: usize) -> impl Iterator<Item = usize> {
+        self.offsets[1..].iter().flat_map(move |&end| end - count..end)
+    }
+
+    /// Their places within their sequences.
+    pub(crate) fn last_places(&self, count: usize) -> impl Iterator<Item = usize> {
+        self.offsets.windows(2).map(|pair| pair[1] - pair[0]).flat_map(move |size| size - count..size)
+    }
+
+    /// [`Batch::last`] as a tensor.
+    pub(crate) fn last_rows(&self, count: usize, device: &Device) -> Result<Tensor, Error> {
+        let rows: Vec<u32> = self.last(count).map(|row| row as u32).collect();
+        Ok(Tensor::from_vec(rows, self.sequences() * count, device)?)
     }
 
     /// The next token of each token; [`IGNORED`] at the end of a sequence.
@@ -118,8 +139,13 @@ mod tests {
     fn a_token_predicts_the_next_of_its_own_sequence_only() {
         let batch = Batch::new([&[1u32, 2, 3][..], &[7][..], &[8, 9][..]]).unwrap();
         assert_eq!(*batch.targets(), [2, 3, IGNORED, IGNORED, 9, IGNORED]);
-        let last = batch.last(&Device::Cpu).unwrap();
+        let last = batch.last_rows(1, &Device::Cpu).unwrap();
         assert_eq!(last.to_vec1::<u32>().unwrap(), [2, 3, 5]);
+        let said = batch.check_last(2).unwrap_err().to_string();
+        assert!(said.contains("the last 2 tokens") && said.contains("one has 1"), "{said}");
+        let longer = Batch::new([&[1u32, 2, 3][..], &[8, 9][..]]).unwrap();
+        longer.check_last(2).unwrap();
+        assert!(longer.last(2).eq([1, 2, 3, 4]));
     }
 
     #[test]

@@ -128,14 +128,20 @@ impl Gpt {
     /// # Errors
     /// [`Error::Recipe`] if a sequence is longer than the context.
     pub fn pooled(&self, batch: &Batch, noise: &mut Noise) -> Result<Tensor, Error> {
-        let last = batch.last(self.parameters.device())?;
+        self.pooled_last(batch, 1, noise)
+    }
+
+    /// As [`Gpt::pooled`], of the last `count` tokens: `[sequences · count, width]`.
+    fn pooled_last(&self, batch: &Batch, count: usize, noise: &mut Noise) -> Result<Tensor, Error> {
+        batch.check_last(count)?;
+        let last = batch.last_rows(count, self.parameters.device())?;
         let pass = Pass::new(&self.config, batch);
         let mut x = self.embed(batch, noise)?;
         for (layer, block) in self.blocks.iter().enumerate() {
             let only = (layer + 1 == self.blocks.len()).then_some(&last);
             x = block.forward(&x, &pass, noise, only)?;
         }
-        self.norm.forward(&x) // [sequences, width]
+        self.norm.forward(&x) // [sequences · count, width]
     }
 
     /// Scores of the next token, `[rows, width]` → `[rows, vocabulary]`.

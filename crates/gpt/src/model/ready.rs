@@ -182,7 +182,7 @@ impl Ready {
         self.through(turns.as_ref(), x, out, |_, qkv, heard| attention.forward(qkv, self.width, heard));
     }
 
-    /// The final hidden states of last tokens.
+    /// The final hidden states of each sequence's last tokens, as many as fit in `out`.
     fn last(&self, x: &mut [f32], batch: &Batch, out: &mut [f32]) {
         let (width, attention) = (self.width, self.attention(batch));
         let turns = self.turns(batch.places());
@@ -198,10 +198,11 @@ impl Ready {
         qkv.truncate(2 * x.len());
         let told = (&last.before_attention, Some(&self.heard));
         self.advance(before, told, turns.as_ref(), &heard, x, &mut qkv);
-        let ends = batch.offsets()[1..].iter().map(|end| &x[(end - 1) * width..end * width]);
-        let mut rows: Vec<f32> = ends.flatten().copied().collect(); // [sequences, width]
+        let count = out.len() / width / batch.sequences();
+        let ends = batch.last(count).flat_map(|row| &x[row * width..(row + 1) * width]);
+        let mut rows: Vec<f32> = ends.copied().collect(); // [sequences · count, width]
         let mut queries = vec![0f32; rows.len()];
-        let turns = self.turns(batch.offsets().windows(2).map(|pair| pair[1] - pair[0] - 1));
+        let turns = self.turns(batch.last_places(count));
         let asking = (&last.before_attention, Some(&self.asking));
         self.advance(None, asking, turns.as_ref(), &[], &mut rows, &mut queries);
         let told = attend_last(&queries, &qkv, batch.offsets(), (width, width / self.heads));
@@ -278,9 +279,21 @@ impl Gpt {
     /// # Errors
     /// As [`Gpt::hidden`].
     pub fn last_states(&self, batch: &Batch) -> Result<Tensor, Error> {
+        self.states_of_last(batch, 1)
+    }
+
+    /// The final hidden states of each sequence's last `count` tokens, `[sequences · count, width]`, one sequence after the other
+    /// and its tokens in their order, in one pass.
+    ///
+    /// # Errors
+    /// As [`Gpt::hidden`], and [`Error::Recipe`] if a sequence has fewer tokens.
+    pub fn states_of_last(&self, batch: &Batch, count: usize) -> Result<Tensor, Error> {
+        batch.check_last(count)?;
         match self.ready()? {
-            None => Ok(self.pooled(batch, &mut Noise::off())?.detach()),
-            Some(ready) => self.read(batch, Batch::sequences, |x, batch, out| ready.last(x, batch, out)),
+            None => Ok(self.pooled_last(batch, count, &mut Noise::off())?.detach()),
+            Some(ready) => {
+                self.read(batch, |part| part.sequences() * count, |x, batch, out| ready.last(x, batch, out))
+            }
         }
     }
 

@@ -51,7 +51,7 @@ fn fused_and_reference_models_have_the_same_loss_and_gradients() {
 fn the_pooled_state_is_the_hidden_state_of_each_last_token() {
     let gpt = Gpt::new(config(Positions::None), 3, &Device::Cpu).unwrap();
     let hidden = gpt.hidden(&batch(), &mut Noise::off()).unwrap();
-    let last = hidden.index_select(&batch().last(&Device::Cpu).unwrap(), 0).unwrap();
+    let last = hidden.index_select(&batch().last_rows(1, &Device::Cpu).unwrap(), 0).unwrap();
     assert_close(&gpt.pooled(&batch(), &mut Noise::off()).unwrap(), &last, 1e-6);
 }
 

@@ -200,9 +200,15 @@ fn read(gpt: &Gpt) -> [Tensor; 3] {
 
 #[test]
 fn reading_gives_the_states_and_losses_of_the_graph_in_every_variant_packed_before_or_not() {
+    let longer = Batch::new([&[1u32, 5, 9, 22][..], &[4, 4, 8, 0, 2, 1, 7][..]]).unwrap();
+    let ends = longer.last_rows(2, &Device::Cpu).unwrap();
     for config in variants() {
         let mut gpt = lively(&config, Kernels::Fused);
         let reference = lively(&config, Kernels::Reference);
+        let all = reference.states(&longer).unwrap().index_select(&ends, 0).unwrap();
+        assert_close(&all, &reference.states_of_last(&longer, 2).unwrap(), 1e-6);
+        assert_close(&all, &gpt.states_of_last(&longer, 2).unwrap(), 1e-4);
+        assert!(gpt.states_of_last(&batch(), 2).is_err() && reference.states_of_last(&batch(), 2).is_err());
         let hidden = gpt.hidden(&batch(), &mut Noise::off()).unwrap();
         let pooled = gpt.pooled(&batch(), &mut Noise::off()).unwrap();
         let [states, last, losses] = read(&gpt);
@@ -254,6 +260,15 @@ fn a_long_sequence_is_read_in_the_same_bits_alone_and_among_others() {
         for (row, sequence) in drawn.iter().enumerate() {
             let alone = gpt.last_states(&Batch::new([sequence.as_slice()]).unwrap()).unwrap();
             assert_close(&together.narrow(0, row, 1).unwrap(), &alone, 0.0);
+        }
+        let longer = &drawn[1..]; // the first has one token
+        let batch = Batch::new(longer.iter().map(Vec::as_slice)).unwrap();
+        let ends = gpt.states_of_last(&batch, 3).unwrap();
+        let (all, rows) = (gpt.states(&batch).unwrap(), batch.last_rows(3, &Device::Cpu).unwrap());
+        assert_close(&all.index_select(&rows, 0).unwrap(), &ends, 1e-4);
+        for (row, sequence) in longer.iter().enumerate() {
+            let alone = gpt.states_of_last(&Batch::new([sequence.as_slice()]).unwrap(), 3).unwrap();
+            assert_close(&ends.narrow(0, 3 * row, 3).unwrap(), &alone, 0.0);
         }
     }
 }

@@ -66,17 +66,14 @@ impl<'a> Bound<'a> {
     }
 
     pub(super) fn encode(&self, row: usize, cutoff: i64, context: usize) -> Vec<u32> {
-        let events = self.history.events(row);
-        let (start, times) = (events.start, &self.history.times[events]);
-        let seen = times.partition_point(|&time| time <= cutoff);
-        let fit = ((context - 2) / self.width).min(seen);
+        let seen = self.history.seen(row, cutoff);
+        let fit = ((context - 2) / self.width).min(seen.len());
         let mut tokens = Vec::with_capacity(2 + fit * self.width);
         tokens.push(BOS);
-        for event in start + seen - fit..start + seen {
-            self.push_event(&mut tokens, event, event == start);
+        for event in seen.end - fit..seen.end {
+            self.push_event(&mut tokens, event, event == seen.start);
         }
-        let last = seen.checked_sub(1).map(|last| cutoff - times[last]);
-        tokens.push(self.staleness + spec::staleness(last) as u32);
+        tokens.push(self.staleness + spec::staleness(self.history.age(row, cutoff)) as u32);
         tokens
     }
 

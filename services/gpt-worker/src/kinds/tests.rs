@@ -1,5 +1,6 @@
 //! Every kind on the planted, synthetic set: it finds what it can see, survives its files to the bit, and repeats itself.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -189,6 +190,38 @@ fn every_kind_finds_what_was_planted_and_is_the_same_from_its_files_and_from_its
 }
 
 #[test]
+fn a_late_fusion_is_told_how_a_history_ends_or_its_vector_alone_as_those_of_before_are() {
+    let world = World::planted();
+    let trees = json!({ "iterations": 60, "min_leaf_weight": 5.0 });
+    let late = |history: &str| {
+        let recipe = json!({ "history": history, "boosting": trees, "gpt": gpt(), "pretrain": pretrain() });
+        world.learn(&model(ModelKind::LateFusion, recipe)).unwrap().0
+    };
+    let told = |learned: &dyn Learned| {
+        let names = learned.importance().into_iter();
+        let names = names.filter_map(|(name, _)| name.split('[').next().map(str::to_owned));
+        names.collect::<BTreeSet<String>>().into_iter().collect::<Vec<_>>().join(" ")
+    };
+    let (ending, vector) = (late("ending"), late("vector"));
+    assert_eq!(told(&*ending), "before carrier history history.age x");
+    assert_eq!(told(&*vector), "carrier history x");
+
+    let (folder, _) = saved(&*vector);
+    std::fs::write(folder.path().join("head.json"), "\"boosting\"").unwrap();
+    let before = load(ModelKind::LateFusion, folder.path(), &Device::Cpu).unwrap();
+    let odds = |learned: &dyn Learned| bits(&learned.log_odds(asked(&world.test)).unwrap());
+    assert_eq!(odds(&*before), odds(&*vector));
+    assert!(odds(&*ending) != odds(&*vector));
+    std::fs::write(folder.path().join("head.json"), "\"trees\"").unwrap();
+    let said = load(ModelKind::LateFusion, folder.path(), &Device::Cpu).unwrap_err().to_string();
+    assert!(said.contains("head.json"), "{said}");
+
+    let (table, history) = (world.test.table.take(&[]), world.test.history.as_ref().map(|all| all.take(&[])));
+    let none = Asked { table: &table, history: history.as_ref(), cutoffs: &[] };
+    assert!(ending.log_odds(none).unwrap().is_empty() && vector.log_odds(none).unwrap().is_empty());
+}
+
+#[test]
 fn class_weights_steer_learning_and_are_taken_out_of_what_is_said() {
     let world = World::planted();
     let plain = model(ModelKind::Logistic, json!({}));
@@ -232,6 +265,7 @@ fn what_cannot_be_learned_or_set_is_refused_by_name() {
         (ModelKind::Dcn, json!({ "tower": { "widht": 3 } }), "`recipe.tower.widht`"),
         (ModelKind::Dcn, json!({ "tower": { "embedding": "one-hot" } }), "`recipe.tower.embedding`"),
         (ModelKind::LateFusion, json!({ "head": "svm" }), "`recipe.head`"),
+        (ModelKind::LateFusion, json!({ "history": "age" }), "`recipe.history`"),
         (ModelKind::GptClassifier, json!({ "gpt": { "width": -1 } }), "`recipe.gpt.width`"),
         (
             ModelKind::GptClassifier,
