@@ -4,7 +4,7 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use super::host::{column_sums, floats, read, read2};
-use super::product::{Packed, Precision, Start, View, multiply};
+use super::product::{Precision, Start, View, multiply, multiply_once};
 
 /// Below so many rows, packing the weights costs more than our product gains.
 const FEW_ROWS: usize = 8;
@@ -42,8 +42,8 @@ impl CustomOp3 for Linear {
         }
         let (x, w) = (floats(x, x_layout)?, floats(w, w_layout)?);
         let mut y = vec![0f32; rows * out];
-        let w = Packed::new(View::new(w, inner, out), self.precision);
-        w.multiply(View::new(x, rows, inner), &mut y, Start::Row(bias));
+        let factors = (View::new(x, rows, inner), View::new(w, inner, out));
+        multiply_once(factors, self.precision, &mut y, Start::Row(bias), |_, _| {});
         Ok((CpuStorage::F32(y), Shape::from((rows, out))))
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::IGNORED;
 use super::host::{floats, read, read2};
-use super::product::{Packed, Precision, Start, View};
+use super::product::{Precision, Start, View, accumulate, multiply_once};
 use super::simd::{exp_shifted, vectorised};
 
 /// Rows that one task sums: fixed, so that sums do not depend on the thread count.
@@ -120,8 +120,8 @@ pub(crate) struct HeadLoss {
     pub(crate) precision: Precision,
 }
 
-/// At most so many logits at a time: 52 MiB.
-const LOGITS: usize = 13 << 20;
+/// At most so many logits at a time: 104 MiB.
+const LOGITS: usize = 26 << 20;
 
 /// Rows of logits at a time.
 fn rows_at_once(vocabulary: usize) -> usize {
@@ -145,13 +145,14 @@ impl HeadLoss {
         mut f: impl FnMut(usize, &[f32], &mut [f32], &[u32]),
     ) {
         let Sizes { vocabulary, width } = sizes;
-        let packed = Packed::new(View::new(scorer, vocabulary, width).transposed(), self.precision);
+        let scorer = View::new(scorer, vocabulary, width).transposed();
         let rows = rows_at_once(vocabulary);
         let mut logits = vec![0f32; rows.min(self.targets.len()) * vocabulary];
         let parts = hidden.chunks(rows * width).zip(self.targets.chunks(rows)).enumerate();
         for (part, (hidden, targets)) in parts {
             let logits = &mut logits[..targets.len() * vocabulary];
-            packed.multiply(View::new(hidden, targets.len(), width), logits, Start::Zero);
+            let factors = (View::new(hidden, targets.len(), width), scorer);
+            multiply_once(factors, self.precision, logits, Start::Zero, |_, _| {});
             f(part * rows, hidden, logits, targets);
         }
     }
@@ -170,25 +171,25 @@ impl HeadLoss {
         losses
     }
 
-    /// The loss, and the gradients of `share` times it: writes ∂hidden and adds to ∂scorer.
+    /// The loss, and the gradients of `share` times it: writes ∂hidden and adds to ∂scorer, or makes it of nothing.
     pub(crate) fn learn(
         &self,
         (hidden, scorer): (&[f32], &[f32]),
         share: f32,
         dhidden: &mut [f32],
-        dscorer: &mut [f32],
+        dscorer: &mut Vec<f32>,
     ) -> f64 {
         let width = hidden.len() / self.targets.len();
         let vocabulary = scorer.len() / width;
         let (count, mut total) = (counted(&self.targets), 0f64);
-        let packed = Packed::new(View::new(scorer, vocabulary, width), self.precision);
+        let scorer_rows = View::new(scorer, vocabulary, width);
         self.each(hidden, scorer, Sizes { vocabulary, width }, |before, hidden, logits, targets| {
             total += turn_into_slopes(logits, targets, vocabulary, share / count as f32);
             let (dz, rows) = (View::new(logits, targets.len(), vocabulary), targets.len());
             let out = &mut dhidden[before * width..(before + rows) * width];
-            packed.multiply(dz, out, Start::Zero);
-            let hidden = Packed::new(View::new(hidden, rows, width), self.precision);
-            hidden.multiply(dz.transposed(), dscorer, Start::Out);
+            multiply_once((dz, scorer_rows), self.precision, out, Start::Zero, |_, _| {});
+            let hidden = View::new(hidden, rows, width);
+            accumulate((dz.transposed(), hidden), self.precision, dscorer);
         });
         total / count as f64
     }
@@ -224,7 +225,7 @@ impl CustomOp2 for HeadLoss {
         dloss: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let share = dloss.to_scalar::<f32>()?;
-        let mut dscorer = vec![0f32; scorer.elem_count()];
+        let mut dscorer = Vec::new();
         let mut dhidden = vec![0f32; hidden.elem_count()];
         read2(hidden, scorer, |h, e| self.learn((h, e), share, &mut dhidden, &mut dscorer))?;
         let dhidden = Tensor::from_vec(dhidden, hidden.shape(), hidden.device())?;

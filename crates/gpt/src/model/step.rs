@@ -23,7 +23,7 @@ use crate::kernels::attention::CausalAttention;
 use crate::kernels::host::{Held, column_sums};
 use crate::kernels::loss::HeadLoss;
 use crate::kernels::norm::LayerNorm;
-use crate::kernels::product::{Packed, Precision, Start, View};
+use crate::kernels::product::{Packed, Precision, Start, View, accumulate, multiply_once};
 use crate::kernels::simd::add_scaled;
 use crate::layers::Noise;
 
@@ -166,6 +166,11 @@ impl Slopes {
         }
     }
 
+    /// The gradient of a tensor, to be added to by products; nothing so far is an empty one.
+    fn products(&mut self, tensor: &Tensor) -> &mut Vec<f32> {
+        &mut self.0.entry(tensor.id()).or_insert_with(|| (tensor.clone(), Vec::new())).1
+    }
+
     /// The gradient of a tensor, to be added to.
     fn of(&mut self, tensor: &Tensor) -> &mut [f32] {
         let start = || (tensor.clone(), vec![0f32; tensor.elem_count()]);
@@ -192,14 +197,14 @@ impl Pass<'_> {
         self.pool.take(self.tokens * width)
     }
 
-    /// Drops elements of rows from a token of this part on.
-    fn drop(&self, mask: Option<&Dropout>, rows: &mut [f32], token: usize) {
+    /// Drops elements of `[tokens, width]`, of which so many come before the first.
+    fn drop(&self, mask: Option<&Dropout>, values: &mut [f32], before: usize) {
         if let Some(mask) = mask {
-            mask.drop_in_place(rows, (self.first + token) * self.width);
+            mask.drop_in_place(values, self.first * self.width + before);
         }
     }
 
-    /// start + x·factor, with `then` for each part of the rows; the factor as it is packed already, if it is.
+    /// start + x·factor, with `then` for each part of a row; the factor as it is packed already, if it is.
     fn multiply(
         &self,
         x: &[f32],
@@ -210,13 +215,13 @@ impl Pass<'_> {
         let mut out = self.take(factor.columns());
         let x = View::new(x, self.tokens, x.len() / self.tokens);
         match packed {
-            Some(packed) => packed.multiply_then(x, &mut out, start, then),
-            None => Packed::new(factor, self.precision).multiply_then(x, &mut out, start, then),
+            Some(packed) => packed.multiply(x, &mut out, start, then),
+            None => multiply_once((x, factor), self.precision, &mut out, start, then),
         }
         out
     }
 
-    /// x·W + b, for whatever is done `then` with each part of the rows.
+    /// x·W + b, for whatever is done `then` with each part of a row.
     fn linear(&self, x: &[f32], weights: &Weights<'_>, then: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
         let packed = weights.packed.as_ref().map(|[forward, _]| forward);
         self.multiply(x, (packed, weights.view()), Start::Row(&weights.b), then)
@@ -224,9 +229,9 @@ impl Pass<'_> {
 
     /// As [`Pass::linear`], with dropout, and added to the residual stream.
     fn onto(&self, x: &[f32], weights: &Weights<'_>, stream: &[f32], mask: Option<&Dropout>) -> Vec<f32> {
-        self.linear(x, weights, |first, rows| {
-            self.drop(mask, rows, first);
-            add_scaled(rows, 1.0, &stream[first * self.width..]);
+        self.linear(x, weights, |before, row| {
+            self.drop(mask, row, before);
+            add_scaled(row, 1.0, &stream[before..]);
         })
     }
 
@@ -240,8 +245,7 @@ impl Pass<'_> {
     ) -> Vec<f32> {
         let (inner, outer) = (x.len() / self.tokens, weights.b.len());
         let (x, right) = (View::new(x, self.tokens, inner), View::new(dy, self.tokens, outer));
-        let right = Packed::new(right, self.precision);
-        right.multiply(x.transposed(), slopes.of(weights.weight), Start::Out);
+        accumulate((x.transposed(), right), self.precision, slopes.products(weights.weight));
         slopes.add(weights.bias, column_sums(dy, outer));
         let packed = weights.packed.as_ref().map(|[_, back]| back);
         self.multiply(dy, (packed, weights.view().transposed()), Start::Zero, then)
@@ -303,9 +307,8 @@ impl Pass<'_> {
         let active = self.gelu(&inside);
         let dropped = self.dropped(masks[1].as_ref(), slope);
         let dy = dropped.as_deref().unwrap_or(slope);
-        let inner = parts.inner.b.len();
-        let dinside = self.linear_back((&active, dy), &parts.outer, slopes, |first, rows| {
-            gelu_slope(&inside[first * inner..first * inner + rows.len()], rows);
+        let dinside = self.linear_back((&active, dy), &parts.outer, slopes, |before, row| {
+            gelu_slope(&inside[before..before + row.len()], row);
         });
         let normed = self.norm(&between, &parts.before_mlp);
         let dnormed = self.linear_back((&normed, &dinside), &parts.inner, slopes, |_, _| {});
@@ -443,7 +446,7 @@ impl Gpt {
         let (mut dhidden, mut slope) = (pass.take(self.config.width), pass.take(self.config.width));
         let head = HeadLoss { targets: batch.targets(), precision: pass.precision };
         let factors = (hidden.as_slice(), &*Held::new(scorer)?);
-        let loss = head.learn(factors, share as f32, &mut dhidden, slopes.of(scorer));
+        let loss = head.learn(factors, share as f32, &mut dhidden, slopes.products(scorer));
         slope.fill(0.0);
         pass.norm_back(x, norm, &dhidden, &mut slope, slopes);
         pass.pool.give([hidden, dhidden]);

@@ -2,13 +2,16 @@
 //!
 //! The right factor is packed once, in blocks of [`BLOCK`] of its depth, into panels of a tile's width: what a tile reads
 //! is then one stream. The rows of the result are shared out over the threads; a thread takes a few strips of rows (which
-//! stay in its second-level cache) through panel after panel. Each element is summed over k in order, block by
+//! stay in its second-level cache) through panel after panel. Of a factor that is used once, and by few rows, the columns are
+//! shared out instead, and each thread packs what it is about to read (`once`). Each element is summed over k in order, block by
 //! block, so a result does not depend on the thread count, and is the same to the bit with AVX-512 and AVX2.
 //!
 //! # Source
 //! Goto & van de Geijn (2008), "Anatomy of high-performance matrix multiplication".
 
+mod once;
 mod pack;
+mod sheet;
 mod tile;
 
 use std::sync::OnceLock;
@@ -17,8 +20,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use pack::Strips;
+use sheet::Sheet;
+use tile::Number;
 pub(super) use tile::Tile;
-use tile::{Number, Target};
 
 /// Depth of one pass over k: a panel of it fits the first-level cache.
 const BLOCK: usize = 256;
@@ -174,34 +178,41 @@ impl Packed {
         }
     }
 
-    /// out ← start + a·b: a `[m, k]`, out `[m, n]` row by row; the rows are shared out over the threads.
-    ///
-    /// # Panics
-    /// If the sizes do not fit.
-    pub(crate) fn multiply(&self, a: View<'_>, out: &mut [f32], start: Start<'_>) {
-        self.multiply_then(a, out, start, |_, _| {});
+    /// Columns of the factor.
+    fn width(&self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Brain(b) => b.width,
+            #[cfg(target_arch = "x86_64")]
+            Self::Wide(b) => b.width,
+            #[cfg(target_arch = "x86_64")]
+            Self::Narrow(b) => b.width,
+            Self::Plain(b) => b.width,
+        }
     }
 
-    /// As [`Packed::multiply`]; `then` is called with the first row and the rows of each part of the result as soon as it
-    /// is there, while it is still in the cache.
+    /// out ← start + a·b: a `[m, k]`, out `[m, n]` row by row; the rows are shared out over the threads. `then` is called with
+    /// each row of the result soon after it is there, while it is still in the cache, and with its place: how many numbers
+    /// of the result come before it.
     ///
     /// # Panics
     /// If the sizes do not fit.
-    pub(crate) fn multiply_then(
+    pub(crate) fn multiply(
         &self,
         a: View<'_>,
         out: &mut [f32],
         start: Start<'_>,
         then: impl Fn(usize, &mut [f32]) + Sync,
     ) {
+        let sheet = Sheet::new(out, a.rows, self.width());
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Brain(b) => b.multiply(a, out, start, then),
+            Self::Brain(b) => b.multiply(a, sheet, start, then),
             #[cfg(target_arch = "x86_64")]
-            Self::Wide(b) => b.multiply(a, out, start, then),
+            Self::Wide(b) => b.multiply(a, sheet, start, then),
             #[cfg(target_arch = "x86_64")]
-            Self::Narrow(b) => b.multiply(a, out, start, then),
-            Self::Plain(b) => b.multiply(a, out, start, then),
+            Self::Narrow(b) => b.multiply(a, sheet, start, then),
+            Self::Plain(b) => b.multiply(a, sheet, start, then),
         }
     }
 
@@ -216,23 +227,95 @@ impl Packed {
         (out, step, columns): (&mut [f32], usize, usize),
         start: Start<'_>,
     ) {
+        let mut sheet = Sheet::strided(out, (a.rows, columns), step);
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Brain(b) => b.multiply_rows(a, (0, a.rows), (out, step, columns), start),
+            Self::Brain(b) => b.multiply_rows(a, 0, &mut sheet, start),
             #[cfg(target_arch = "x86_64")]
-            Self::Wide(b) => b.multiply_rows(a, (0, a.rows), (out, step, columns), start),
+            Self::Wide(b) => b.multiply_rows(a, 0, &mut sheet, start),
             #[cfg(target_arch = "x86_64")]
-            Self::Narrow(b) => b.multiply_rows(a, (0, a.rows), (out, step, columns), start),
-            Self::Plain(b) => b.multiply_rows(a, (0, a.rows), (out, step, columns), start),
+            Self::Narrow(b) => b.multiply_rows(a, 0, &mut sheet, start),
+            Self::Plain(b) => b.multiply_rows(a, 0, &mut sheet, start),
         }
     }
 }
 
+/// Of a left factor of more rows the packed right one is used often enough to be kept.
+const FEW_ROWS: usize = 1024;
+
 /// a·b: `[m, k]`, `[k, n]` → `[m, n]`.
 pub(crate) fn multiply(a: View<'_>, b: View<'_>, precision: Precision) -> Vec<f32> {
-    let mut out = vec![0f32; a.rows * b.columns];
-    Packed::new(b, precision).multiply(a, &mut out, Start::Zero);
+    let count = a.rows * b.columns;
+    let mut out = Vec::with_capacity(count);
+    #[expect(unsafe_code, reason = "a result that is written whole need not be cleared before")]
+    // SAFETY: a product that starts from zero writes every number before it reads it, and none is left out.
+    unsafe {
+        let sheet = Sheet::unwritten(&mut out.spare_capacity_mut()[..count], a.rows, b.columns);
+        multiply_into((a, b), Instructions::best(precision), sheet, Start::Zero, |_, _| {});
+        out.set_len(count);
+    }
     out
+}
+
+/// out ← start + a·b, with `then` as in [`Packed::multiply`] for each part of a row, for a right factor that is not used again.
+///
+/// # Panics
+/// If the sizes do not fit.
+pub(crate) fn multiply_once(
+    (a, b): (View<'_>, View<'_>),
+    precision: Precision,
+    out: &mut [f32],
+    start: Start<'_>,
+    then: impl Fn(usize, &mut [f32]) + Sync,
+) {
+    let sheet = Sheet::new(out, a.rows, b.columns);
+    multiply_into((a, b), Instructions::best(precision), sheet, start, then);
+}
+
+/// out ← out + a·b; an `out` of nothing becomes the product.
+///
+/// # Panics
+/// If the sizes do not fit.
+pub(crate) fn accumulate(factors: (View<'_>, View<'_>), precision: Precision, out: &mut Vec<f32>) {
+    if out.is_empty() {
+        *out = multiply(factors.0, factors.1, precision);
+    } else {
+        multiply_once(factors, precision, out, Start::Out, |_, _| {});
+    }
+}
+
+fn multiply_into(
+    (a, b): (View<'_>, View<'_>),
+    instructions: Instructions,
+    sheet: Sheet<'_>,
+    start: Start<'_>,
+    then: impl Fn(usize, &mut [f32]) + Sync,
+) {
+    assert_eq!(a.columns, b.rows, "the depths of a product");
+    assert_eq!((a.rows, b.columns), (sheet.rows(), sheet.columns()), "the sizes of a product");
+    match instructions {
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Brain => multiply_with::<tile::Brain>(a, b, sheet, start, then),
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Wide => multiply_with::<tile::Wide>(a, b, sheet, start, then),
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Narrow => multiply_with::<tile::Narrow>(a, b, sheet, start, then),
+        Instructions::Plain => multiply_with::<tile::Plain>(a, b, sheet, start, then),
+    }
+}
+
+fn multiply_with<T: Tile>(
+    a: View<'_>,
+    b: View<'_>,
+    sheet: Sheet<'_>,
+    start: Start<'_>,
+    then: impl Fn(usize, &mut [f32]) + Sync,
+) {
+    if a.rows <= FEW_ROWS {
+        once::multiply::<T>(a, b, sheet, start, then);
+    } else {
+        Panels::<T>::new(b).multiply(a, sheet, start, then);
+    }
 }
 
 /// A factor `[depth, width]` cut into blocks of depth, each cut into panels.
@@ -251,33 +334,24 @@ impl<T: Tile> Panels<T> {
     fn multiply(
         &self,
         a: View<'_>,
-        out: &mut [f32],
+        sheet: Sheet<'_>,
         start: Start<'_>,
         then: impl Fn(usize, &mut [f32]) + Sync,
     ) {
-        assert_eq!((a.columns, a.rows * self.width), (self.depth, out.len()), "the sizes of a product");
-        if out.is_empty() {
-            return;
-        }
+        assert_eq!((a.columns, self.width), (self.depth, sheet.columns()), "the sizes of a product");
         let rows = rows_per_task::<T>(a.rows);
-        out.par_chunks_mut(rows * self.width).enumerate().for_each(|(task, out)| {
-            let mine = (task * rows, out.len() / self.width);
-            self.multiply_rows(a, mine, (&mut *out, self.width, self.width), start);
-            then(task * rows, out);
+        sheet.cut_rows(rows).into_par_iter().enumerate().for_each(|(task, mut sheet)| {
+            self.multiply_rows(a, task * rows, &mut sheet, start);
+            (0..sheet.rows()).for_each(|row| then((task * rows + row) * self.width, sheet.row(row)));
         });
     }
 
-    /// Some rows of the result, (first, how many), block of depth by block of depth.
-    fn multiply_rows(
-        &self,
-        a: View<'_>,
-        rows: (usize, usize),
-        (out, step, columns): (&mut [f32], usize, usize),
-        start: Start<'_>,
-    ) {
+    /// Some rows of the result, from `first` on, block of depth by block of depth.
+    fn multiply_rows(&self, a: View<'_>, first: usize, sheet: &mut Sheet<'_>, start: Start<'_>) {
+        let (rows, columns) = ((first, sheet.rows()), sheet.columns());
         assert!(a.columns <= self.depth && columns <= self.width, "the sizes of a product");
         if a.columns == 0 {
-            begin(out, step, columns, start);
+            sheet.begin(start);
         }
         for (at, from) in (0..a.columns).step_by(BLOCK).enumerate() {
             let strips = Strips::<T>::new(a, rows, from);
@@ -289,21 +363,10 @@ impl<T: Tile> Panels<T> {
                     break;
                 }
                 let (panel, others) = panels.split_at(width * held);
-                let target = (&mut *out, step, (first, columns));
-                multiply_panel::<T>(&strips, rows.1, (panel, width), target, start);
+                let place = ((0, rows.1), (first, width.min(columns - first)));
+                multiply_panel::<T>(&strips, (panel, width), (&mut *sheet, place), start);
                 (panels, first) = (others, first + width);
             }
-        }
-    }
-}
-
-/// What a product of no depth leaves.
-fn begin(out: &mut [f32], step: usize, columns: usize, start: Start<'_>) {
-    for row in out.chunks_mut(step) {
-        match start {
-            Start::Zero => row[..columns].fill(0.0),
-            Start::Row(values) => row[..columns].copy_from_slice(&values[..columns]),
-            Start::Out => {}
         }
     }
 }
@@ -315,24 +378,24 @@ fn rows_per_task<T: Tile>(rows: usize) -> usize {
     fair.clamp(4 * T::ROWS, 16 * T::ROWS).next_multiple_of(T::ROWS)
 }
 
+/// The rows and the columns of a part of a sheet: the first, and how many.
+type Place = ((usize, usize), (usize, usize));
+
 /// Every strip of rows by one panel of columns.
 fn multiply_panel<T: Tile>(
     strips: &Strips<'_, T>,
-    rows: usize,
-    (panel, width): (&[T::Number], usize),
-    (out, step, (first, columns)): (&mut [f32], usize, (usize, usize)),
+    panel: (&[T::Number], usize),
+    (sheet, ((first, rows), columns)): (&mut Sheet<'_>, Place),
     start: Start<'_>,
 ) {
-    let columns = width.min(columns - first);
     let start = match start {
-        Start::Row(row) => Start::Row(&row[first..]),
+        Start::Row(row) => Start::Row(&row[columns.0..]),
         other => other,
     };
     for strip in 0..rows.div_ceil(T::ROWS) {
         let row = strip * T::ROWS;
-        let target =
-            Target { out: &mut out[row * step + first..], step, rows: T::ROWS.min(rows - row), columns };
-        T::multiply(strips.depth(), strips.strip(strip), (panel, width), target, start);
+        let target = sheet.tile((first + row, T::ROWS.min(rows - row)), columns);
+        T::multiply(strips.depth(), strips.strip(strip), panel, target, start);
     }
 }
 

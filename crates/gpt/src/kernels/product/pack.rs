@@ -193,12 +193,7 @@ pub(super) fn panels<T: Tile>(b: View<'_>, from: usize) -> Vec<T::Number> {
     let terms = depth.div_ceil(T::Number::TERMS);
     let width: usize = widths::<T>(b.columns).sum();
     let mut out = vec![T::Number::default(); width * terms];
-    let (mut rest, mut first, mut parts) = (out.as_mut_slice(), 0, Vec::new());
-    for width in widths::<T>(b.columns) {
-        let (part, others) = rest.split_at_mut(width * terms);
-        parts.push((first, width, part));
-        (rest, first) = (others, first + width);
-    }
+    let mut parts = empty::<T>(0, widths::<T>(b.columns), terms, &mut out);
     let values = &b.values[(from * b.row).min(b.values.len())..];
     let fill = |parts: &mut [_]| fill_together(values, (b.column, b.row), (b.columns, depth), parts);
     if b.columns * depth > SMALL {
@@ -207,6 +202,35 @@ pub(super) fn panels<T: Tile>(b: View<'_>, from: usize) -> Vec<T::Number> {
         fill(&mut parts);
     }
     out
+}
+
+/// Fills some panels of one block of depth, from column `first` on, on this thread.
+pub(super) fn fill_panels<T: Tile>(
+    b: View<'_>,
+    from: usize,
+    (first, widths): (usize, &[usize]),
+    out: &mut [T::Number],
+) {
+    let depth = BLOCK.min(b.rows - from);
+    let terms = depth.div_ceil(T::Number::TERMS);
+    let mut parts = empty::<T>(first, widths.iter().copied(), terms, out);
+    fill_together(&b.values[from * b.row..], (b.column, b.row), (b.columns, depth), &mut parts);
+}
+
+/// Panels one after the other, as deep as there are `terms`.
+fn empty<T: Tile>(
+    mut first: usize,
+    widths: impl Iterator<Item = usize>,
+    terms: usize,
+    mut rest: &mut [T::Number],
+) -> Vec<Empty<'_, T::Number>> {
+    let panel = |width: usize| {
+        let (part, others) = std::mem::take(&mut rest).split_at_mut(width * terms);
+        let panel = (first, width, part);
+        (rest, first) = (others, first + width);
+        panel
+    };
+    widths.map(panel).collect()
 }
 
 /// Some rows of a left factor, over one block of depth, strip by strip of a tile's height.

@@ -26,9 +26,16 @@ fn agrees(instructions: Instructions, a: View<'_>, b: View<'_>) {
     let (m, n) = (a.rows, b.columns);
     let packed = Packed::with(b, instructions);
     let mut out = vec![f32::NAN; m * n];
-    packed.multiply(a, &mut out, Start::Zero);
+    packed.multiply(a, &mut out, Start::Zero, |_, _| {});
     let mut twice = out.clone();
-    packed.multiply(a, &mut twice, Start::Out);
+    packed.multiply(a, &mut twice, Start::Out, |_, _| {});
+    let once = |start, from: &[f32]| {
+        let mut out = from.to_vec();
+        multiply_into((a, b), instructions, Sheet::new(&mut out, m, n), start, |_, _| {});
+        out
+    };
+    assert_eq!(once(Start::Zero, &vec![f32::NAN; m * n]), out, "{instructions:?}: packed or not");
+    assert_eq!(once(Start::Out, &out), twice, "{instructions:?}: packed or not, added");
     let precision = if instructions.rounds() { 1.0 / 128.0 } else { 3e-6 };
     for i in 0..m {
         for j in 0..n {
@@ -132,16 +139,98 @@ fn a_product_of_no_depth_is_what_it_started_from_and_one_without_rows_is_nothing
     for &instructions in Instructions::available() {
         let packed = Packed::with(View::new(&[], 0, 3), instructions);
         let mut out = [5f32; 6];
-        packed.multiply(View::new(&[], 2, 0), &mut out, Start::Row(&[1.0, 2.0, 3.0]));
+        packed.multiply(View::new(&[], 2, 0), &mut out, Start::Row(&[1.0, 2.0, 3.0]), |_, _| {});
         assert_eq!(out, [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
-        packed.multiply(View::new(&[], 2, 0), &mut out, Start::Zero);
+        packed.multiply(View::new(&[], 2, 0), &mut out, Start::Zero, |_, _| {});
         assert_eq!(out, [0.0; 6]);
         Packed::with(View::new(&[1.0; 6], 2, 3), instructions).multiply(
             View::new(&[], 0, 2),
             &mut [],
             Start::Zero,
+            |_, _| {},
         );
+        let once = |a: View<'_>, b: View<'_>, out: &mut [f32], start| {
+            multiply_into((a, b), instructions, Sheet::new(out, a.rows, b.columns), start, |_, _| {});
+        };
+        once(View::new(&[], 2, 0), View::new(&[], 0, 3), &mut out, Start::Row(&[1.0, 2.0, 3.0]));
+        assert_eq!(out, [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
+        once(View::new(&[], 2, 0), View::new(&[], 0, 3), &mut out, Start::Out);
+        assert_eq!(out, [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
+        once(View::new(&[], 0, 2), View::new(&[1.0; 6], 2, 3), &mut [], Start::Zero);
+        once(View::new(&[1.0; 4], 2, 2), View::new(&[], 2, 0), &mut [], Start::Zero);
     }
+}
+
+#[test]
+fn a_product_is_told_of_each_number_once_and_at_its_place() {
+    let (m, k, n) = (83, 130, 467);
+    let (a, b, bias) = (random(m * k, 5), random(k * n, 6), random(n, 7));
+    let (a, b) = (View::new(&a, m, k), View::new(&b, k, n));
+    let add_place = |before: usize, row: &mut [f32]| {
+        row.iter_mut().zip(before..).for_each(|(x, at)| *x += at as f32);
+    };
+    for &instructions in Instructions::available() {
+        let mut plain = vec![0f32; m * n];
+        let packed = Packed::with(b, instructions);
+        packed.multiply(a, &mut plain, Start::Row(&bias), |_, _| {});
+        let expected: Vec<f32> = plain.iter().zip(0..).map(|(x, at)| x + at as f32).collect();
+        let mut out = vec![0f32; m * n];
+        packed.multiply(a, &mut out, Start::Row(&bias), add_place);
+        assert_eq!(out, expected, "{instructions:?}");
+        let sheet = Sheet::new(&mut out, m, n);
+        multiply_into((a, b), instructions, sheet, Start::Row(&bias), add_place);
+        assert_eq!(out, expected, "{instructions:?}");
+    }
+}
+
+#[test]
+fn long_factors_go_slab_by_slab_and_many_rows_through_packed_panels_to_the_same_bits() {
+    for (m, k, n) in [(9, 5_003, 50), (FEW_ROWS + 37, 20, 33)] {
+        let (a, b) = (random(m * k, 3), random(k * n, 4));
+        let (a, b) = (View::new(&a, m, k), View::new(&b, k, n));
+        for precision in [Precision::F32, Precision::Bf16] {
+            let mut out = vec![0f32; m * n];
+            Packed::new(b, precision).multiply(a, &mut out, Start::Zero, |_, _| {});
+            let mut added = multiply(a, b, precision);
+            assert_eq!(added, out, "{precision:?}");
+            accumulate((a, b), precision, &mut added);
+            Packed::new(b, precision).multiply(a, &mut out, Start::Out, |_, _| {});
+            assert_eq!(added, out, "{precision:?}");
+            let mut made = Vec::new();
+            accumulate((a, b), precision, &mut made);
+            assert_eq!(made, multiply(a, b, precision));
+        }
+    }
+}
+
+#[test]
+fn a_sheet_is_cut_without_overlap_and_refuses_what_is_beyond_it() {
+    let mut values = [0f32; 7 * 9];
+    let sheet = Sheet::new(&mut values, 7, 9);
+    for (at, part) in sheet.cut_columns([4, 2, 3]).into_iter().enumerate() {
+        for (run, mut part) in part.cut_rows(3).into_iter().enumerate() {
+            (0..part.rows()).for_each(|row| {
+                part.row(row).iter_mut().for_each(|x| *x += (10 * run + at + 1) as f32);
+            });
+        }
+    }
+    let expected = (0..7).flat_map(|row| (0..9).map(move |column| (row, column)));
+    let expected: Vec<f32> =
+        expected.map(|(row, column)| (10 * (row / 3) + [1, 1, 1, 1, 2, 2, 3, 3, 3][column]) as f32).collect();
+    assert_eq!(values.as_slice(), expected);
+    let refused = |f: &dyn Fn(Sheet<'_>)| {
+        let mut values = [0f32; 6];
+        let caught =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(Sheet::new(&mut values, 2, 3))));
+        caught.is_err()
+    };
+    assert!(refused(&|mut sheet| sheet.tile((1, 2), (0, 3)).put(0, 0, 1.0)));
+    assert!(refused(&|mut sheet| sheet.tile((0, 2), (1, 3)).put(0, 0, 1.0)));
+    assert!(refused(&|mut sheet| sheet.tile((0, 1), (0, 1)).put(1, 0, 1.0)));
+    assert!(refused(&|mut sheet| sheet.row(2).fill(0.0)));
+    assert!(refused(&|sheet| drop(sheet.cut_columns([2, 2]))));
+    assert!(refused(&|_| Sheet::strided(&mut [0.0; 5], (2, 3), 3).begin(Start::Out)));
+    assert!(refused(&|_| Sheet::new(&mut [0.0; 7], 2, 3).begin(Start::Out)));
 }
 
 #[test]
@@ -152,8 +241,10 @@ fn a_product_has_the_same_bits_on_one_thread_and_on_three_and_with_wide_and_narr
     let on = |threads: usize, instructions| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let mut out = vec![0f32; m * n];
-            Packed::with(b, instructions).multiply(a, &mut out, Start::Zero);
+            let (mut out, mut once) = (vec![0f32; m * n], vec![0f32; m * n]);
+            Packed::with(b, instructions).multiply(a, &mut out, Start::Zero, |_, _| {});
+            multiply_into((a, b), instructions, Sheet::new(&mut once, m, n), Start::Zero, |_, _| {});
+            assert_eq!(out, once, "{instructions:?}");
             out
         })
     };

@@ -6,6 +6,7 @@
 
 use super::Start;
 use super::pack::Fill;
+use super::sheet::Target;
 
 /// A packed number: one f32, or a pair of bf16.
 pub(crate) trait Number: Copy + Default + Send + Sync + 'static {
@@ -22,14 +23,6 @@ pub(crate) struct Left<'a, N> {
     pub(crate) numbers: &'a [N],
     pub(crate) row_step: usize,
     pub(crate) depth_step: usize,
-}
-
-/// Where a tile's sums go: the first `rows` rows of `columns` numbers, `step` apart.
-pub(crate) struct Target<'a> {
-    pub(crate) out: &'a mut [f32],
-    pub(crate) step: usize,
-    pub(crate) rows: usize,
-    pub(crate) columns: usize,
 }
 
 /// A tile: `out[i, j]` = start + Σ over depth of a[i, p]·b[p, j].
@@ -64,16 +57,15 @@ fn check<T: Tile>(
     target: &Target<'_>,
     start: &Start<'_>,
 ) {
-    let Target { out, step, rows, columns } = target;
+    let (rows, columns) = (target.rows(), target.columns());
     let last = (T::ROWS - 1) * left.row_step + (depth.max(1) - 1) * left.depth_step;
     assert!(depth > 0 && left.numbers.len() > last, "a tile's left operand is too short");
     assert!(panel.len() >= depth * width, "a tile's panel is too short");
-    assert!((1..=T::ROWS).contains(rows) && (1..=width).contains(columns), "a tile has other sizes");
+    assert!((1..=T::ROWS).contains(&rows) && (1..=width).contains(&columns), "a tile has other sizes");
     let whole = width.is_multiple_of(T::LANES) && width <= T::VECTORS * T::LANES;
     assert!(whole, "a tile's panel has another width");
-    assert!(out.len() >= (rows - 1) * step + columns, "a tile's target is too short");
     if let Start::Row(row) = start {
-        assert!(row.len() >= *columns, "a tile's first row is too short");
+        assert!(row.len() >= columns, "a tile's first row is too short");
     }
 }
 
@@ -90,13 +82,11 @@ impl Tile for Plain {
         depth: usize,
         left: Left<'_, f32>,
         panel: (&[f32], usize),
-        target: Target<'_>,
+        mut target: Target<'_>,
         start: Start<'_>,
     ) {
         check::<Self>(depth, &left, panel, &target, &start);
-        let Target { out, step, rows, columns } = target;
-        for i in 0..rows {
-            let out = &mut out[i * step..i * step + columns];
+        for i in 0..target.rows() {
             let mut sums = [0f32; Self::LANES];
             for (p, b) in panel.0.chunks_exact(Self::LANES).take(depth).enumerate() {
                 let a = left.numbers[i * left.row_step + p * left.depth_step];
@@ -104,12 +94,13 @@ impl Tile for Plain {
                     *sum += a * b;
                 }
             }
-            for (j, (out, sum)) in out.iter_mut().zip(sums).enumerate() {
-                *out = match start {
+            for (j, sum) in sums.into_iter().enumerate().take(target.columns()) {
+                let sum = match start {
                     Start::Zero => sum,
                     Start::Row(row) => row[j] + sum,
-                    Start::Out => *out + sum,
+                    Start::Out => target.get(i, j) + sum,
                 };
+                target.put(i, j, sum);
             }
         }
     }
@@ -147,11 +138,11 @@ mod x86 {
                 depth: usize,
                 left: Left<'_, $number>,
                 panel: *const $number,
-                target: Target<'_>,
+                mut target: Target<'_>,
                 start: Start<'_>,
             ) {
-                let Target { out, step, rows, columns } = target;
-                let (out, mut sums) = (out.as_mut_ptr(), [[$zero; V]; $rows]);
+                let (rows, columns, (out, step)) = (target.rows(), target.columns(), target.raw());
+                let mut sums = [[$zero; V]; $rows];
                 let (numbers, row_step) = (left.numbers.as_ptr(), left.row_step);
                 for p in 0..depth {
                     // SAFETY: p < depth, so the panel has V vectors there and the left operand its rows.
