@@ -167,6 +167,10 @@ impl AdamW {
     /// # Errors
     /// [`Error::NonFiniteLoss`] if a gradient is not finite: nothing has moved then.
     pub fn step(&mut self, gradients: &GradStore, rate: f64) -> Result<f64, Error> {
+        rayon::scope(|_| self.step_in_pool(gradients, rate)) // a thread from outside would sleep and wake for each parameter
+    }
+
+    fn step_in_pool(&mut self, gradients: &GradStore, rate: f64) -> Result<f64, Error> {
         let norm = self.norm(gradients)?;
         if !norm.is_finite() {
             return Err(Error::NonFiniteLoss { step: self.steps + 1 });
