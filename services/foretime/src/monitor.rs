@@ -64,9 +64,17 @@ pub(crate) struct Compare {
 pub(crate) async fn run(config: &Config, asked: Monitor) -> Result<(), Failure> {
     match asked {
         Monitor::Compare(asked) => compare_files(&asked),
-        Monitor::Profile(asked) => Ok(Reference::read(&asked.file, threads())?.write(&asked.out)?),
+        Monitor::Profile(asked) => keep_profiles(&asked),
         Monitor::Watch(asked) => watch::run(config, asked).await,
     }
+}
+
+fn keep_profiles(asked: &Profile) -> Result<(), Failure> {
+    let profiles = Reference::read(&asked.file, threads())?;
+    profiles.write(&asked.out)?;
+    let (rows, columns) = (profiles.rows, profiles.columns.len());
+    println!("kept profiles of {columns} columns over {rows} rows in `{}`", asked.out.display());
+    Ok(())
 }
 
 fn compare_files(asked: &Compare) -> Result<(), Failure> {
