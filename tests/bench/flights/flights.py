@@ -85,6 +85,8 @@ windows = [{ aggregates = ["age"], over = ["60d"] }]
 
 def aged(dataset):
     """The same dataset with the time since the aircraft's latest flight, from as far back as its history reaches."""
+    if '"bare_2h"' not in dataset or "views = [" not in dataset:
+        sys.exit("the example's dataset is written otherwise: the one with the age would be the same without it")
     return AGE + dataset.replace('"bare_2h"', '"age_2h"').replace("views = [", 'views = [\n    "aircraft_age",')
 
 

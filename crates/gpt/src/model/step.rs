@@ -167,7 +167,7 @@ impl Slopes {
     }
 
     /// The gradient of a tensor, to be added to by products; nothing so far is an empty one.
-    fn products(&mut self, tensor: &Tensor) -> &mut Vec<f32> {
+    fn of_products(&mut self, tensor: &Tensor) -> &mut Vec<f32> {
         &mut self.0.entry(tensor.id()).or_insert_with(|| (tensor.clone(), Vec::new())).1
     }
 
@@ -245,7 +245,7 @@ impl Pass<'_> {
     ) -> Vec<f32> {
         let (inner, outer) = (x.len() / self.tokens, weights.b.len());
         let (x, right) = (View::new(x, self.tokens, inner), View::new(dy, self.tokens, outer));
-        accumulate((x.transposed(), right), self.precision, slopes.products(weights.weight));
+        accumulate((x.transposed(), right), self.precision, slopes.of_products(weights.weight));
         slopes.add(weights.bias, column_sums(dy, outer));
         let packed = weights.packed.as_ref().map(|[_, back]| back);
         self.multiply(dy, (packed, weights.view().transposed()), Start::Zero, then)
@@ -446,7 +446,7 @@ impl Gpt {
         let (mut dhidden, mut slope) = (pass.take(self.config.width), pass.take(self.config.width));
         let head = HeadLoss { targets: batch.targets(), precision: pass.precision };
         let factors = (hidden.as_slice(), &*Held::new(scorer)?);
-        let loss = head.learn(factors, share as f32, &mut dhidden, slopes.products(scorer));
+        let loss = head.learn(factors, share as f32, &mut dhidden, slopes.of_products(scorer));
         slope.fill(0.0);
         pass.norm_back(x, norm, &dhidden, &mut slope, slopes);
         pass.pool.give([hidden, dhidden]);
